@@ -1,0 +1,126 @@
+/*
+ * backend.h: the engine's contract with what is below it: one batch step of a model.
+ *
+ * A backend owns its weights and kernels, and writes KV into the pool it was opened with. Backends:
+ * engine/cpu (real models), engine/modelled (spends modelled time and makes checkable tokens; for
+ * the simulator and for load tests). A CUDA backend will be another.
+ *
+ * Batch invariance is part of the contract: the result of a row depends only on its token, its
+ * position and the KV of its own sequence, bit for bit, whatever else is in the batch, however the
+ * prompt was cut into chunks, with any number of threads, and whoever wrote the KV.
+ */
+#ifndef TANDEM_ENGINE_BACKEND_H
+#define TANDEM_ENGINE_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+#include "lib/base/u128.h"
+
+/*
+ * The memory of the block pool.
+ *
+ * Layout of one block: [kv_head][layer][k|v][token in block][head_dim], so that a block is one
+ * contiguous piece with all layers, a shard of heads is one run in it, and the page that a kernel
+ * reads (tokens x head_dim of one head) is contiguous.
+ */
+struct engine_kv {
+    uint8_t *base;
+    int fd; /* memfd behind base, for transports that share mappings; -1: none */
+    uint32_t block_count;
+    uint32_t block_tokens;
+    size_t block_bytes;
+};
+
+/*
+ * engine_kv_open: reserve the pool's address space and memory.
+ * Pages are touched lazily. TD_NO_MEMORY or TD_LIMIT with error filled; nothing to undo then.
+ */
+td_status_t engine_kv_open(uint32_t block_count, uint32_t block_tokens, size_t block_bytes,
+                           struct engine_kv *kv_out, struct td_error *error) TD_MUST_USE;
+void engine_kv_close(struct engine_kv *kv);
+
+/* What the engine, and the worker's identities, need to know of a model. */
+struct engine_model_info {
+    char name[128];
+    uint32_t vocab; /* rows of the LM head; ids from here up are refused */
+    uint32_t hidden;
+    uint32_t layers;
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t head_dim;
+    uint32_t max_context;
+    uint32_t stop_ids[32]; /* end-of-generation ids of the model */
+    uint32_t stop_id_count;
+    uint32_t block_tokens; /* of the KV layout this backend was opened with */
+    size_t block_bytes;
+    struct td_u128 weights_digest;
+    struct td_u128 content_id; /* weights, RoPE, KV dtype, numerics class: see ContentIdentity */
+    char rope[96];
+    char kv_dtype[8];
+    char numerics[32];
+};
+
+/* One row: one token of one sequence. Rows of a sequence are in order of position. */
+struct engine_row {
+    uint32_t token;
+    uint32_t position;
+    uint32_t sequence; /* index into engine_batch.sequences */
+};
+
+/* The KV of one sequence: slots[i] holds positions [i * block_tokens, (i + 1) * block_tokens). */
+struct engine_batch_sequence {
+    const uint32_t *slots;
+    uint32_t slot_count;
+};
+
+/* What is wanted of a row after the last layer. */
+enum engine_want {
+    ENGINE_WANT_LOGITS = 1, /* final norm and LM head: vocab floats */
+    ENGINE_WANT_HIDDEN = 2, /* the state before the final norm: hidden floats */
+};
+
+struct engine_output {
+    uint32_t row; /* index into rows; for a head output: index into heads */
+    bool is_head; /* logits from a given hidden state instead of a row */
+    enum engine_want want;
+};
+
+struct engine_batch {
+    const struct engine_row *rows;
+    uint32_t row_count;
+    const struct engine_batch_sequence *sequences;
+    uint32_t sequence_count;
+    const float *const *heads; /* hidden states that came from a peer; each `hidden` floats */
+    uint32_t head_count;
+    const struct engine_output *outputs;
+    uint32_t output_count;
+};
+
+/* Results live in the backend until the next run. */
+struct engine_result {
+    const float *const *outputs; /* one per engine_batch.outputs, vocab or hidden floats */
+    uint64_t duration_ns;        /* what the step cost (the modelled backend only pretends) */
+};
+
+struct engine_backend;
+
+struct engine_backend_ops {
+    const char *name;
+    /* Runs one step. On failure nothing about the KV of the batch's rows may be assumed. */
+    td_status_t (*run)(struct engine_backend *backend, const struct engine_batch *batch,
+                       struct engine_result *result_out);
+    void (*close)(struct engine_backend *backend);
+};
+
+/* Backends embed this as their first member. */
+struct engine_backend {
+    const struct engine_backend_ops *ops;
+    struct engine_model_info info;
+    uint32_t rows_max;    /* rows in one batch */
+    uint32_t outputs_max; /* outputs in one batch */
+};
+
+#endif

@@ -1,0 +1,250 @@
+/*
+ * engine.h: the engine's contract with the worker above it: commands in, events out.
+ *
+ * The engine runs sequences of token ids through one model with continuous batching, and owns the
+ * block pool and the prefix cache. It knows nothing of text, HTTP, RPC or transports. There are two
+ * ways to drive it, with the same commands and events:
+ *
+ *   struct engine_core     a pure object (engine/core.h): no thread, no clock, no lock. The simulator
+ *                          drives it with virtual time.
+ *   struct engine_runtime  the core on a thread of its own with a ring in each direction
+ *                          (engine/runtime.h). Production.
+ *
+ * Every SUBMIT is answered by exactly one FINISHED, which is the last event of that sequence and
+ * means that all its blocks were given back (or quarantined). What may come before it depends on
+ * the goal:
+ *
+ *   GENERATE  TOKENS... FINISHED
+ *   IMPORT    RESERVED, then the worker sends ASKED when it is about to ask a prefill worker, and
+ *             later LANDED (the KV is there and verified; tokens follow) or RELEASE (it will not
+ *             come: the engine prefills itself). TOKENS... FINISHED
+ *   PREFILL   BLOCKS... PREFILLED, then the blocks stay held until RELEASE. FINISHED
+ *
+ * Blocks that somebody outside may touch are given back only by RELEASE: "nobody can read or write
+ * them any more", or, with quarantine, "I could not make sure". CANCEL stops the work at the next
+ * step; for IMPORT after ASKED and for PREFILL the blocks still wait for RELEASE.
+ */
+#ifndef TANDEM_ENGINE_ENGINE_H
+#define TANDEM_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+#include "lib/base/u128.h"
+
+#define ENGINE_STOP_IDS_MAX 32
+
+enum engine_goal {
+    ENGINE_GENERATE = 0, /* prefill here, then decode */
+    ENGINE_IMPORT = 1,   /* reserve blocks for KV that comes from a peer, then decode */
+    ENGINE_PREFILL = 2,  /* compute the prompt's KV for a peer; no token is sampled */
+};
+
+/* How the next token is drawn. The draw depends on (seed, choice, output index) alone. */
+struct engine_sampling {
+    float temperature; /* 0: greedy, lowest id wins a tie */
+    uint32_t top_k;    /* 0: off */
+    float top_p;       /* 1: off */
+    uint64_t seed;
+    uint32_t choice;
+};
+
+enum engine_finish {
+    ENGINE_FINISH_STOP = 1,   /* a stop id was drawn; it is the last token */
+    ENGINE_FINISH_LENGTH = 2, /* max_new_tokens, or the context is full */
+    ENGINE_FINISH_CANCELED = 3,
+    ENGINE_FINISH_RELEASED = 4, /* PREFILL: computed, held and released */
+    ENGINE_FINISH_REFUSED = 5,  /* never started: status says why (LIMIT, EXHAUSTED, INVALID) */
+    ENGINE_FINISH_FAILED = 6,   /* the backend failed: status says why */
+};
+
+/* Where one KV block lies. Valid as long as the generation of the slot has not changed. */
+struct engine_slot {
+    uint32_t index;      /* the block starts at pool base + index * block_bytes */
+    uint32_t generation; /* rises whenever the slot is freed */
+};
+
+/* One block of a prompt as it travels: which tokens (key), where it lies, what is in it (hash). */
+struct engine_block {
+    struct td_u128 key;
+    struct td_u128 hash; /* XXH3-128 of the block's bytes; zero if not computed yet */
+    struct engine_slot slot;
+    uint32_t tokens; /* block_tokens, or fewer for the tail of a prompt */
+};
+
+/* ------------------------------------------------------------------------------------------- */
+
+enum engine_command_kind {
+    ENGINE_SUBMIT = 1,
+    ENGINE_CANCEL,
+    ENGINE_ASKED,
+    ENGINE_LANDED,
+    ENGINE_RELEASE,
+    ENGINE_SNAPSHOT,
+};
+
+struct engine_submit {
+    struct td_u128 request; /* label for logs */
+    enum engine_goal goal;
+    uint32_t *tokens;     /* the prompt; malloc memory, moves to the engine */
+    uint32_t token_count; /* at least 1 */
+    uint32_t max_new_tokens;
+    struct td_u128 root_key; /* of the block-key chain: content_id and the tenant's salt */
+    struct engine_sampling sampling;
+    uint32_t stop_ids[ENGINE_STOP_IDS_MAX];
+    uint32_t stop_id_count;
+    bool ignore_model_stops;
+    uint64_t deadline_ns; /* of the whole request on the engine's clock; TD_TIME_NEVER: none */
+};
+
+struct engine_landed {
+    float *hidden; /* last prompt token's state before the final norm; moves to the engine */
+    uint32_t hidden_count;  /* must be the model's hidden size */
+    struct td_u128 *hashes; /* content hash of each imported block, in order; moves to the engine */
+    uint32_t hash_count;
+};
+
+struct engine_command {
+    enum engine_command_kind kind;
+    uint64_t sequence; /* chosen by the worker, never reused in a process */
+    union {
+        struct engine_submit submit;
+        struct engine_landed landed;
+        struct {
+            bool quarantine;
+        } release;
+    };
+};
+
+/* Frees what a command that was never given to an engine owns (tokens, hidden, hashes). */
+void engine_command_fini(struct engine_command *command);
+
+/* ------------------------------------------------------------------------------------------- */
+
+enum engine_event_kind {
+    ENGINE_RESERVED = 1,
+    ENGINE_BLOCKS,
+    ENGINE_PREFILLED,
+    ENGINE_STEP,
+    ENGINE_FINISHED,
+    ENGINE_CACHE,
+    ENGINE_SNAPSHOT_TAKEN,
+};
+
+/* The balance: total is the sum of the others, at every step. In blocks. */
+struct engine_balance {
+    uint32_t total;
+    uint32_t free;
+    uint32_t cached;      /* no user, evictable, findable by key */
+    uint32_t running;     /* used by sequences in the engine */
+    uint32_t reserved;    /* for an import that nobody was asked for yet */
+    uint32_t landing;     /* a peer may be writing */
+    uint32_t held;        /* finished prefill, a peer may be reading */
+    uint32_t quarantined; /* unusable until the process ends */
+};
+
+/* A picture of the engine after a step, for load reports and metrics. */
+struct engine_load {
+    struct engine_balance balance;
+    uint32_t running;        /* sequences in the batch */
+    uint32_t waiting;        /* admitted and not started */
+    uint32_t waiting_tokens; /* their prompt tokens */
+    uint64_t steps;
+    uint64_t prompt_tokens; /* computed since start */
+    uint64_t cached_tokens; /* not computed thanks to the prefix cache */
+    uint64_t new_tokens;    /* sampled */
+    uint64_t preemptions;
+    uint64_t step_ns;   /* of the last step */
+    uint32_t step_rows; /* rows of the last step */
+    uint32_t step_prefill_rows;
+};
+
+struct engine_token {
+    uint64_t sequence;
+    uint32_t index; /* output index, from 0 */
+    uint32_t token;
+};
+
+/* One sequence's end. Times are durations. */
+struct engine_finished {
+    enum engine_finish reason;
+    td_status_t status; /* REFUSED and FAILED: why; else TD_OK */
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens; /* prompt tokens that were neither computed nor imported */
+    uint32_t new_tokens;
+    uint64_t queue_ns;       /* submit to first work */
+    uint64_t prefill_ns;     /* first work to prompt complete (imports: 0) */
+    uint64_t first_token_ns; /* prompt complete, or LANDED, to the first token */
+    uint64_t decode_ns;      /* first token to last */
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    uint64_t sequence; /* 0 for STEP, CACHE and SNAPSHOT_TAKEN */
+    union {
+        struct {
+            struct engine_block
+                *blocks; /* those to import: after the cached prefix, tail included */
+            uint32_t count;
+            uint32_t cached_blocks; /* leading full blocks found in the prefix cache */
+        } reserved;
+        struct {
+            struct engine_block *blocks; /* full blocks, computed or found in the cache */
+            uint32_t first;              /* index of blocks[0] in the prompt */
+            uint32_t count;
+        } blocks;
+        struct {
+            struct engine_block tail; /* tokens == 0: the prompt ends on a block boundary */
+            uint32_t tail_index;
+            float *hidden;
+            uint32_t hidden_count;
+            uint32_t cached_tokens;
+            uint64_t queue_ns;
+            uint64_t prefill_ns;
+        } prefilled;
+        struct {
+            struct engine_token *tokens; /* at most one per sequence */
+            uint32_t count;
+            struct engine_load load;
+        } step;
+        struct engine_finished finished;
+        struct {
+            struct td_u128 *stored; /* keys that can be hit from now on */
+            uint32_t stored_count;
+            struct td_u128 *removed;
+            uint32_t removed_count;
+        } cache;
+        struct {
+            struct td_u128 *keys; /* all keys that can be hit; consistent with the CACHE events */
+            uint32_t count;
+        } snapshot;
+    };
+};
+
+/* Frees the arrays that an event owns. The receiver of an event calls it once. */
+void engine_event_fini(struct engine_event *event);
+
+/* Receives events. Called by the engine's owner thread; the event's arrays move to the sink. */
+struct engine_sink {
+    void *impl;
+    void (*emit)(void *impl, struct engine_event *event);
+};
+
+/* ------------------------------------------------------------------------------------------- */
+
+/* The root of a tenant's block keys. Two workers of one content_id and salt compute equal keys. */
+struct td_u128 engine_root_key(struct td_u128 content_id, struct td_u128 salt);
+
+/* The key of a block: full blocks and, with a smaller count, the tail of a prompt. */
+struct td_u128 engine_block_key(struct td_u128 parent, const uint32_t *tokens, uint32_t count);
+
+/*
+ * engine_block_keys: the keys of all blocks of a prompt, tail included.
+ * keys_out has room for (token_count + block_tokens - 1) / block_tokens keys.
+ */
+void engine_block_keys(struct td_u128 root, const uint32_t *tokens, uint32_t token_count,
+                       uint32_t block_tokens, struct td_u128 *keys_out);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * transport.h: one way to move KV blocks between two workers, as the transfer core sees it.
+ *
+ * A transport moves chunks: a small header plus a list of pieces of memory. The receiving core
+ * decides on arrival where the payload goes, or refuses it; a transport never writes to memory that
+ * the core has not named for that very arrival. All calls and callbacks happen on the thread that
+ * owns the core; nothing here blocks.
+ *
+ * Backends: ucx.c (shared memory and TCP between processes), map.c (same host: the sender's pool is
+ * mapped read-only and copied by the receiver), loop.c (in one process, for tests and the simulator).
+ */
+#ifndef TANDEM_KVTRANSFER_TRANSPORT_H
+#define TANDEM_KVTRANSFER_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+
+#define KVT_ADDRESS_BYTES_MAX 4096
+#define KVT_HEADER_BYTES_MAX  8000 /* UCX 1.13 takes at most 8,100 bytes of active-message header */
+#define KVT_LANES_TEXT_BYTES  128
+
+/* One contiguous piece of local memory. */
+struct kvt_piece {
+    void *base;
+    size_t length;
+};
+
+struct kvt_transport;
+struct kvt_endpoint; /* a connection to one incarnation of one peer, owned by the transport */
+struct kvt_arrival;  /* a chunk that has arrived and waits for receive or reject */
+
+/* What a transport tells the core. */
+struct kvt_transport_sink {
+    void *impl;
+    /*
+     * A chunk has arrived. Before it returns, the core calls ops->receive or ops->reject exactly
+     * once. header is valid during the call; payload_bytes is what the sender announced.
+     */
+    void (*arrived)(void *impl, struct kvt_transport *transport, const uint8_t *header,
+                    size_t header_bytes, uint64_t payload_bytes, struct kvt_arrival *arrival);
+    /* A receive has ended: after this nobody writes to its pieces any more. Exactly once per receive. */
+    void (*received)(void *impl, struct kvt_transport *transport, void *tag, td_status_t status);
+    /* A send has ended: after this nobody reads its pieces any more. Exactly once per send. */
+    void (*sent)(void *impl, struct kvt_transport *transport, void *tag, td_status_t status);
+    /* The peer behind the endpoint failed or went away. Pending sends and receives still end. */
+    void (*lost)(void *impl, struct kvt_transport *transport, struct kvt_endpoint *endpoint,
+                 td_status_t status);
+};
+
+struct kvt_transport_ops {
+    const char *name;
+
+    /* This side's address blob for the peer, at most capacity bytes. */
+    td_status_t (*address)(struct kvt_transport *transport, uint8_t *out, size_t capacity,
+                           size_t *length_out);
+
+    /*
+     * Connects to a peer's address blob (hostile until checked). Returns at once; a connection that
+     * cannot be made is reported by sink.lost. context comes back from endpoint_context.
+     */
+    td_status_t (*connect)(struct kvt_transport *transport, const uint8_t *address, size_t length,
+                           void *context, struct kvt_endpoint **endpoint_out);
+
+    /*
+     * Closes an endpoint. With force, sends and receives in flight are cut off; in both cases each
+     * of them still ends through the sink. The endpoint must not be used after this call.
+     */
+    void (*disconnect)(struct kvt_transport *transport, struct kvt_endpoint *endpoint, bool force);
+
+    /*
+     * Sends one chunk. header and the piece list are copied; the memory behind the pieces is lent
+     * until sink.sent(tag). A return other than TD_OK means that sink.sent will not be called.
+     */
+    td_status_t (*send)(struct kvt_transport *transport, struct kvt_endpoint *endpoint,
+                        const uint8_t *header, size_t header_bytes, const struct kvt_piece *pieces,
+                        size_t piece_count, void *tag);
+
+    /*
+     * Lands an arrival in the pieces, whose lengths add up to the announced payload. Ends with
+     * sink.received(tag), possibly before this call returns. A return other than TD_OK means that
+     * the arrival is gone and sink.received will not be called.
+     */
+    td_status_t (*receive)(struct kvt_transport *transport, struct kvt_arrival *arrival,
+                           const struct kvt_piece *pieces, size_t piece_count, void *tag);
+
+    /* Refuses an arrival; the sender's send ends with a failure where the transport can tell it. */
+    void (*reject)(struct kvt_transport *transport, struct kvt_arrival *arrival,
+                   td_status_t status);
+
+    /* Does what can be done now without blocking; true if anything happened. */
+    bool (*progress)(struct kvt_transport *transport);
+
+    /* A descriptor that becomes readable when progress is worth calling; -1: none (loop). */
+    int (*descriptor)(struct kvt_transport *transport);
+
+    /* Before sleeping on the descriptor: TD_OK, or TD_AGAIN if progress must be called first. */
+    td_status_t (*arm)(struct kvt_transport *transport);
+
+    /* How bytes to this peer really travel, for logs and metrics: "ucx (sysv)", "map". */
+    void (*lanes)(struct kvt_transport *transport, struct kvt_endpoint *endpoint,
+                  char out[static KVT_LANES_TEXT_BYTES]);
+
+    /* Closes everything by force and frees the transport. All sends and receives have ended then. */
+    void (*close)(struct kvt_transport *transport);
+};
+
+/* Transports embed this as their first member. */
+struct kvt_transport {
+    const struct kvt_transport_ops *ops;
+    struct kvt_transport_sink sink;
+    char library[64]; /* name and version of the library behind it */
+};
+
+/* The pool that may be sent from and landed in. */
+struct kvt_memory {
+    uint8_t *base;
+    size_t bytes;
+    int fd; /* memfd behind base; -1: none */
+};
+
+#endif

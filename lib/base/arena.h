@@ -1,0 +1,31 @@
+/*
+ * arena.h: memory that lives and dies together (one request, one parsed document), with a maximum.
+ */
+#ifndef TANDEM_LIB_BASE_ARENA_H
+#define TANDEM_LIB_BASE_ARENA_H
+
+#include <stddef.h>
+
+struct td_arena_chunk;
+
+struct td_arena {
+    struct td_arena_chunk *chunks;
+    size_t used;      /* bytes handed out, with padding */
+    size_t bytes_max; /* more than this is refused */
+};
+
+void td_arena_init(struct td_arena *arena, size_t bytes_max);
+
+/* Frees everything that came from the arena; it may be used again. */
+void td_arena_fini(struct td_arena *arena);
+
+/* Zeroed memory aligned for any type, or NULL: over the maximum, or no memory. */
+void *td_arena_alloc(struct td_arena *arena, size_t bytes);
+
+/* Zeroed array of count elements, or NULL; count * size is checked for overflow. */
+void *td_arena_array(struct td_arena *arena, size_t count, size_t size);
+
+/* A NUL-terminated copy, or NULL. */
+char *td_arena_text(struct td_arena *arena, const char *text, size_t length);
+
+#endif

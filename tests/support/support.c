@@ -1,0 +1,65 @@
+/* support.c: finding and reading test data. */
+#include "tests/support/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static char path_text[1024];
+
+static const char *path_if_readable(void)
+{
+    return access(path_text, R_OK) == 0 ? path_text : NULL;
+}
+
+const char *test_data_path(const char *name)
+{
+    snprintf(path_text, sizeof path_text, "tests/data/%s", name);
+    return path_text;
+}
+
+const char *test_shared_path(const char *name)
+{
+    const char *folder = getenv("TANDEM_SHARED");
+
+    snprintf(path_text, sizeof path_text, "%s/%s", folder != NULL ? folder : "../shared", name);
+    return path_if_readable();
+}
+
+const char *test_demo_model(void)
+{
+    const char *file = getenv("TANDEM_DEMO_MODEL");
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+
+    if (file != NULL)
+        snprintf(path_text, sizeof path_text, "%s", file);
+    else if (cache != NULL && cache[0] != '\0')
+        snprintf(path_text, sizeof path_text, "%s/tandem/models/SmolLM2-135M-Instruct.Q4_1.gguf",
+                 cache);
+    else
+        snprintf(path_text, sizeof path_text,
+                 "%s/.cache/tandem/models/SmolLM2-135M-Instruct.Q4_1.gguf",
+                 home != NULL ? home : "/root");
+    return path_if_readable();
+}
+
+char *test_read_file(const char *path, size_t *length_out)
+{
+    FILE *file = fopen(path, "rb");
+    char *data = NULL;
+    long length;
+
+    if (file == NULL)
+        fail_msg("cannot open %s", path);
+    if (fseek(file, 0, SEEK_END) != 0 || (length = ftell(file)) < 0)
+        fail_msg("cannot measure %s", path);
+    rewind(file);
+    data = malloc((size_t)length + 1);
+    assert_non_null(data);
+    assert_int_equal(fread(data, 1, (size_t)length, file), length);
+    data[length] = '\0';
+    fclose(file);
+    *length_out = (size_t)length;
+    return data;
+}

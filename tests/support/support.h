@@ -1,0 +1,40 @@
+/*
+ * support.h: what several test programs need: where data lies, and reading it.
+ *
+ * Small data of ours is in tests/data. Larger reference data may lie in a folder `shared` beside the
+ * checkout (or in $TANDEM_SHARED); a test that cannot find it is skipped, visibly.
+ */
+#ifndef TANDEM_TESTS_SUPPORT_SUPPORT_H
+#define TANDEM_TESTS_SUPPORT_SUPPORT_H
+
+#include <stddef.h>
+
+/* cmocka wants these four in this order before its own header. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* The path of tests/data/<name>; valid until the next call. */
+const char *test_data_path(const char *name);
+
+/* The path of <shared>/<name>, or NULL if it does not exist; valid until the next call. */
+const char *test_shared_path(const char *name);
+
+/* The demo model's file: $TANDEM_DEMO_MODEL or the download cache; NULL if it is not there. */
+const char *test_demo_model(void);
+
+/* Reads a whole file (malloc, NUL-terminated); fails the test if it cannot. */
+char *test_read_file(const char *path, size_t *length_out);
+
+/* Prints why and leaves the test as skipped. */
+#define test_skip(...)                  \
+    do {                                \
+        print_message("[  SKIPPED ] "); \
+        print_message(__VA_ARGS__);     \
+        print_message("\n");            \
+        skip();                         \
+    } while (0)
+
+#endif
