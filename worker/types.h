@@ -1,0 +1,135 @@
+/*
+ * types.h: what a worker is told at start: who it is, its limits, its policy.
+ *
+ * Plain data, no behaviour. The same structs serve production and the simulator.
+ */
+#ifndef TANDEM_WORKER_TYPES_H
+#define TANDEM_WORKER_TYPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+#include "lib/base/u128.h"
+#include "proto/tandem.pb-c.h"
+
+#define WORKER_PROTOCOL_VERSION 1
+
+#define WORKER_TARGET_BYTES     256
+#define WORKER_CANDIDATES_MAX   3
+#define WORKER_MODELS_MAX       8
+#define WORKER_MODEL_NAME_BYTES 128
+#define WORKER_TRANSPORTS_MAX   4
+#define WORKER_REASON_BYTES     160
+
+/* name, default, text. All in milliseconds; each bounds the stay in one state (see docs/protocol.md). */
+#define WORKER_TIMES_MAP(X)                                                                     \
+    X(collect_ms, 10000, "a request's prompt must have arrived completely")                     \
+    X(request_ms, 600000, "a request that names no deadline of its own")                        \
+    X(grace_ms, 5000, "a request outlives its link to the router")                              \
+    X(ended_ms, 30000, "the output of an ended request waits for the router to acknowledge it") \
+    X(reserve_ms, 2000,                                                                         \
+      "blocks must have been reserved before a prompt is prefilled here instead")               \
+    X(pair_ms, 5000, "a handshake with a prefill worker")                                       \
+    X(pair_retry_ms, 2000, "a peer that could not be paired is left alone")                     \
+    X(ask_ms, 2000, "a prefill worker must have accepted or refused an ask")                    \
+    X(stall_ms, 5000, "an accepted ask may make no progress")                                   \
+    X(lease_ms, 5000, "an ask whose asker has gone silent is kept")                             \
+    X(heartbeat_ms, 1000, "progress is reported at least this often")                           \
+    X(load_ms, 500, "load is reported to schedulers at least this often")
+
+struct worker_times {
+#define X(name, value, text) uint32_t name;
+    WORKER_TIMES_MAP(X)
+#undef X
+};
+
+/* name, default, text. */
+#define WORKER_COUNTS_MAP(X)                                                                    \
+    X(requests_max, 1024, "requests at one time, ended and not yet acknowledged ones included") \
+    X(links_max, 64, "routers connected at one time")                                           \
+    X(exports_max, 256, "asks being served at one time")                                        \
+    X(pairs_max, 256, "peers known at one time")                                                \
+    X(schedulers_max, 8, "schedulers reported to")                                              \
+    X(quarantine_max_percent, 10, "of the pool in quarantine; more, and the worker exits")
+
+struct worker_counts {
+#define X(name, value, text) uint32_t name;
+    WORKER_COUNTS_MAP(X)
+#undef X
+};
+
+void worker_limits_default(struct worker_times *times_out, struct worker_counts *counts_out);
+
+/* What a role decides: the mechanism is the same in both binaries. */
+struct worker_policy {
+    Td__Role role;
+    uint32_t import_tokens_min; /* fewer uncached prompt tokens than this are prefilled here */
+    bool imports;               /* follow the scheduler's prefill candidates at all */
+    bool exports;               /* serve asks */
+};
+
+/* One of this worker's own transports, in the order of preference. */
+struct worker_transport {
+    char name[8];
+    char library[64];
+    char host[64]; /* boot identity of this host */
+    uint8_t *address;
+    size_t address_bytes;
+};
+
+struct worker_identity {
+    uint64_t epoch; /* random per process start */
+    struct engine_model_info model;
+    struct td_u128 text_id;
+    char models[WORKER_MODELS_MAX][WORKER_MODEL_NAME_BYTES]; /* served names, the first canonical */
+    uint32_t model_count;
+    char rpc_target[WORKER_TARGET_BYTES];
+    char http_address[WORKER_TARGET_BYTES];
+    uint32_t block_count;
+    uint32_t max_sequences;
+    uint32_t max_waiting;
+    uint32_t threads;
+    struct worker_transport transports[WORKER_TRANSPORTS_MAX];
+    uint32_t transport_count;
+};
+
+/* name, help. Counters of the worker core, all rising; exported as tandem_worker_<name>_total. */
+#define WORKER_COUNTERS_MAP(X)                                                       \
+    X(requests_started, "requests accepted")                                         \
+    X(requests_refused, "requests refused")                                          \
+    X(requests_finished, "requests that ended with a stop or at their length")       \
+    X(requests_canceled, "requests canceled by their owner or with their link")      \
+    X(requests_failed, "requests that broke")                                        \
+    X(links_lost, "links to routers that broke")                                     \
+    X(attaches, "requests taken up again on a new link")                             \
+    X(imports_started, "imports begun")                                              \
+    X(imports_landed, "imports whose KV arrived and was used")                       \
+    X(imports_skipped, "imports given up because enough was cached here")            \
+    X(imports_fallback, "imports that ended with the prompt being prefilled here")   \
+    X(imports_retried, "imports that went on to the next candidate")                 \
+    X(imports_canceled, "imports canceled with their request")                       \
+    X(asks_refused, "asks of ours that a prefill worker refused")                    \
+    X(asks_lost, "asks of ours whose stream broke")                                  \
+    X(asks_stalled, "asks of ours that made no progress in time")                    \
+    X(exports_started, "asks accepted")                                              \
+    X(exports_sent, "asks served completely")                                        \
+    X(exports_refused, "asks refused")                                               \
+    X(exports_stopped, "asks stopped by the asker, a lost peer or an expired lease") \
+    X(leases_expired, "asks whose lease ran out")                                    \
+    X(pairs_refused, "handshakes refused because identities differ")                 \
+    X(pairs_failed, "handshakes that failed otherwise")                              \
+    X(peers_lost, "transport connections lost")                                      \
+    X(quarantines, "transfers whose blocks had to be quarantined")                   \
+    X(stale_messages, "messages from or for an old epoch")                           \
+    X(invalid_messages, "messages that failed a check")                              \
+    X(kv_bytes_received, "KV bytes landed")                                          \
+    X(kv_bytes_sent, "KV bytes sent")
+
+struct worker_counters {
+#define X(name, text) uint64_t name;
+    WORKER_COUNTERS_MAP(X)
+#undef X
+};
+
+#endif
