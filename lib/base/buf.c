@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 #define BUF_CAPACITY_MIN 64
+#define BUF_LENGTH_MAX   (SIZE_MAX / 4) /* keeps the arithmetic of growing from wrapping */
 
 void td_buf_init(struct td_buf *buf, size_t length_max)
 {
-    *buf = (struct td_buf){.length_max = length_max};
+    *buf = (struct td_buf){.length_max = length_max < BUF_LENGTH_MAX ? length_max : BUF_LENGTH_MAX};
 }
 
 void td_buf_fini(struct td_buf *buf)
@@ -55,7 +56,7 @@ char *td_buf_reserve(struct td_buf *buf, size_t length)
 
 void td_buf_commit(struct td_buf *buf, size_t length)
 {
-    assert(buf->length + length < buf->capacity);
+    assert(length < buf->capacity - buf->length); /* room for the NUL as well */
     buf->length += length;
     buf->data[buf->length] = '\0';
 }
@@ -116,7 +117,7 @@ char *td_buf_take(struct td_buf *buf, size_t *length_out)
 {
     char *data;
 
-    if (td_buf_reserve(buf, 0) == NULL)
+    if (td_buf_reserve(buf, 0) == NULL) /* also where nothing was appended yet */
         return NULL;
     buf->data[buf->length] = '\0';
     data = buf->data;

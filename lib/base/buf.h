@@ -47,7 +47,10 @@ void td_buf_consume(struct td_buf *buf, size_t count);
 char *td_buf_reserve(struct td_buf *buf, size_t length);
 void td_buf_commit(struct td_buf *buf, size_t length);
 
-/* Moves the content out (malloc memory, NUL-terminated, caller frees) and empties the buffer. */
+/*
+ * Moves the content out (malloc memory, NUL-terminated, caller frees) and empties the buffer.
+ * NULL if the buffer has failed or the empty text cannot be allocated; the buffer stays as it is.
+ */
 char *td_buf_take(struct td_buf *buf, size_t *length_out);
 
 #endif

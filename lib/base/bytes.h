@@ -28,7 +28,9 @@ static inline struct td_reader td_reader_over(const void *bytes, size_t length)
 {
     const uint8_t *start = bytes;
 
-    return (struct td_reader){.cursor = start, .end = start + length, .ok = true};
+    /* no sum with NULL, not even of 0: it is undefined in C */
+    return (struct td_reader){
+        .cursor = start, .end = length > 0 ? start + length : start, .ok = true};
 }
 
 static inline size_t td_reader_left(const struct td_reader *reader)
@@ -45,7 +47,8 @@ static inline const uint8_t *td_read_bytes(struct td_reader *reader, size_t leng
         reader->ok = false;
         return NULL;
     }
-    reader->cursor += length;
+    if (length > 0)
+        reader->cursor += length;
     return bytes;
 }
 
@@ -85,7 +88,8 @@ static inline struct td_writer td_writer_over(void *bytes, size_t length)
 {
     uint8_t *start = bytes;
 
-    return (struct td_writer){.cursor = start, .end = start + length, .ok = true};
+    return (struct td_writer){
+        .cursor = start, .end = length > 0 ? start + length : start, .ok = true};
 }
 
 static inline void td_write_bytes(struct td_writer *writer, const void *bytes, size_t length)
@@ -94,8 +98,9 @@ static inline void td_write_bytes(struct td_writer *writer, const void *bytes, s
         writer->ok = false;
         return;
     }
-    if (length > 0)
-        memcpy(writer->cursor, bytes, length);
+    if (length == 0)
+        return; /* bytes may be NULL */
+    memcpy(writer->cursor, bytes, length);
     writer->cursor += length;
 }
 

@@ -52,6 +52,10 @@ static const char *check_cell(const struct td_fsm *fsm, uint8_t state, uint8_t e
 
     if (cell->action == TD_FSM_UNDEFINED)
         fault = "is not defined";
+    else if (cell->action >= TD_FSM_FIRST + fsm->action_count)
+        fault = "has an action that does not exist";
+    else if (cell->next >= fsm->state_count)
+        fault = "leads to a state that does not exist";
     else if (cell->action < TD_FSM_FIRST && cell->next != state)
         fault = "changes the state without an action";
     else if (cell->action >= TD_FSM_FIRST && td_fsm_is_terminal(fsm, state))
@@ -82,10 +86,23 @@ static uint32_t successors(const struct td_fsm *fsm, uint32_t set)
     return set;
 }
 
-static const char *check_reach(const struct td_fsm *fsm)
+/* Names the first state that is missing from set, or returns NULL if none is. */
+static const char *first_missing(const struct td_fsm *fsm, uint32_t set, const char *fault)
 {
     static char text[160];
-    uint32_t all = fsm->state_count == 32 ? UINT32_MAX : (UINT32_C(1) << fsm->state_count) - 1;
+
+    for (uint8_t s = 0; s < fsm->state_count; s++) {
+        if (!(set >> s & 1)) {
+            snprintf(text, sizeof text, "%s: state %s %s", fsm->name, fsm->states[s].name, fault);
+            return text;
+        }
+    }
+    return NULL;
+}
+
+static const char *check_reach(const struct td_fsm *fsm)
+{
+    const char *fault;
     uint32_t reached = 1;
     uint32_t ending = 0;
 
@@ -95,17 +112,14 @@ static const char *check_reach(const struct td_fsm *fsm)
         reached = successors(fsm, reached);
         ending = predecessors(fsm, ending);
     }
-    if (reached == all && ending == all)
-        return NULL;
-    snprintf(text, sizeof text, "%s: a state %s", fsm->name,
-             reached != all ? "cannot be reached" : "has no way to the end");
-    return text;
+    fault = first_missing(fsm, reached, "cannot be reached");
+    return fault != NULL ? fault : first_missing(fsm, ending, "has no way to the end");
 }
 
 const char *td_fsm_check(const struct td_fsm *fsm)
 {
-    if (fsm->state_count > TD_FSM_STATES_MAX)
-        return "too many states";
+    if (fsm->state_count == 0 || fsm->state_count > TD_FSM_STATES_MAX)
+        return "the machine has no state, or too many";
     for (uint8_t s = 0; s < fsm->state_count; s++) {
         for (uint8_t e = 0; e < fsm->event_count; e++) {
             const char *fault = check_cell(fsm, s, e);

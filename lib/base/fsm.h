@@ -75,8 +75,9 @@ bool td_fsm_is_terminal(const struct td_fsm *fsm, uint8_t state);
 const char *td_fsm_action_name(const struct td_fsm *fsm, uint8_t action);
 
 /*
- * Checks the table: every cell filled; IGNORE and BUG keep the state; every state reachable from
- * the first; from every state a terminal one is reachable; terminal states only IGNORE or BUG.
+ * Checks the table: every cell filled with a state and an action that exist; IGNORE and BUG keep the
+ * state; every state reachable from the first; from every state a terminal one is reachable;
+ * terminal states only IGNORE or BUG.
  * Returns NULL if all is well, else a sentence in static memory (tests print it).
  */
 const char *td_fsm_check(const struct td_fsm *fsm);

@@ -71,7 +71,8 @@ static size_t write_prefix(char *line, size_t size, enum td_log_level level, con
     used = strftime(line, size, "%Y-%m-%dT%H:%M:%S", &parts);
     more = snprintf(line + used, size - used, ".%03dZ %s %s/%s: ", (int)(now.tv_nsec / 1000000),
                     level_names[level], atomic_load(&process_name), room);
-    return more < 0 ? used : used + (size_t)more;
+    used += more > 0 ? (size_t)more : 0;
+    return used < size ? used : size - 1; /* snprintf says what it would have written */
 }
 
 void td_log_write(struct td_log_site *site, enum td_log_level level, const char *room,
@@ -98,7 +99,7 @@ void td_log_write(struct td_log_site *site, enum td_log_level level, const char 
     if (used > sizeof line - 1)
         used = sizeof line - 1;
     for (size_t i = 0; i < used; i++)
-        if ((unsigned char)line[i] < 0x20)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = ' '; /* one event, one line, whatever a peer put into a name */
     line[used++] = '\n';
     if (write(STDERR_FILENO, line, used) < 0)

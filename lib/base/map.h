@@ -2,8 +2,10 @@
  * map.h: a hash table from 128-bit keys to pointers, with a maximum.
  *
  * Open addressing with linear probing and backward-shift deletion; no tombstones, so lookups stay
- * short however many entries came and went. Iteration order depends on keys and capacity alone,
- * which keeps the simulator deterministic. Not thread-safe: one owner.
+ * short however many entries came and went. Iteration order follows from the keys and the order of
+ * operations, never from addresses, which keeps the simulator deterministic. The keys are ids that
+ * we minted or hashes; the hash is not seeded, so a client must not be able to choose them.
+ * Not thread-safe: one owner.
  */
 #ifndef TANDEM_LIB_BASE_MAP_H
 #define TANDEM_LIB_BASE_MAP_H

@@ -10,7 +10,6 @@ uint64_t td_now_ns(void)
     int rc = clock_gettime(CLOCK_MONOTONIC, &now);
 
     assert(rc == 0);
-    (void)rc;
     return (uint64_t)now.tv_sec * TD_NS_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
