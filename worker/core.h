@@ -9,6 +9,7 @@
 #ifndef TANDEM_WORKER_CORE_H
 #define TANDEM_WORKER_CORE_H
 
+#include "front/result.h"
 #include "worker/env.h"
 #include "worker/types.h"
 
@@ -74,36 +75,15 @@ struct worker_start {
     uint32_t remaining_ms; /* 0: the default */
 };
 
-/* What a request came to; the answer to the client is made of it. */
-struct worker_result {
-    Td__Finish finish; /* NONE while it runs */
-    td_status_t status;
-    char message[WORKER_REASON_BYTES];
-    uint32_t prompt_tokens;
-    uint32_t cached_tokens;
-    uint32_t completion_tokens;
-    uint32_t retry_after_ms;
-    uint32_t queue_us;
-    uint32_t ask_us;
-    uint32_t prefill_us;
-    uint32_t wire_us;
-    uint32_t land_us;
-    uint32_t first_token_us;
-    uint32_t decode_us;
-    uint64_t kv_bytes;
-    uint32_t kv_remote_blocks;
-    uint32_t kv_cached_blocks;
-    char kv_transport[KVT_LANES_TEXT_BYTES];
-    char kv_fallback[WORKER_REASON_BYTES];
-};
-
 /* Called with new tokens and, once and last, with result->finish set. Not before start returned. */
 typedef void (*worker_update_fn)(void *context, const uint32_t *tokens, uint32_t count,
-                                 const struct worker_result *result);
+                                 const struct front_result *result);
 
 td_status_t worker_request_start(struct worker_core *core, struct worker_start *start,
                                  worker_update_fn update, void *context, uint64_t now_ns,
                                  struct worker_request **request_out) TD_MUST_USE;
+/* The client has enough (a stop string): ends early, and update still reports the end. */
+void worker_request_stop(struct worker_request *request, uint64_t now_ns);
 /* The client has gone: update is not called any more, and the request pointer is dead. */
 void worker_request_abandon(struct worker_request *request, uint64_t now_ns);
 

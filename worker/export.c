@@ -298,6 +298,7 @@ void worker_core_on_asked(struct worker_core *core, void *handle, const Td__AskI
     memcpy(tokens, ask->tokens, ask->n_tokens * sizeof *tokens);
     core->export_count++;
     core->counters.exports_started++;
+    core->admitted++;
     worker_timer_after(core, &export->timer, export->lease_ms);
     worker_timer_after(core, &export->heartbeat, core->times.heartbeat_ms);
     *export_out = export;

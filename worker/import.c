@@ -21,12 +21,12 @@ static struct worker_core *core_of(const struct worker_import *import)
 static void on_timer(struct td_timer *timer, uint64_t now_ns)
 {
     struct worker_import *import = td_container_of(timer, struct worker_import, timer);
-    struct worker_result *result = &import->request->result;
+    struct front_result *result = &import->request->result;
 
     (void)now_ns;
     if (import->state == IMPORT_LANDING)
         core_of(import)->counters.asks_stalled++;
-    snprintf(result->kv_fallback, sizeof result->kv_fallback, "%s",
+    snprintf(result->kv.fallback, sizeof result->kv.fallback, "%s",
              import->state == IMPORT_LANDING  ? "the prefill worker made no progress"
              : import->state == IMPORT_ASKING ? "the prefill worker did not answer the ask"
              : import->state == IMPORT_PAIRING
@@ -119,15 +119,15 @@ static void release(struct worker_import *import, bool quarantine)
 static void fall_back(struct worker_import *import, bool quarantine)
 {
     struct worker_core *core = core_of(import);
-    struct worker_result *result = &import->request->result;
+    struct front_result *result = &import->request->result;
 
-    result->ask_us = worker_us(core->now_ns - import->started_ns);
-    if (result->kv_fallback[0] != '\0') {
+    result->stages.ask_us = worker_us(core->now_ns - import->started_ns);
+    if (result->kv.fallback[0] != '\0') {
         char id[TD_U128_HEX_BYTES];
 
         core->counters.imports_fallback++;
         td_log(TD_LOG_WARN, "import", "prefilling here after all: %s request %s",
-               result->kv_fallback, td_u128_hex(import->request->id, id));
+               result->kv.fallback, td_u128_hex(import->request->id, id));
     }
     release(import, quarantine);
 }
@@ -136,9 +136,9 @@ static void fall_back(struct worker_import *import, bool quarantine)
 
 static void set_reason(struct worker_import *import, const char *prefix, const char *reason)
 {
-    struct worker_result *result = &import->request->result;
+    struct front_result *result = &import->request->result;
 
-    snprintf(result->kv_fallback, sizeof result->kv_fallback, "%s%s", prefix, reason);
+    snprintf(result->kv.fallback, sizeof result->kv.fallback, "%s%s", prefix, reason);
 }
 
 /* The candidate that import->candidate names. Called at first, and after moving on. */
@@ -301,7 +301,7 @@ static void note(struct worker_import *import)
 static void commit(struct worker_import *import, struct kvt_event *event)
 {
     struct worker_core *core = core_of(import);
-    struct worker_result *result = &import->request->result;
+    struct front_result *result = &import->request->result;
     struct engine_command command = {.kind = ENGINE_LANDED, .sequence = import->request->sequence};
 
     assert(event != NULL);
@@ -313,15 +313,15 @@ static void commit(struct worker_import *import, struct kvt_event *event)
     event->landed.hashes = NULL;
     core->counters.imports_landed++;
     core->counters.kv_bytes_received += event->landed.bytes;
-    result->kv_bytes = event->landed.bytes;
-    result->kv_remote_blocks = import->block_count;
-    result->kv_cached_blocks = import->cached_blocks;
-    result->wire_us = worker_us(event->landed.wire_ns);
-    result->land_us = worker_us(event->landed.land_ns);
+    result->kv.bytes = event->landed.bytes;
+    result->kv.remote_blocks = import->block_count;
+    result->kv.cached_blocks = import->cached_blocks;
+    result->stages.wire_us = worker_us(event->landed.wire_ns);
+    result->stages.land_us = worker_us(event->landed.land_ns);
     if (import->accepted_ns != 0)
-        result->prefill_us = worker_us(core->now_ns - import->accepted_ns);
-    result->kv_fallback[0] = '\0'; /* an earlier candidate's failure is history */
-    snprintf(result->kv_transport, sizeof result->kv_transport, "%s", import->lanes);
+        result->stages.prefill_us = worker_us(core->now_ns - import->accepted_ns);
+    result->kv.fallback[0] = '\0'; /* an earlier candidate's failure is history */
+    snprintf(result->kv.transport, sizeof result->kv.transport, "%s", import->lanes);
     core->env.engine(core->env.impl, &command);
     finish(import);
 }
@@ -437,7 +437,7 @@ static void on_accepted(struct worker_import *import, const Td__Accepted *accept
     import->accepted_ns = core->now_ns;
     import->lease_ms =
         lease_ms >= 30 && lease_ms <= core->times.lease_ms ? lease_ms : core->times.lease_ms;
-    import->request->result.ask_us = worker_us(core->now_ns - import->started_ns);
+    import->request->result.stages.ask_us = worker_us(core->now_ns - import->started_ns);
     worker_timer_after(core, &import->renew, import->lease_ms / 3);
     import_step(import, IMPORT_ON_ACCEPTED);
 }

@@ -99,14 +99,14 @@ struct worker_request {
     uint32_t output_capacity;
     uint32_t output_sent; /* next index for the consumer */
     bool end_sent;
-    struct worker_result result;
+    struct front_result result;
     struct worker_import import;
 };
 
 /* An end to report for a request that has no object (refused, or unknown). */
 struct worker_notice {
     struct td_u128 id;
-    Td__Finish finish;
+    enum front_finish finish;
     td_status_t status;
     uint32_t retry_after_ms;
     char message[WORKER_REASON_BYTES];
@@ -304,8 +304,8 @@ void request_free(struct worker_request *request);
 void link_dirty(struct worker_request *request);
 void link_attach(struct worker_link *link, struct worker_request *request);
 void link_detach(struct worker_request *request);
-void link_notice(struct worker_link *link, struct td_u128 id, Td__Finish finish, td_status_t status,
-                 const char *message);
+void link_notice(struct worker_link *link, struct td_u128 id, enum front_finish finish,
+                 td_status_t status, const char *message);
 
 /* import.c */
 void import_start(struct worker_request *request);

@@ -12,6 +12,14 @@
 
 #include "worker/internal.h"
 
+_Static_assert((int)FRONT_RUNNING == (int)TD__FINISH__FINISH_NONE &&
+                   (int)FRONT_STOP == (int)TD__FINISH__FINISH_STOP &&
+                   (int)FRONT_LENGTH == (int)TD__FINISH__FINISH_LENGTH &&
+                   (int)FRONT_CANCELED == (int)TD__FINISH__FINISH_CANCELED &&
+                   (int)FRONT_REFUSED == (int)TD__FINISH__FINISH_REFUSED &&
+                   (int)FRONT_FAILED == (int)TD__FINISH__FINISH_FAILED,
+               "the wire's ends are the front's");
+
 static struct td_u128 id_of(uint64_t hi, uint64_t lo)
 {
     return (struct td_u128){.hi = hi, .lo = lo};
@@ -105,8 +113,8 @@ void link_detach(struct worker_request *request)
     request->link = NULL;
 }
 
-void link_notice(struct worker_link *link, struct td_u128 id, Td__Finish finish, td_status_t status,
-                 const char *message)
+void link_notice(struct worker_link *link, struct td_u128 id, enum front_finish finish,
+                 td_status_t status, const char *message)
 {
     struct worker_notice *notice;
 
@@ -206,7 +214,7 @@ static void refuse_start(struct worker_link *link, struct td_u128 id, td_status_
                          const char *reason)
 {
     link->core->counters.requests_refused++;
-    link_notice(link, id, TD__FINISH__FINISH_REFUSED, status, reason);
+    link_notice(link, id, FRONT_REFUSED, status, reason);
 }
 
 static void on_start(struct worker_link *link, const Td__Start *start)
@@ -278,11 +286,11 @@ static void on_cancel(struct worker_link *link, const Td__Cancel *cancel)
     struct td_u128 id = id_of(cancel->request_hi, cancel->request_lo);
 
     if (request == NULL) {
-        link_notice(link, id, TD__FINISH__FINISH_CANCELED, TD_NOT_FOUND, "no such request");
+        link_notice(link, id, FRONT_CANCELED, TD_NOT_FOUND, "no such request");
         return;
     }
     if (request->state == REQUEST_COLLECTING) { /* freed at once: the answer cannot come from it */
-        link_notice(link, id, TD__FINISH__FINISH_CANCELED, TD_OK, "");
+        link_notice(link, id, FRONT_CANCELED, TD_OK, "");
         request_step(request, REQUEST_ON_CANCEL);
         return;
     }
@@ -300,8 +308,8 @@ static void on_attach(struct worker_link *link, const Td__Attach *attach)
     struct worker_request *request = find(link, attach->request_hi, attach->request_lo);
 
     if (request == NULL || attach->next_index > request->output_count) {
-        link_notice(link, id_of(attach->request_hi, attach->request_lo), TD__FINISH__FINISH_FAILED,
-                    TD_NOT_FOUND, "no such request");
+        link_notice(link, id_of(attach->request_hi, attach->request_lo), FRONT_FAILED, TD_NOT_FOUND,
+                    "no such request");
         return;
     }
     link->core->counters.attaches++;
@@ -340,7 +348,7 @@ void worker_link_on_message(struct worker_link *link, const Td__GenerateIn *mess
 
 /* --- messages out --- */
 
-static void fill_end(struct worker_link *link, size_t place, const struct worker_result *result)
+static void fill_end(struct worker_link *link, size_t place, const struct front_result *result)
 {
     Td__Update *update = &link->update[place];
     Td__Stages *stages = &link->stages[place];
@@ -348,19 +356,19 @@ static void fill_end(struct worker_link *link, size_t place, const struct worker
 
     td__stages__init(stages);
     td__kv_traffic__init(kv);
-    stages->queue_us = result->queue_us;
-    stages->ask_us = result->ask_us;
-    stages->prefill_us = result->prefill_us;
-    stages->wire_us = result->wire_us;
-    stages->land_us = result->land_us;
-    stages->first_token_us = result->first_token_us;
-    stages->decode_us = result->decode_us;
-    kv->bytes = result->kv_bytes;
-    kv->remote_blocks = result->kv_remote_blocks;
-    kv->cached_blocks = result->kv_cached_blocks;
-    kv->transport = (char *)(uintptr_t)result->kv_transport;
-    kv->fallback = (char *)(uintptr_t)result->kv_fallback;
-    update->finish = result->finish;
+    stages->queue_us = result->stages.wait_us;
+    stages->ask_us = result->stages.ask_us;
+    stages->prefill_us = result->stages.prefill_us;
+    stages->wire_us = result->stages.wire_us;
+    stages->land_us = result->stages.land_us;
+    stages->first_token_us = result->stages.first_token_us;
+    stages->decode_us = result->stages.decode_us;
+    kv->bytes = result->kv.bytes;
+    kv->remote_blocks = result->kv.remote_blocks;
+    kv->cached_blocks = result->kv.cached_blocks;
+    kv->transport = (char *)(uintptr_t)result->kv.transport;
+    kv->fallback = (char *)(uintptr_t)result->kv.fallback;
+    update->finish = (Td__Finish)result->finish;
     update->code = (uint32_t)-result->status;
     update->message = (char *)(uintptr_t)result->message;
     update->prompt_tokens = result->prompt_tokens;
@@ -402,7 +410,7 @@ static void fill_notice(struct worker_link *link, size_t place)
     *notice = link->notices[--link->notice_count];
     update->request_hi = notice->id.hi;
     update->request_lo = notice->id.lo;
-    update->finish = notice->finish;
+    update->finish = (Td__Finish)notice->finish;
     update->code = (uint32_t)-notice->status;
     update->message = notice->message;
     update->retry_after_ms = notice->retry_after_ms;

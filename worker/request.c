@@ -126,36 +126,36 @@ td_status_t request_take_sequence(struct worker_request *request)
 
 /* --- ending --- */
 
-static Td__Finish finish_of(enum engine_finish reason)
+static enum front_finish finish_of(enum engine_finish reason)
 {
     switch (reason) {
-    case ENGINE_FINISH_STOP: return TD__FINISH__FINISH_STOP;
-    case ENGINE_FINISH_LENGTH: return TD__FINISH__FINISH_LENGTH;
+    case ENGINE_FINISH_STOP: return FRONT_STOP;
+    case ENGINE_FINISH_LENGTH: return FRONT_LENGTH;
     case ENGINE_FINISH_CANCELED:
-    case ENGINE_FINISH_RELEASED: return TD__FINISH__FINISH_CANCELED;
-    case ENGINE_FINISH_REFUSED: return TD__FINISH__FINISH_REFUSED;
-    case ENGINE_FINISH_FAILED: return TD__FINISH__FINISH_FAILED;
+    case ENGINE_FINISH_RELEASED: return FRONT_CANCELED;
+    case ENGINE_FINISH_REFUSED: return FRONT_REFUSED;
+    case ENGINE_FINISH_FAILED: return FRONT_FAILED;
     }
-    return TD__FINISH__FINISH_FAILED;
+    return FRONT_FAILED;
 }
 
-static void count_end(struct worker_counters *counters, Td__Finish finish)
+static void count_end(struct worker_counters *counters, enum front_finish finish)
 {
     switch (finish) {
-    case TD__FINISH__FINISH_STOP:
-    case TD__FINISH__FINISH_LENGTH: counters->requests_finished++; break;
-    case TD__FINISH__FINISH_CANCELED: counters->requests_canceled++; break;
-    case TD__FINISH__FINISH_REFUSED: counters->requests_refused++; break;
+    case FRONT_STOP:
+    case FRONT_LENGTH: counters->requests_finished++; break;
+    case FRONT_CANCELED: counters->requests_canceled++; break;
+    case FRONT_REFUSED: counters->requests_refused++; break;
     default: counters->requests_failed++; break;
     }
 }
 
 static void fill_result(struct worker_request *request, const struct engine_finished *finished)
 {
-    struct worker_result *result = &request->result;
+    struct front_result *result = &request->result;
     bool expired = result->status == TD_TIMEOUT;
 
-    result->finish = expired ? TD__FINISH__FINISH_FAILED : finish_of(finished->reason);
+    result->finish = expired ? FRONT_FAILED : finish_of(finished->reason);
     if (!expired) {
         result->status = finished->status;
         if (finished->status != TD_OK)
@@ -167,11 +167,11 @@ static void fill_result(struct worker_request *request, const struct engine_fini
     result->prompt_tokens = finished->prompt_tokens;
     result->cached_tokens = finished->cached_tokens;
     result->completion_tokens = finished->new_tokens;
-    result->queue_us = worker_us(finished->queue_ns);
-    if (result->kv_remote_blocks == 0) /* else the candidate's time is in it already */
-        result->prefill_us = worker_us(finished->prefill_ns);
-    result->first_token_us = worker_us(finished->first_token_ns);
-    result->decode_us = worker_us(finished->decode_ns);
+    result->stages.wait_us = worker_us(finished->queue_ns);
+    if (result->kv.remote_blocks == 0) /* else the candidate's time is in it already */
+        result->stages.prefill_us = worker_us(finished->prefill_ns);
+    result->stages.first_token_us = worker_us(finished->first_token_ns);
+    result->stages.decode_us = worker_us(finished->decode_ns);
     count_end(&request->core->counters, result->finish);
 }
 
@@ -179,7 +179,7 @@ static void fill_result(struct worker_request *request, const struct engine_fini
 static bool end_is_unwanted(const struct worker_request *request)
 {
     return request->link == NULL &&
-           (request->router_epoch == 0 || request->result.finish == TD__FINISH__FINISH_CANCELED);
+           (request->router_epoch == 0 || request->result.finish == FRONT_CANCELED);
 }
 
 static void end(struct worker_request *request)
@@ -225,7 +225,7 @@ static void relink(struct worker_request *request)
 
 static void reject(struct worker_request *request)
 {
-    struct worker_result *result = &request->result;
+    struct front_result *result = &request->result;
 
     if (result->status == TD_OK) {
         result->status = TD_TIMEOUT;
@@ -233,8 +233,7 @@ static void reject(struct worker_request *request)
     }
     request->core->counters.requests_refused++;
     if (request->link != NULL)
-        link_notice(request->link, request->id, TD__FINISH__FINISH_REFUSED, result->status,
-                    result->message);
+        link_notice(request->link, request->id, FRONT_REFUSED, result->status, result->message);
     request_free(request);
 }
 
@@ -369,6 +368,12 @@ td_status_t worker_request_start(struct worker_core *core, struct worker_start *
     request_step(request, REQUEST_ON_COMPLETE);
     *request_out = request;
     return TD_OK;
+}
+
+void worker_request_stop(struct worker_request *request, uint64_t now_ns)
+{
+    request->core->now_ns = now_ns;
+    request_step(request, REQUEST_ON_CANCEL);
 }
 
 void worker_request_abandon(struct worker_request *request, uint64_t now_ns)

@@ -1,0 +1,176 @@
+/*
+ * core.h: the router core: admission, journeys and links to workers, as one pure object.
+ *
+ * It owns every request between the front (token ids in, token ids out) and the workers. It learns of
+ * workers from schedulers' fleet updates, asks a scheduler where each request should run, and keeps one
+ * Generate stream to each worker that it uses. When no scheduler answers it chooses the least loaded
+ * worker it knows: a lost control plane does not stop the data plane. Pure; one thread: the loop.
+ */
+#ifndef TANDEM_ROUTER_CORE_H
+#define TANDEM_ROUTER_CORE_H
+
+#include <stdbool.h>
+
+#include "lib/base/u128.h"
+#include "router/env.h"
+
+#define ROUTER_PROTOCOL_VERSION 1
+#define ROUTER_TARGET_BYTES     256
+#define ROUTER_MODELS_MAX       16
+#define ROUTER_NAME_BYTES       128
+#define ROUTER_WORKERS_MAX      256
+
+/* name, default, text. In milliseconds. */
+#define ROUTER_TIMES_MAP(X)                                                           \
+    X(queue_ms, 60000, "a request may wait for capacity")                             \
+    X(place_ms, 1000, "a scheduler must have named a place; then the next try")       \
+    X(request_ms, 600000, "a request that names no deadline of its own")              \
+    X(grace_ms, 5000, "a worker may be out of reach after tokens were passed on")     \
+    X(cancel_ms, 5000, "a worker must have confirmed a cancel")                       \
+    X(retry_ms, 100, "before the next try to place a request that nobody could take") \
+    X(link_retry_ms, 250, "before a broken link to a worker is opened again")         \
+    X(link_idle_ms, 60000, "a link that no request uses is kept")
+
+/* name, default, text. */
+#define ROUTER_COUNTS_MAP(X)                                                   \
+    X(queue_max, 5000, "requests waiting for capacity; more are answered 429") \
+    X(running_max, 4096, "requests handed to workers at one time")             \
+    X(tries_max, 3, "workers tried before a request fails; only before its first token")
+
+struct router_limits {
+#define X(name, value, text) uint32_t name;
+    ROUTER_TIMES_MAP(X)
+    ROUTER_COUNTS_MAP(X)
+#undef X
+};
+
+struct router_limits router_limits_default(void);
+
+/* name, help. All rising; exported as tandem_router_<name>_total. */
+#define ROUTER_COUNTERS_MAP(X)                                         \
+    X(journeys_started, "requests taken from clients")                 \
+    X(journeys_refused, "requests refused because the queue was full") \
+    X(journeys_finished, "requests answered to the end")               \
+    X(journeys_canceled, "requests whose client left")                 \
+    X(journeys_failed, "requests that ended with an error")            \
+    X(retries, "requests begun anew on another worker")                \
+    X(attaches, "requests taken up again after a link broke")          \
+    X(links_lost, "links to workers that broke")                       \
+    X(placed_alone, "requests placed without a scheduler")             \
+    X(stale_messages, "messages from an old epoch")                    \
+    X(invalid_messages, "messages that failed a check")                \
+    X(tokens, "tokens passed on to clients")
+
+struct router_counters {
+#define X(name, text) uint64_t name;
+    ROUTER_COUNTERS_MAP(X)
+#undef X
+};
+
+struct router_core;
+struct router_journey;
+struct router_link;
+
+struct router_config {
+    uint64_t epoch; /* of this process; random, never 0 */
+    struct router_limits limits;
+    struct router_env env;
+};
+
+td_status_t router_core_open(const struct router_config *config,
+                             struct router_core **core_out) TD_MUST_USE;
+/* Frees the core with all journeys; nothing is sent and nobody is called. */
+void router_core_close(struct router_core *core);
+
+uint64_t router_core_next_deadline(const struct router_core *core);
+void router_core_tick(struct router_core *core, uint64_t now_ns);
+
+/* --- the fleet --- */
+
+/* A worker as the router knows it. */
+struct router_worker {
+    uint64_t epoch;
+    Td__Role role;
+    char rpc_target[ROUTER_TARGET_BYTES];
+    char models[ROUTER_MODELS_MAX][ROUTER_NAME_BYTES]; /* the first is canonical */
+    uint32_t model_count;
+    struct td_u128 content_id;
+    struct td_u128 text_id;
+    uint32_t block_tokens;
+    uint32_t max_context;
+    uint32_t capacity; /* requests it can hold */
+    bool ready;
+    bool draining;
+    uint32_t live; /* journeys on it */
+};
+
+/* A whole picture of the fleet, from any scheduler. Malformed entries are left out and counted. */
+void router_core_on_fleet(struct router_core *core, const Td__FleetUpdate *update, uint64_t now_ns);
+
+/* Workers, for the list of models and for fetching tokenizers; NULL at the end. */
+const struct router_worker *router_core_worker(const struct router_core *core, size_t i);
+/* A ready worker that serves the model ("": any), or NULL. */
+const struct router_worker *router_core_model(const struct router_core *core, const char *model);
+
+/* --- journeys --- */
+
+struct router_start {
+    const char *model; /* canonical name */
+    uint32_t *tokens;  /* malloc memory, moves on TD_OK */
+    uint32_t token_count;
+    uint32_t max_new_tokens;
+    float temperature;
+    uint32_t top_k;
+    float top_p;
+    bool has_seed;
+    uint64_t seed;
+    struct td_u128 salt;
+    struct td_u128 text_id; /* of the tokenizer that made the tokens */
+    uint32_t remaining_ms;  /* 0: the default */
+    uint32_t tokenize_us;   /* for the trace */
+};
+
+/* TD_EXHAUSTED with *retry_after_ms_out: the queue is full. TD_NOT_FOUND: nobody serves the model. */
+td_status_t router_journey_start(struct router_core *core, struct router_start *start,
+                                 void *context, uint64_t now_ns,
+                                 struct router_journey **journey_out,
+                                 uint32_t *retry_after_ms_out) TD_MUST_USE;
+/* The client has enough (a stop string): env.end still follows. After the first token only. */
+void router_journey_stop(struct router_journey *journey, uint64_t now_ns);
+/* The client has gone: env is not called for it any more, and the pointer is dead. */
+void router_journey_abandon(struct router_journey *journey, uint64_t now_ns);
+struct td_u128 router_journey_id(const struct router_journey *journey);
+
+/* The answer to env.place; reply is NULL when no scheduler could be reached. */
+void router_core_on_placed(struct router_core *core, uint64_t number, const Td__PlaceReply *reply,
+                           uint64_t now_ns);
+
+/* --- links --- */
+
+void router_core_on_link_open(struct router_core *core, uint64_t link, uint64_t now_ns);
+void router_core_on_link_message(struct router_core *core, uint64_t link,
+                                 const Td__GenerateOut *message, uint64_t now_ns);
+/* TD_STALE: the worker there is another incarnation. */
+void router_core_on_link_closed(struct router_core *core, uint64_t link, td_status_t status,
+                                uint64_t now_ns);
+/* The next message to send, or NULL. Valid until the next call into the core; counts as sent. */
+const Td__GenerateIn *router_link_next(struct router_core *core, uint64_t link, uint64_t now_ns);
+
+/* --- for metrics, draining and tests --- */
+
+struct router_gauges {
+    uint32_t queued;
+    uint32_t running; /* on workers, canceled and unconfirmed ones included */
+    uint32_t links;
+    uint32_t workers;
+    uint32_t workers_ready;
+};
+
+void router_core_gauges(const struct router_core *core, struct router_gauges *gauges_out);
+const struct router_counters *router_core_counters(const struct router_core *core);
+/* Whether no journey lives. */
+bool router_core_idle(const struct router_core *core);
+/* Ends all journeys with an error, for a drain that ran out of time. */
+void router_core_fail_all(struct router_core *core, const char *reason, uint64_t now_ns);
+
+#endif
