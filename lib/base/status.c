@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define CONTEXT_BYTES_MAX 120
+
 const char *td_status_text(td_status_t status)
 {
     switch (status) {
@@ -52,17 +54,26 @@ td_status_t td_fail(struct td_error *error, td_status_t status, const char *form
     return status;
 }
 
+/* What went wrong matters most: the context is cut to 120 bytes, and only then the rest to fit. */
 void td_fail_wrap(struct td_error *error, const char *format, ...)
 {
-    char inner[sizeof error->text];
-    char context[sizeof error->text];
+    char text[sizeof error->text] = "";
     va_list arguments;
+    size_t used;
+    size_t rest;
 
     if (error == NULL)
         return;
-    memcpy(inner, error->text, sizeof inner);
     va_start(arguments, format);
-    vsnprintf(context, sizeof context, format, arguments);
+    vsnprintf(text, CONTEXT_BYTES_MAX + 1, format, arguments);
     va_end(arguments);
-    snprintf(error->text, sizeof error->text, "%.120s: %.130s", context, inner);
+    used = strlen(text);
+    text[used++] = ':';
+    text[used++] = ' ';
+    rest = strlen(error->text);
+    if (rest > sizeof text - 1 - used)
+        rest = sizeof text - 1 - used;
+    memcpy(text + used, error->text, rest);
+    text[used + rest] = '\0';
+    memcpy(error->text, text, sizeof text);
 }
