@@ -19,10 +19,19 @@
  *             later LANDED (the KV is there and verified; tokens follow) or RELEASE (it will not
  *             come: the engine prefills itself). TOKENS... FINISHED
  *   PREFILL   BLOCKS... PREFILLED, then the blocks stay held until RELEASE. FINISHED
+ *             Instead of PREFILLED, STOPPED: it will not be completed; the blocks wait as well.
  *
  * Blocks that somebody outside may touch are given back only by RELEASE: "nobody can read or write
  * them any more", or, with quarantine, "I could not make sure". CANCEL stops the work at the next
- * step; for IMPORT after ASKED and for PREFILL the blocks still wait for RELEASE.
+ * step; for IMPORT after ASKED and for PREFILL that was started the blocks still wait for RELEASE.
+ *
+ * RELEASE of an IMPORT before RESERVED means "reserve no longer, prefill here"; RELEASE of a
+ * PREFILL before PREFILLED implies CANCEL. The deadline of a sequence is silent from RESERVED to
+ * LANDED or RELEASE, and from PREFILLED to RELEASE: there only the worker knows who may touch the
+ * blocks, and its own deadlines are shorter.
+ *
+ * A command for a sequence that has ended, or that makes no sense in its state (it crossed an
+ * event), does nothing but be counted.
  */
 #ifndef TANDEM_ENGINE_ENGINE_H
 #define TANDEM_ENGINE_ENGINE_H
@@ -57,7 +66,7 @@ enum engine_finish {
     ENGINE_FINISH_CANCELED = 3,
     ENGINE_FINISH_RELEASED = 4, /* PREFILL: computed, held and released */
     ENGINE_FINISH_REFUSED = 5,  /* never started: status says why (LIMIT, EXHAUSTED, INVALID) */
-    ENGINE_FINISH_FAILED = 6,   /* the backend failed: status says why */
+    ENGINE_FINISH_FAILED = 6, /* the backend failed, or the deadline passed (TIMEOUT): see status */
 };
 
 /* Where one KV block lies. Valid as long as the generation of the slot has not changed. */
@@ -131,6 +140,7 @@ enum engine_event_kind {
     ENGINE_FINISHED,
     ENGINE_CACHE,
     ENGINE_SNAPSHOT_TAKEN,
+    ENGINE_STOPPED, /* PREFILL only */
 };
 
 /* The balance: total is the sum of the others, at every step. In blocks. */
@@ -159,6 +169,8 @@ struct engine_load {
     uint64_t step_ns;   /* of the last step */
     uint32_t step_rows; /* rows of the last step */
     uint32_t step_prefill_rows;
+    uint64_t stray_commands;    /* that did nothing, see above */
+    uint64_t content_conflicts; /* equal tokens, different KV: never, unless something is broken */
 };
 
 struct engine_token {
@@ -206,16 +218,20 @@ struct engine_event {
         } prefilled;
         struct {
             struct engine_token *tokens; /* at most one per sequence */
-            uint32_t count;
+            uint32_t count;              /* 0 too: nothing was sampled, or only the load changed */
+            bool lent; /* tokens go back to where the event came from: fini leaves them alone */
             struct engine_load load;
         } step;
         struct engine_finished finished;
         struct {
-            struct td_u128 *stored; /* keys that can be hit from now on */
+            struct td_u128 *stored; /* keys that can be hit from now on; none is in removed */
             uint32_t stored_count;
             struct td_u128 *removed;
             uint32_t removed_count;
         } cache;
+        struct {
+            td_status_t status; /* why: TIMEOUT, or what the backend said */
+        } stopped;
         struct {
             struct td_u128 *keys; /* all keys that can be hit; consistent with the CACHE events */
             uint32_t count;

@@ -1,0 +1,211 @@
+/*
+ * apply.c: what comes of a batch: full blocks to the cache, tokens and blocks to the worker; part of
+ * the engine core.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/core_state.h"
+#include "lib/base/hash.h"
+#include "lib/base/time.h"
+
+/* ---- full blocks ---- */
+
+/* The content hash, computed once in the life of the block; landed blocks bring theirs. */
+static void hash_block(struct engine_core *core, uint32_t slot)
+{
+    const uint8_t *block = core->kv.base + (size_t)slot * core->kv.block_bytes;
+
+    if (td_u128_is_zero(engine_pool_hash(core->pool, slot)))
+        engine_pool_set_hash(core->pool, slot, td_hash128(block, core->kv.block_bytes));
+}
+
+/*
+ * Two sequences may compute the same block at the same time. The second to finish takes over the
+ * first one's block and gives its own back: then every published block's parent is published, and the
+ * memory is used once. Where that is not possible it keeps its own, unfindable, and so the rest.
+ */
+static void publish(struct engine_core *core, struct engine_sequence *sequence, uint32_t index)
+{
+    uint32_t own = sequence->slots[index];
+    uint32_t canonical;
+    struct engine_identity identity = {
+        .key = engine_sequence_key(sequence, index),
+        .root = sequence->root,
+        .parent = index == 0 ? ENGINE_SLOT_NONE : sequence->slots[index - 1],
+        .tokens = sequence->tokens + (size_t)index * sequence->block_tokens,
+    };
+    td_status_t status = engine_pool_publish(core->pool, own, &identity, &canonical);
+
+    if (status != TD_OK) {
+        sequence->apart = true;
+        core->totals.content_conflicts += status == TD_CORRUPT;
+    } else if (canonical != own) {
+        engine_pool_claim(core->pool, canonical, ENGINE_CLAIM_RUNNING);
+        engine_pool_unclaim(core->pool, own, ENGINE_CLAIM_RUNNING);
+        sequence->slots[index] = canonical;
+    }
+}
+
+void engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequence)
+{
+    if (sequence->claim != ENGINE_CLAIM_RUNNING)
+        return; /* stopped with its blocks lent: they are no longer its own to exchange */
+    while ((uint64_t)(sequence->full + 1) * sequence->block_tokens <= sequence->computed) {
+        hash_block(core, sequence->slots[sequence->full]);
+        if (!sequence->apart)
+            publish(core, sequence, sequence->full);
+        sequence->full++;
+    }
+}
+
+/* ---- outputs ---- */
+
+/* The tokens of the step. */
+struct harvest {
+    struct engine_token *tokens;
+    uint32_t count;
+};
+
+static void note_token(struct sequence_times *times, uint64_t now_ns)
+{
+    if (times->first_token_ns == TD_TIME_NEVER)
+        times->first_token_ns = now_ns;
+    times->last_token_ns = now_ns;
+}
+
+/* True if a token was drawn; else the sequence has failed, and may be freed. */
+static bool draw(struct engine_core *core, struct engine_sequence *sequence, const float *logits,
+                 struct harvest *harvest)
+{
+    uint32_t index = engine_sequence_new_tokens(sequence);
+    uint32_t token;
+    td_status_t status = engine_sample(&core->sampler, logits, &sequence->sampling, index, &token);
+
+    if (status != TD_OK) {
+        engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, status);
+        return false;
+    }
+    free(sequence->hidden);
+    sequence->hidden = NULL;
+    if (sequence->state == SEQUENCE_PREFILL)
+        engine_sequence_step(core, sequence, SEQUENCE_ON_PROMPT_DONE);
+    sequence->tokens[sequence->token_count++] = token;
+    note_token(&sequence->times, core->now_ns);
+    harvest->tokens[harvest->count++] =
+        (struct engine_token){.sequence = sequence->id, .index = index, .token = token};
+    core->totals.new_tokens++;
+    return true;
+}
+
+/* A PREFILL's chunk: blocks go out as they fill, and the last chunk completes it. */
+static void hand_out(struct engine_core *core, struct engine_sequence *sequence,
+                     const float *hidden)
+{
+    if (!engine_emit_blocks(core, sequence)) {
+        engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, TD_NO_MEMORY);
+        return;
+    }
+    if (hidden == NULL)
+        return;
+    sequence->hidden = malloc(core->info->hidden * sizeof *hidden); /* if NULL, KEEP fails it */
+    if (sequence->hidden != NULL)
+        memcpy(sequence->hidden, hidden, core->info->hidden * sizeof *hidden);
+    engine_sequence_step(core, sequence, SEQUENCE_ON_HOLD);
+}
+
+/* True if a token was drawn; else the sequence may be freed. */
+static bool apply_flight(struct engine_core *core, const struct engine_flight *flight,
+                         const struct engine_result *result, struct harvest *harvest)
+{
+    struct engine_sequence *sequence = flight->sequence;
+    const float *output =
+        flight->output == ENGINE_OUTPUT_NONE ? NULL : result->outputs[flight->output];
+
+    sequence->flying = false;
+    sequence->computed += flight->rows;
+    engine_sequence_fill(core, sequence);
+    if (sequence->state == SEQUENCE_STOPPING) {
+        engine_sequence_try_end(core, sequence);
+        return false;
+    }
+    if (sequence->goal == ENGINE_PREFILL) {
+        hand_out(core, sequence, output);
+        return false;
+    }
+    return output != NULL && draw(core, sequence, output, harvest);
+}
+
+/* After STEP was emitted, since FINISHED is the last event of a sequence. */
+static void finish_if_over(struct engine_core *core, struct engine_sequence *sequence)
+{
+    enum engine_finish reason;
+
+    if (engine_sequence_is_over(sequence, core->info, &reason))
+        engine_sequence_end(core, sequence, SEQUENCE_ON_FINISH, reason, TD_OK);
+}
+
+static void count_step(struct engine_core *core, uint64_t duration_ns)
+{
+    const struct engine_plan *plan = &core->plan;
+
+    core->totals.steps++;
+    core->totals.prompt_tokens += plan->prefill_rows;
+    core->totals.step_ns = duration_ns;
+    core->totals.step_rows = plan->batch.row_count;
+    core->totals.step_prefill_rows = plan->prefill_rows;
+}
+
+static void emit_harvest(struct engine_core *core, struct harvest *harvest)
+{
+    if (harvest->count == 0) {
+        engine_core_give_tokens(core, harvest->tokens);
+        harvest->tokens = NULL;
+    }
+    engine_emit_step(core, harvest->tokens, harvest->count);
+}
+
+void engine_core_apply(struct engine_core *core, const struct engine_result *result,
+                       uint64_t now_ns)
+{
+    struct engine_plan *plan = &core->plan;
+    struct harvest harvest = {.tokens = engine_take_tokens(core)};
+
+    if (harvest.tokens == NULL) {
+        engine_core_fail(core, TD_NO_MEMORY, now_ns);
+        return;
+    }
+    assert(plan->flying);
+    core->now_ns = now_ns;
+    plan->flying = false;
+    count_step(core, result->duration_ns);
+    for (uint32_t i = 0; i < plan->flight_count; i++)
+        if (!apply_flight(core, &plan->flights[i], result, &harvest))
+            plan->flights[i].sequence = NULL;
+    emit_harvest(core, &harvest);
+    for (uint32_t i = 0; i < plan->flight_count; i++)
+        if (plan->flights[i].sequence != NULL)
+            finish_if_over(core, plan->flights[i].sequence);
+    engine_core_settle(core);
+}
+
+void engine_core_fail(struct engine_core *core, td_status_t status, uint64_t now_ns)
+{
+    struct engine_plan *plan = &core->plan;
+
+    assert(plan->flying);
+    core->now_ns = now_ns;
+    plan->flying = false;
+    for (uint32_t i = 0; i < plan->flight_count; i++) {
+        struct engine_sequence *sequence = plan->flights[i].sequence;
+
+        sequence->flying = false;
+        if (sequence->state == SEQUENCE_STOPPING)
+            engine_sequence_try_end(core, sequence);
+        else
+            engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, status);
+    }
+    engine_emit_step(core, NULL, 0);
+    engine_core_settle(core);
+}

@@ -1,0 +1,61 @@
+/*
+ * plan.h: what is computed next: admission, growth, preemption, and the rows of a batch.
+ *
+ * Part of the engine core (engine/core_state.h). The rules, in order:
+ *
+ *   1. Of the running, the first sequences_max by arrival are in the batch.
+ *   2. Each of them that needs a block for its next token gets one. If there is none, the newest
+ *      running sequence that is not a PREFILL gives back all of its blocks and waits again in its old
+ *      place; in the end the one in need itself. No admission in such a step, if there is one.
+ *   3. The waiting are admitted in order of arrival. Each gets blocks for all of its known tokens at
+ *      once or none at all, less what is found in the cache, and leaves one block for each decoding
+ *      sequence. The first that does not fit stops admission; an import that only the limit of imports
+ *      keeps out lets those pass that are none.
+ *   4. One row for each decoding sequence, then chunks of prompts in order of arrival until the token
+ *      budget is used up.
+ *
+ * Why nobody waits for ever: blocks are taken all at once, so two half-loaded sequences cannot wait for
+ * each other. Reserved, landing and held blocks wait for the worker alone, which has deadlines. Every
+ * other running sequence can be preempted, newest first, so the oldest always gets on.
+ */
+#ifndef TANDEM_ENGINE_PLAN_H
+#define TANDEM_ENGINE_PLAN_H
+
+#include "engine/backend.h"
+#include "engine/sequence.h"
+
+#define ENGINE_OUTPUT_NONE UINT32_MAX
+
+/* The part of one sequence in the flying batch. */
+struct engine_flight {
+    struct engine_sequence *sequence;
+    uint32_t rows;   /* 0: only an output from its landed state */
+    uint32_t output; /* index of its output, or ENGINE_OUTPUT_NONE */
+};
+
+/* The batch and the memory behind it. */
+struct engine_plan {
+    struct engine_batch batch;
+    struct engine_row *rows;                 /* [rows_max] */
+    struct engine_batch_sequence *sequences; /* [sequences_max] */
+    const float **heads;                     /* [sequences_max] */
+    struct engine_output *outputs;           /* [sequences_max] */
+    struct engine_flight *flights;           /* [sequences_max] */
+    uint32_t flight_count;
+    uint32_t prefill_rows;
+    uint32_t rows_max;
+    uint32_t sequences_max;
+    bool flying;
+};
+
+struct engine_core;
+
+/* TD_NO_MEMORY; engine_plan_fini is due in any case. */
+td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max,
+                             uint32_t sequences_max) TD_MUST_USE;
+void engine_plan_fini(struct engine_plan *plan);
+
+/* Makes the next batch in core's plan; false if there is nothing to compute. */
+bool engine_plan_next(struct engine_core *core);
+
+#endif
