@@ -1,0 +1,119 @@
+/*
+ * template_eval.h: what the parts of the template evaluator share. Internal to lib/text.
+ *
+ * template_eval.c runs statements, template_expression.c computes expressions, template_operators.c has what
+ * operators do, template_builtins.c filters, tests, functions and methods, template_print.c turns values into text.
+ *
+ * A failure sticks in the eval: everything that runs after it returns undefined and does nothing, and
+ * loops end at the next text_eval_work. So most code need not look.
+ */
+#ifndef TANDEM_LIB_TEXT_TEMPLATE_EVAL_H
+#define TANDEM_LIB_TEXT_TEMPLATE_EVAL_H
+
+#include "lib/text/string.h"
+#include "lib/text/template.h"
+#include "lib/text/template_ast.h"
+
+#define TEXT_VARIABLES_MAX 256
+
+/* What looking at one item of a list or dict counts as, in bytes of text_eval_work. */
+#define WORK_PER_ITEM 8
+
+struct text_variable {
+    const struct text_string *name;
+    struct text_value value;
+};
+
+/* The variable `loop`: where a for stands. */
+struct text_loop {
+    const struct text_list *list;
+    uint32_t index; /* from 0 */
+};
+
+struct text_eval {
+    const struct text_render_input *input;
+    struct text_builder builder;
+    struct text_prompt *prompt;
+    struct text_list *capture; /* of a set block: what is written goes here; NULL: to the prompt */
+    struct text_variable variables[TEXT_VARIABLES_MAX];
+    uint32_t variable_count;
+    uint32_t scope; /* variables from here on belong to the innermost scope */
+    uint64_t work_left;
+    td_status_t status;
+    struct td_error *error;
+};
+
+/* Notes the first failure, with its line. */
+void text_eval_fail(struct text_eval *eval, uint32_t line, td_status_t status, const char *format,
+                    ...) TD_PRINTF(4, 5);
+
+/*
+ * Accounts for work on so many bytes or items, before it is done. False if the evaluation has failed, here by
+ * its budget or by a builder that is full, or before.
+ */
+bool text_eval_work(struct text_eval *eval, uint32_t line, uint64_t amount);
+
+/* The value of a name, or undefined. */
+struct text_value text_eval_name(struct text_eval *eval, const struct text_string *name);
+
+/* The value of an expression. */
+struct text_value text_eval_expression(struct text_eval *eval,
+                                       const struct text_expression *expression);
+
+/* base.name, as Jinja finds it. */
+struct text_value text_eval_attribute(struct text_eval *eval, uint32_t line, struct text_value base,
+                                      const struct text_string *name);
+
+/* base[key]: a dict's value, an item, a character, or undefined if there is none. */
+struct text_value text_eval_subscript(struct text_eval *eval, uint32_t line, struct text_value base,
+                                      struct text_value key);
+
+/* What iterating over a value gives: always a list (also of a dict's keys, of characters). */
+const struct text_list *text_eval_iterate(struct text_eval *eval, uint32_t line,
+                                          struct text_value value);
+
+bool text_eval_truth(struct text_value value);
+
+/* Whether the value is an integer or a boolean, and which. */
+bool text_value_integer(struct text_value value, int64_t *integer_out);
+
+/* left + right, and the other operators of two operands that make a new value. */
+struct text_value text_eval_operate(struct text_eval *eval, uint32_t line,
+                                    enum text_expression_kind kind, struct text_value left,
+                                    struct text_value right);
+
+/* left < right, left in right, and the other comparisons. */
+bool text_eval_compare(struct text_eval *eval, uint32_t line, enum text_comparison comparison,
+                       struct text_value left, struct text_value right);
+
+/* All values, which are strings, one behind the other. */
+struct text_value text_eval_join(struct text_eval *eval, uint32_t line,
+                                 const struct text_value *values, uint32_t count);
+
+/* Python's ==. */
+bool text_eval_equal(struct text_eval *eval, uint32_t line, struct text_value a,
+                     struct text_value b);
+
+/* Python's `item in container`. */
+bool text_eval_contains(struct text_eval *eval, uint32_t line, struct text_value container,
+                        struct text_value item);
+
+/* Python's str(): what {{ value }} writes. Lists and dicts are refused. */
+const struct text_string *text_eval_print(struct text_eval *eval, uint32_t line,
+                                          struct text_value value);
+
+/* Python's json.dumps(value, ensure_ascii=False, indent=indent); indent below 0: on one line. */
+const struct text_string *text_eval_json(struct text_eval *eval, uint32_t line,
+                                         struct text_value value, int indent);
+
+/*
+ * Fails because an operation cannot work on a value ("cannot slice none"); says which name was undefined. Returns
+ * undefined.
+ */
+struct text_value text_eval_fail_kind(struct text_eval *eval, uint32_t line, const char *what,
+                                      struct text_value value);
+
+/* "a string", "none", ...: for messages. */
+const char *text_kind_name(enum text_kind kind);
+
+#endif

@@ -1,0 +1,56 @@
+/* token_map.c: open addressing with linear probing, at most half full; see token_map.h. */
+#include "lib/text/token_map.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/hash.h"
+
+td_status_t text_token_map_init(struct text_token_map *map, uint32_t count_max)
+{
+    size_t capacity = 16;
+
+    while (capacity < (size_t)count_max * 2)
+        capacity *= 2;
+    map->places = calloc(capacity, sizeof *map->places);
+    if (map->places == NULL)
+        return TD_NO_MEMORY;
+    map->mask = capacity - 1;
+    return TD_OK;
+}
+
+void text_token_map_fini(struct text_token_map *map)
+{
+    free(map->places);
+    map->places = NULL;
+}
+
+/* The place of these bytes, or the empty place where they would go. */
+static struct text_token_place *place_of(const struct text_token_map *map, const char *bytes,
+                                         size_t length)
+{
+    size_t at = (size_t)td_hash128(bytes, length).lo & map->mask;
+
+    for (;; at = (at + 1) & map->mask) {
+        struct text_token_place *place = &map->places[at];
+
+        if (place->bytes == NULL ||
+            (place->length == length && memcmp(place->bytes, bytes, length) == 0))
+            return place;
+    }
+}
+
+void text_token_map_add(struct text_token_map *map, struct td_span bytes, uint32_t id)
+{
+    struct text_token_place *place = place_of(map, bytes.bytes, bytes.length);
+
+    if (place->bytes == NULL)
+        *place = (struct text_token_place){bytes.bytes, (uint32_t)bytes.length, id};
+}
+
+uint32_t text_token_map_find(const struct text_token_map *map, const char *bytes, size_t length)
+{
+    const struct text_token_place *place = place_of(map, bytes, length);
+
+    return place->bytes == NULL ? TEXT_TOKEN_NONE : place->id;
+}
