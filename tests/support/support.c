@@ -48,7 +48,7 @@ char *test_read_file(const char *path, size_t *length_out)
 {
     FILE *file = fopen(path, "rb");
     char *data = NULL;
-    long length;
+    long length = -1;
 
     if (file == NULL)
         fail_msg("cannot open %s", path);
