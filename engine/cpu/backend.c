@@ -1,0 +1,296 @@
+/*
+ * backend.c: opening, checking and closing the CPU backend; see cpu.h.
+ *
+ * Owns the limits: what the options, the pool and each batch must satisfy before forward.c may trust
+ * them.
+ */
+#include <errno.h>
+#include <fenv.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/forward.h"
+#include "engine/cpu/matmul.h"
+#include "lib/base/bytes.h"
+#include "lib/base/time.h"
+
+#define NUMERICS "cpu-f32-1"
+
+static const char *dtype_name(enum cpu_kv_dtype dtype)
+{
+    return dtype == CPU_KV_F32 ? "f32" : "f16";
+}
+
+/* ------------------------------------------------------------------ a step */
+
+/* The core checks what comes from clients; this keeps its mistakes out of other people's memory. */
+static td_status_t check_rows(const struct cpu_backend *backend, const struct engine_batch *batch)
+{
+    const struct engine_model_info *info = &backend->base.info;
+
+    if (batch->row_count > backend->base.rows_max)
+        return TD_LIMIT;
+    for (uint32_t i = 0; i < batch->row_count; i++) {
+        const struct engine_row *row = &batch->rows[i];
+
+        if (row->token >= info->vocab || row->position >= info->max_context ||
+            row->sequence >= batch->sequence_count)
+            return TD_INVALID;
+        if (row->position / info->block_tokens >= batch->sequences[row->sequence].slot_count)
+            return TD_INVALID;
+    }
+    return TD_OK;
+}
+
+static td_status_t check_outputs(const struct cpu_backend *backend,
+                                 const struct engine_batch *batch)
+{
+    if (batch->output_count > backend->base.outputs_max)
+        return TD_LIMIT;
+    for (uint32_t i = 0; i < batch->output_count; i++) {
+        const struct engine_output *output = &batch->outputs[i];
+
+        if (output->row >= (output->is_head ? batch->head_count : batch->row_count) ||
+            (output->want != ENGINE_WANT_LOGITS && output->want != ENGINE_WANT_HIDDEN))
+            return TD_INVALID;
+    }
+    return TD_OK;
+}
+
+static td_status_t run(struct engine_backend *base, const struct engine_batch *batch,
+                       struct engine_result *result_out)
+{
+    struct cpu_backend *backend = (struct cpu_backend *)base;
+    uint64_t start_ns = td_now_ns();
+    fenv_t environment;
+    td_status_t status = check_rows(backend, batch);
+
+    if (status == TD_OK)
+        status = check_outputs(backend, batch);
+    if (status != TD_OK)
+        return status;
+    fegetenv(&environment);
+    fesetenv(FE_DFL_ENV); /* the caller's rounding or flushing must not change results */
+    cpu_forward(backend, batch);
+    fesetenv(&environment);
+    *result_out =
+        (struct engine_result){.outputs = backend->outputs, .duration_ns = td_now_ns() - start_ns};
+    return TD_OK;
+}
+
+static void close_backend(struct engine_backend *base)
+{
+    struct cpu_backend *backend = (struct cpu_backend *)base;
+
+    cpu_team_close(backend->team);
+    if (backend->memory != NULL)
+        munmap(backend->memory, backend->memory_bytes);
+    free(backend->active);
+    free(backend->place);
+    free(backend->tiles);
+    free(backend->outputs);
+    free(backend);
+}
+
+static const struct engine_backend_ops ops = {.name = "cpu", .run = run, .close = close_backend};
+
+/* ------------------------------------------------------------------ opening */
+
+td_status_t cpu_block_bytes(const struct engine_model *model, enum cpu_kv_dtype kv_dtype,
+                            uint32_t block_tokens, size_t *block_bytes_out, struct td_error *error)
+{
+    size_t bytes = kv_dtype == CPU_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+
+    /* a split of attention is a whole number of blocks, a block a whole number of lanes */
+    if (block_tokens < CPU_LANES || block_tokens > CPU_SPLIT ||
+        (block_tokens & (block_tokens - 1)) != 0)
+        return td_fail(error, TD_INVALID,
+                       "blocks of %" PRIu32 " tokens are not possible (16, 32, 64, 128 or 256 are)",
+                       block_tokens);
+    if (__builtin_mul_overflow(bytes, (size_t)2 * block_tokens * model->head_dim, &bytes) ||
+        __builtin_mul_overflow(bytes, (size_t)model->layers * model->kv_heads, &bytes))
+        return td_fail(error, TD_LIMIT, "the size of a KV block overflows");
+    *block_bytes_out = bytes;
+    return TD_OK;
+}
+
+static td_status_t check_options(const struct engine_model *model, const struct engine_kv *kv,
+                                 const struct cpu_options *options, struct td_error *error)
+{
+    size_t block_bytes = 0;
+    td_status_t status =
+        cpu_block_bytes(model, options->kv_dtype, kv->block_tokens, &block_bytes, error);
+
+    if (status != TD_OK)
+        return status;
+    if (kv->block_bytes != block_bytes)
+        return td_fail(error, TD_INVALID,
+                       "the pool has blocks of %zu bytes, this model needs %zu (KV type %s)",
+                       kv->block_bytes, block_bytes, dtype_name(options->kv_dtype));
+    if (options->rows_max > CPU_ROWS_MAX || options->outputs_max > CPU_OUTPUTS_MAX)
+        return td_fail(error, TD_LIMIT,
+                       "%" PRIu32 " rows and %" PRIu32 " outputs in a batch (at most %" PRIu32
+                       " and %" PRIu32 ")",
+                       options->rows_max, options->outputs_max, CPU_ROWS_MAX, CPU_OUTPUTS_MAX);
+    if (options->stop_id_count >
+        sizeof(((struct engine_model_info *)0)->stop_ids) / sizeof(uint32_t))
+        return td_fail(error, TD_LIMIT, "%" PRIu32 " stop ids are too many",
+                       options->stop_id_count);
+    return TD_OK;
+}
+
+static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
+                     const struct cpu_options *options)
+{
+    const struct engine_model *model = backend->model;
+    struct engine_model_info *info = &backend->base.info;
+
+    *info = (struct engine_model_info){.vocab = model->vocab,
+                                       .hidden = model->hidden,
+                                       .layers = model->layers,
+                                       .heads = model->heads,
+                                       .kv_heads = model->kv_heads,
+                                       .head_dim = model->head_dim,
+                                       .max_context = model->max_context,
+                                       .stop_id_count = options->stop_id_count,
+                                       .block_tokens = kv->block_tokens,
+                                       .block_bytes = kv->block_bytes,
+                                       .weights_digest = model->weights_digest};
+    snprintf(info->name, sizeof info->name, "%s", model->name);
+    snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
+    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", dtype_name(options->kv_dtype));
+    snprintf(info->numerics, sizeof info->numerics, "%s", NUMERICS);
+    for (uint32_t i = 0; i < options->stop_id_count; i++)
+        info->stop_ids[i] = options->stop_ids[i];
+    info->content_id =
+        engine_content_id(model->weights_digest, info->rope, info->kv_dtype, info->numerics);
+}
+
+static void choose_strides(struct cpu_backend *backend)
+{
+    const struct engine_model *model = backend->model;
+    uint32_t result = model->vocab > model->hidden ? model->vocab : model->hidden;
+
+    backend->strides =
+        (struct cpu_strides){.hidden = cpu_row_stride(model->hidden),
+                             .attention = cpu_row_stride(model->heads * model->head_dim),
+                             .kv = cpu_row_stride(model->kv_heads * model->head_dim),
+                             .ffn = cpu_row_stride(model->ffn),
+                             .result = cpu_row_stride(result)};
+    backend->strides.scratch = cpu_pad((uint32_t)cpu_forward_scratch_floats(backend));
+}
+
+/* One mapping for all arrays of floats: zero at first, and touched when first used. */
+static td_status_t map_memory(struct cpu_backend *backend, struct td_error *error)
+{
+    const struct cpu_strides *strides = &backend->strides;
+    size_t rows = backend->base.rows_max;
+    size_t outputs = backend->base.outputs_max;
+    size_t pairs = cpu_pad(backend->rope.pairs);
+    const struct {
+        float **array;
+        size_t count;
+        size_t floats;
+    } arrays[] = {
+        {&backend->x, rows, strides->hidden},
+        {&backend->normed, rows > outputs ? rows : outputs, strides->hidden},
+        {&backend->q, rows, strides->attention},
+        {&backend->k, rows, strides->kv},
+        {&backend->v, rows, strides->kv},
+        {&backend->attended, rows, strides->attention},
+        {&backend->gate, rows, strides->ffn},
+        {&backend->cosines, rows, pairs},
+        {&backend->sines, rows, pairs},
+        {&backend->results, outputs, strides->result},
+        {&backend->scratch, backend->threads, strides->scratch},
+    };
+    size_t floats = 0;
+    size_t bytes = 0;
+    void *memory;
+
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
+        if (!td_size_add(&floats, arrays[i].count, arrays[i].floats))
+            return td_fail(error, TD_LIMIT, "the memory for %zu rows overflows", rows);
+    if (!td_size_add(&bytes, floats, sizeof(float)))
+        return td_fail(error, TD_LIMIT, "the memory for %zu rows overflows", rows);
+    memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                  -1, 0);
+    if (memory == MAP_FAILED)
+        return td_fail(error, TD_NO_MEMORY, "cannot map %zu bytes for %zu rows: %s", bytes, rows,
+                       strerror(errno));
+    backend->memory = memory;
+    backend->memory_bytes = bytes;
+    floats = 0;
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        *arrays[i].array = backend->memory + floats;
+        floats += arrays[i].count * arrays[i].floats;
+    }
+    return TD_OK;
+}
+
+static td_status_t take_memory(struct cpu_backend *backend, struct td_error *error)
+{
+    size_t rows = backend->base.rows_max;
+
+    backend->active = calloc(rows, sizeof *backend->active);
+    backend->place = calloc(rows, sizeof *backend->place);
+    backend->tiles = calloc(rows, sizeof *backend->tiles);
+    backend->outputs = calloc(backend->base.outputs_max, sizeof *backend->outputs);
+    if (backend->active == NULL || backend->place == NULL || backend->tiles == NULL ||
+        backend->outputs == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for a batch of %zu rows", rows);
+    return map_memory(backend, error);
+}
+
+static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
+                        const struct cpu_options *options, struct td_error *error)
+{
+    td_status_t status;
+
+    backend->base.ops = &ops;
+    backend->base.rows_max = options->rows_max > 0 ? options->rows_max : CPU_ROWS_DEFAULT;
+    backend->base.outputs_max =
+        options->outputs_max > 0 ? options->outputs_max : CPU_OUTPUTS_DEFAULT;
+    backend->threads = options->threads > 0 ? options->threads : 1;
+    describe(backend, kv, options);
+    cpu_rope_init(&backend->rope, &backend->model->rope, backend->model->head_dim);
+    cpu_attention_init(&backend->attention, backend->kernels, kv, &backend->base.info);
+    choose_strides(backend);
+    status = take_memory(backend, error);
+    if (status != TD_OK)
+        return status;
+    return cpu_team_open(backend->threads, &backend->team, error);
+}
+
+td_status_t cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+                             const struct cpu_options *options, struct engine_backend **backend_out,
+                             struct td_error *error)
+{
+    const struct cpu_kernels *kernels = NULL;
+    struct cpu_backend *backend;
+    td_status_t status = check_options(model, kv, options, error);
+
+    if (status != TD_OK)
+        return status;
+    status = cpu_kernels_choose(getenv("TANDEM_CPU"), &kernels, error);
+    if (status != TD_OK) {
+        td_fail_wrap(error, "environment variable TANDEM_CPU");
+        return status;
+    }
+    backend = calloc(1, sizeof *backend);
+    if (backend == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for a backend");
+    backend->model = model;
+    backend->kernels = kernels;
+    status = fill(backend, kv, options, error);
+    if (status != TD_OK) {
+        close_backend(&backend->base);
+        return status;
+    }
+    *backend_out = &backend->base;
+    return TD_OK;
+}

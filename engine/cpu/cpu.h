@@ -1,0 +1,59 @@
+/*
+ * cpu.h: the CPU backend: runs batch steps of a llama model on ordinary cores.
+ *
+ * Activations are 32-bit floats throughout; weights are unpacked on the fly from where they lie in
+ * the model file. Numerics class "cpu-f32-1": all processors and thread counts give the same bits
+ * (kernels.h says how). One backend is driven by one thread at a time; it has helper threads of its
+ * own, which sleep between steps.
+ *
+ * The environment variable TANDEM_CPU (reference, avx2, avx512) forces a set of kernels.
+ */
+#ifndef TANDEM_ENGINE_CPU_CPU_H
+#define TANDEM_ENGINE_CPU_CPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+#include "engine/model.h"
+#include "lib/base/status.h"
+
+#define CPU_ROWS_DEFAULT    512
+#define CPU_ROWS_MAX        ((uint32_t)1 << 14)
+#define CPU_OUTPUTS_DEFAULT 64
+#define CPU_OUTPUTS_MAX     ((uint32_t)1 << 12)
+
+enum cpu_kv_dtype {
+    CPU_KV_F16 = 0,
+    CPU_KV_F32 = 1, /* twice the memory and traffic; for comparing with references */
+};
+
+/* Zero-initialised: one thread, f16, the defaults above, no stop ids. */
+struct cpu_options {
+    uint32_t threads; /* the calling thread counted; 0: one */
+    enum cpu_kv_dtype kv_dtype;
+    uint32_t rows_max;        /* rows in one batch; 0: CPU_ROWS_DEFAULT */
+    uint32_t outputs_max;     /* outputs in one batch; 0: CPU_OUTPUTS_DEFAULT */
+    const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
+    uint32_t stop_id_count;   /* at most 32 */
+};
+
+/*
+ * cpu_block_bytes: the size of a KV block, for engine_kv_open.
+ * block_tokens must be 16, 32, 64, 128 or 256; TD_INVALID otherwise.
+ */
+td_status_t cpu_block_bytes(const struct engine_model *model, enum cpu_kv_dtype kv_dtype,
+                            uint32_t block_tokens, size_t *block_bytes_out,
+                            struct td_error *error) TD_MUST_USE;
+
+/*
+ * cpu_backend_open: a backend for a model and a pool, which must both outlive it.
+ * All memory that steps need is reserved here: about rows_max * (5 * hidden + ffn) and
+ * outputs_max * vocab floats. TD_INVALID, TD_LIMIT, TD_UNSUPPORTED, TD_EXHAUSTED or TD_NO_MEMORY.
+ * Closed by the ops of the backend.
+ */
+td_status_t cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+                             const struct cpu_options *options, struct engine_backend **backend_out,
+                             struct td_error *error) TD_MUST_USE;
+
+#endif

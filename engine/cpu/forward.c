@@ -1,0 +1,443 @@
+/*
+ * forward.c: see forward.h.
+ *
+ * A step is a sequence of pieces of work, each cut into units that the team shares; between two pieces
+ * all threads have finished the first. Small pieces have one unit, which the leader does alone.
+ */
+#include "engine/cpu/forward.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu/matmul.h"
+
+/* Rows of one unit where a row is little work (norms, rotation). */
+#define GRAIN 8
+
+#define PRODUCTS_MAX 3
+
+/* From this many tokens on, units have at most this many rows: see cpu_unit_rows. */
+#define UP_ROWS_MANY  32
+#define UP_FLOATS_FEW (24 * 64)
+
+/* A step while it runs: what the units of the present piece need to know. */
+struct step {
+    struct cpu_backend *backend;
+    const struct engine_batch *batch;
+    const struct engine_layer *layer;
+    uint32_t layer_index;
+    uint32_t
+        rows; /* of the batch, and after the selection in the last layer, of those that go on */
+    uint32_t tile_count;
+    uint32_t logits_count;
+    /* of a norm */
+    const float *norm_weight;
+    /* of a list of products that share their input */
+    struct cpu_matmul products[PRODUCTS_MAX];
+    uint32_t product_unit_rows[PRODUCTS_MAX];
+    uint32_t product_units[PRODUCTS_MAX];
+    uint32_t product_count;
+    /* of gate and up */
+    uint32_t gate_unit_rows;
+};
+
+static uint32_t units_of(uint32_t count, uint32_t per_unit)
+{
+    return (count + per_unit - 1) / per_unit;
+}
+
+static float *scratch_of(const struct cpu_backend *backend, uint32_t thread)
+{
+    return backend->scratch + thread * backend->strides.scratch;
+}
+
+/* Floats for the up-projection of one unit. */
+static size_t up_floats(const struct cpu_backend *backend)
+{
+    size_t many = (size_t)backend->base.rows_max * UP_ROWS_MANY;
+
+    return many > UP_FLOATS_FEW ? many : UP_FLOATS_FEW;
+}
+
+size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
+{
+    const struct engine_model *model = backend->model;
+    size_t attention = cpu_attention_scratch_floats(&backend->attention);
+    size_t panel = cpu_panel_floats(model->hidden);
+    size_t others[] = {cpu_panel_floats(model->ffn),
+                       cpu_panel_floats(model->heads * model->head_dim)};
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        panel = others[i] > panel ? others[i] : panel;
+    panel += up_floats(backend);
+    return attention > panel ? attention : panel;
+}
+
+/* ------------------------------------------------------------------ products */
+
+static void add_product(struct step *step, struct cpu_matmul product)
+{
+    uint32_t index = step->product_count++;
+    uint32_t unit_rows = cpu_unit_rows(product.matrix->rows, product.matrix->columns,
+                                       product.tokens, step->backend->threads);
+
+    step->products[index] = product;
+    step->product_unit_rows[index] = unit_rows;
+    step->product_units[index] = units_of(product.matrix->rows, unit_rows);
+}
+
+static void product_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    const struct cpu_matmul *product;
+    uint32_t index = 0;
+    uint32_t first;
+    uint32_t left;
+
+    for (; unit >= step->product_units[index]; index++)
+        unit -= step->product_units[index];
+    product = &step->products[index];
+    first = unit * step->product_unit_rows[index];
+    left = product->matrix->rows - first;
+    cpu_matmul_rows(step->backend->kernels, product, first,
+                    left < step->product_unit_rows[index] ? left : step->product_unit_rows[index],
+                    scratch_of(step->backend, thread));
+}
+
+static void run_products(struct step *step)
+{
+    uint32_t units = 0;
+
+    for (uint32_t i = 0; i < step->product_count; i++)
+        units += step->product_units[i];
+    cpu_team_run(step->backend->team, product_unit, step, units);
+    step->product_count = 0;
+}
+
+/* ------------------------------------------------------------------ rows */
+
+static void norm(const struct cpu_backend *backend, const float *x, const float *weight, float *out)
+{
+    uint32_t count = backend->model->hidden;
+    float mean = backend->kernels->sum_squares(x, count) / (float)count;
+    float scale = 1.0f / sqrtf(mean + backend->model->rms_epsilon);
+
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = x[i] * scale * weight[i];
+}
+
+static void norm_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    const struct cpu_backend *backend = step->backend;
+    size_t stride = backend->strides.hidden;
+
+    (void)thread;
+    for (uint32_t row = unit * GRAIN; row < step->rows && row < (unit + 1) * GRAIN; row++)
+        norm(backend, backend->x + row * stride, step->norm_weight, backend->normed + row * stride);
+}
+
+static void run_norm(struct step *step, const float *weight)
+{
+    step->norm_weight = weight;
+    cpu_team_run(step->backend->team, norm_unit, step, units_of(step->rows, GRAIN));
+}
+
+/* The embeddings of the tokens, and the angles of the positions. */
+static void embed_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    const struct cpu_backend *backend = step->backend;
+    const struct engine_matrix *embedding = &backend->model->embedding;
+    uint32_t pairs = backend->rope.pairs;
+
+    (void)thread;
+    for (uint32_t i = unit * GRAIN; i < step->rows && i < (unit + 1) * GRAIN; i++) {
+        const struct engine_row *row = &step->batch->rows[i];
+
+        backend->kernels->unpack[embedding->type](
+            embedding->data + row->token * embedding->row_bytes, embedding->columns,
+            backend->x + i * backend->strides.hidden);
+        cpu_rope_angles(&backend->rope, row->position, backend->cosines + (size_t)i * pairs,
+                        backend->sines + (size_t)i * pairs);
+    }
+}
+
+/* Rotates a row's queries in place, and writes its keys and values to the pool. */
+static void place_row(const struct step *step, uint32_t index)
+{
+    const struct cpu_backend *backend = step->backend;
+    const struct engine_row *row = &step->batch->rows[index];
+    const struct engine_batch_sequence *sequence = &step->batch->sequences[row->sequence];
+    uint32_t head_dim = backend->model->head_dim;
+    const float *cosines = backend->cosines + (size_t)index * backend->rope.pairs;
+    const float *sines = backend->sines + (size_t)index * backend->rope.pairs;
+    float *q = backend->q + index * backend->strides.attention;
+    const float *k = backend->k + index * backend->strides.kv;
+    const float *v = backend->v + index * backend->strides.kv;
+    float scale = 1.0f / sqrtf((float)head_dim);
+    float rotated[ENGINE_MODEL_HEAD_DIM_MAX];
+
+    for (uint32_t head = 0; head < backend->model->heads; head++) {
+        cpu_rope_rotate(&backend->rope, cosines, sines, q + head * head_dim, scale, rotated);
+        memcpy(q + head * head_dim, rotated, head_dim * sizeof *q);
+    }
+    for (uint32_t head = 0; head < backend->model->kv_heads; head++) {
+        cpu_rope_rotate(&backend->rope, cosines, sines, k + head * head_dim, 1.0f, rotated);
+        cpu_kv_store(&backend->attention,
+                     cpu_kv_entry(&backend->attention, sequence, row->position, step->layer_index,
+                                  head, false),
+                     rotated);
+        cpu_kv_store(&backend->attention,
+                     cpu_kv_entry(&backend->attention, sequence, row->position, step->layer_index,
+                                  head, true),
+                     v + head * head_dim);
+    }
+}
+
+static void place_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+
+    (void)thread;
+    for (uint32_t row = unit * GRAIN; row < step->rows && row < (unit + 1) * GRAIN; row++)
+        place_row(step, row);
+}
+
+/* ------------------------------------------------------------------ attention */
+
+/* Neighbours of one sequence at consecutive positions share a tile. */
+static bool joins(const struct step *step, const struct cpu_tile *tile,
+                  const struct engine_row *row)
+{
+    return tile->sequence == &step->batch->sequences[row->sequence] &&
+           tile->position + tile->rows == row->position &&
+           tile->rows < cpu_attention_tile_rows(&step->backend->attention);
+}
+
+static void make_tiles(struct step *step)
+{
+    const struct cpu_backend *backend = step->backend;
+
+    step->tile_count = 0;
+    for (uint32_t i = 0; i < step->rows; i++) {
+        const struct engine_row *row = &step->batch->rows[backend->active[i]];
+        struct cpu_tile *tile = &backend->tiles[step->tile_count];
+
+        if (i > 0 && joins(step, tile - 1, row)) {
+            tile[-1].rows++;
+            continue;
+        }
+        *tile = (struct cpu_tile){.sequence = &step->batch->sequences[row->sequence],
+                                  .position = row->position,
+                                  .rows = 1,
+                                  .first = i};
+        step->tile_count++;
+    }
+}
+
+/* The last tiles of a prompt see the most: they go first, so that no thread is left with a long one. */
+static void attend_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    const struct cpu_backend *backend = step->backend;
+    uint32_t kv_heads = backend->model->kv_heads;
+    const struct cpu_tile *tile = &backend->tiles[step->tile_count - 1 - unit / kv_heads];
+    struct cpu_attention_unit work = {.tile = tile,
+                                      .q = backend->q,
+                                      .rows = backend->active + tile->first,
+                                      .q_stride = backend->strides.attention,
+                                      .out = backend->attended +
+                                             tile->first * backend->strides.attention,
+                                      .out_stride = backend->strides.attention,
+                                      .kv_head = unit % kv_heads,
+                                      .layer = step->layer_index};
+
+    cpu_attend(&backend->attention, &work, scratch_of(backend, thread));
+}
+
+/* ------------------------------------------------------------------ feed-forward */
+
+/* Rows of gate and up, and silu(gate) * up of them, while they are close. */
+static void gate_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    const struct cpu_backend *backend = step->backend;
+    const struct engine_layer *layer = step->layer;
+    uint32_t first = unit * step->gate_unit_rows;
+    uint32_t left = layer->gate.rows - first;
+    uint32_t count = left < step->gate_unit_rows ? left : step->gate_unit_rows;
+    float *up = scratch_of(backend, thread);
+    float *panel = up + up_floats(backend);
+    struct engine_matrix up_part = layer->up;
+    struct cpu_matmul product = {.matrix = &layer->gate,
+                                 .x = backend->normed,
+                                 .x_stride = backend->strides.hidden,
+                                 .y = backend->gate,
+                                 .y_stride = backend->strides.ffn,
+                                 .tokens = step->rows};
+
+    cpu_matmul_rows(backend->kernels, &product, first, count, panel);
+    up_part.data += first * up_part.row_bytes; /* its y starts with the unit */
+    product.matrix = &up_part;
+    product.y = up;
+    product.y_stride = step->gate_unit_rows;
+    cpu_matmul_rows(backend->kernels, &product, 0, count, panel);
+    for (uint32_t token = 0; token < step->rows; token++)
+        backend->kernels->silu_multiply(backend->gate + token * backend->strides.ffn + first,
+                                        up + (size_t)token * step->gate_unit_rows, count);
+}
+
+/* ------------------------------------------------------------------ layers */
+
+static void run_attention(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    uint32_t kv_heads = backend->model->kv_heads;
+
+    cpu_team_run(backend->team, attend_unit, step, step->tile_count * kv_heads);
+    add_product(step, (struct cpu_matmul){.matrix = &step->layer->attention_output,
+                                          .x = backend->attended,
+                                          .x_stride = backend->strides.attention,
+                                          .y = backend->x,
+                                          .y_stride = backend->strides.hidden,
+                                          .tokens = step->rows,
+                                          .add = true});
+    run_products(step);
+}
+
+static void run_feed_forward(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    const struct engine_matrix *gate = &step->layer->gate;
+
+    run_norm(step, step->layer->ffn_norm);
+    step->gate_unit_rows = cpu_unit_rows(gate->rows, gate->columns, step->rows, backend->threads);
+    cpu_team_run(backend->team, gate_unit, step, units_of(gate->rows, step->gate_unit_rows));
+    add_product(step, (struct cpu_matmul){.matrix = &step->layer->down,
+                                          .x = backend->gate,
+                                          .x_stride = backend->strides.ffn,
+                                          .y = backend->x,
+                                          .y_stride = backend->strides.hidden,
+                                          .tokens = step->rows,
+                                          .add = true});
+    run_products(step);
+}
+
+/* Queries, keys and values of all rows; keys and values go to the pool. */
+static void run_projections(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    struct cpu_matmul product = {
+        .x = backend->normed, .x_stride = backend->strides.hidden, .tokens = step->rows};
+
+    run_norm(step, step->layer->attention_norm);
+    product.matrix = &step->layer->q;
+    product.y = backend->q;
+    product.y_stride = backend->strides.attention;
+    add_product(step, product);
+    product.matrix = &step->layer->k;
+    product.y = backend->k;
+    product.y_stride = backend->strides.kv;
+    add_product(step, product);
+    product.matrix = &step->layer->v;
+    product.y = backend->v;
+    add_product(step, product);
+    run_products(step);
+    cpu_team_run(backend->team, place_unit, step, units_of(step->rows, GRAIN));
+}
+
+/* In the last layer only the rows that somebody wants go on behind their keys and values. */
+static void select_wanted(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    const struct engine_batch *batch = step->batch;
+    size_t stride = backend->strides.hidden;
+    uint32_t count = 0;
+
+    memset(backend->place, 0, batch->row_count * sizeof *backend->place);
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        if (!batch->outputs[i].is_head)
+            backend->place[batch->outputs[i].row] = 1;
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        if (backend->place[row] == 0)
+            continue;
+        backend->active[count] = row;
+        backend->place[row] = count;
+        if (count != row)
+            memcpy(backend->x + count * stride, backend->x + row * stride, stride * sizeof(float));
+        count++;
+    }
+    step->rows = count;
+    make_tiles(step);
+}
+
+static void run_layers(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    const struct engine_model *model = backend->model;
+
+    step->rows = step->batch->row_count;
+    for (uint32_t row = 0; row < step->rows; row++)
+        backend->active[row] = row;
+    make_tiles(step);
+    cpu_team_run(backend->team, embed_unit, step, units_of(step->rows, GRAIN));
+    for (uint32_t i = 0; i < model->layers; i++) {
+        step->layer = &model->layer[i];
+        step->layer_index = i;
+        run_projections(step);
+        if (i + 1 == model->layers)
+            select_wanted(step);
+        if (step->rows == 0)
+            return;
+        run_attention(step);
+        run_feed_forward(step);
+    }
+}
+
+/* ------------------------------------------------------------------ outputs */
+
+/* Normalizes the states that logits are wanted of; hands out hidden states. Logits come first. */
+static void prepare_outputs(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    const struct engine_batch *batch = step->batch;
+    size_t stride = backend->strides.hidden;
+    uint32_t hidden_place = 0;
+
+    step->logits_count = 0;
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        hidden_place += batch->outputs[i].want == ENGINE_WANT_LOGITS;
+    for (uint32_t i = 0; i < batch->output_count; i++) {
+        const struct engine_output *output = &batch->outputs[i];
+        const float *state = output->is_head ? batch->heads[output->row]
+                                             : backend->x + backend->place[output->row] * stride;
+        bool is_logits = output->want == ENGINE_WANT_LOGITS;
+        uint32_t place = is_logits ? step->logits_count++ : hidden_place++;
+        float *result = backend->results + place * backend->strides.result;
+
+        if (is_logits)
+            norm(backend, state, backend->model->output_norm, backend->normed + place * stride);
+        else
+            memcpy(result, state, backend->model->hidden * sizeof *result);
+        backend->outputs[i] = result;
+    }
+}
+
+void cpu_forward(struct cpu_backend *backend, const struct engine_batch *batch)
+{
+    struct step step = {.backend = backend, .batch = batch};
+
+    if (batch->row_count > 0)
+        run_layers(&step);
+    prepare_outputs(&step);
+    if (step.logits_count == 0)
+        return;
+    add_product(&step, (struct cpu_matmul){.matrix = &backend->model->output,
+                                           .x = backend->normed,
+                                           .x_stride = backend->strides.hidden,
+                                           .y = backend->results,
+                                           .y_stride = backend->strides.result,
+                                           .tokens = step.logits_count});
+    run_products(&step);
+}

@@ -1,0 +1,65 @@
+/* kernels_choose.c: which kernels this processor can run; see kernels.h. */
+#include <string.h>
+
+#include "engine/cpu/kernels.h"
+
+#ifdef __x86_64__
+#include <cpuid.h>
+
+static bool has_f16c(void)
+{
+    unsigned a;
+    unsigned b;
+    unsigned c;
+    unsigned d;
+
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
+/* These builtins also ask whether the system saves the registers. */
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static 3])
+{
+    uint32_t count = 0;
+
+    kernels_out[count++] = &cpu_kernels_reference;
+#ifdef __x86_64__
+    if (has_avx2())
+        kernels_out[count++] = &cpu_kernels_avx2;
+    if (has_avx512())
+        kernels_out[count++] = &cpu_kernels_avx512;
+#endif
+    return count;
+}
+
+td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kernels_out,
+                               struct td_error *error)
+{
+    const struct cpu_kernels *available[3];
+    uint32_t count = cpu_kernels_available(available);
+
+    if (name == NULL) {
+        *kernels_out = available[count - 1];
+        return TD_OK;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(name, available[i]->name) == 0) {
+            *kernels_out = available[i];
+            return TD_OK;
+        }
+    }
+    if (strcmp(name, "avx2") == 0 || strcmp(name, "avx512") == 0)
+        return td_fail(error, TD_UNSUPPORTED, "this processor cannot run the %s kernels", name);
+    return td_fail(error, TD_INVALID, "%s is none of reference, avx2, avx512", name);
+}

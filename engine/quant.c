@@ -1,0 +1,186 @@
+/* quant.c: type table, half floats, plain dequantisation; see quant.h. */
+#include "engine/quant.h"
+
+#include <assert.h>
+#include <string.h>
+
+/*
+ * Sizes of the types that cannot be computed with are here too: a file may hold them, and the
+ * offsets behind them must be checked all the same.
+ */
+static const struct engine_type_info types[] = {
+    [0] = {"F32", 1, 4, true},
+    [1] = {"F16", 1, 2, true},
+    [2] = {"Q4_0", 32, ENGINE_Q4_0_BYTES, true},
+    [3] = {"Q4_1", 32, ENGINE_Q4_1_BYTES, true},
+    [6] = {"Q5_0", 32, 22, false},
+    [7] = {"Q5_1", 32, 24, false},
+    [8] = {"Q8_0", 32, ENGINE_Q8_0_BYTES, true},
+    [9] = {"Q8_1", 32, 36, false},
+    [10] = {"Q2_K", 256, 84, false},
+    [11] = {"Q3_K", 256, 110, false},
+    [12] = {"Q4_K", 256, 144, false},
+    [13] = {"Q5_K", 256, 176, false},
+    [14] = {"Q6_K", 256, 210, false},
+    [15] = {"Q8_K", 256, 292, false},
+    [16] = {"IQ2_XXS", 256, 66, false},
+    [17] = {"IQ2_XS", 256, 74, false},
+    [18] = {"IQ3_XXS", 256, 98, false},
+    [19] = {"IQ1_S", 256, 50, false},
+    [20] = {"IQ4_NL", 32, 18, false},
+    [21] = {"IQ3_S", 256, 110, false},
+    [22] = {"IQ2_S", 256, 82, false},
+    [23] = {"IQ4_XS", 256, 136, false},
+    [24] = {"I8", 1, 1, false},
+    [25] = {"I16", 1, 2, false},
+    [26] = {"I32", 1, 4, false},
+    [27] = {"I64", 1, 8, false},
+    [28] = {"F64", 1, 8, false},
+    [29] = {"IQ1_M", 256, 56, false},
+    [30] = {"BF16", 1, 2, true},
+    [34] = {"TQ1_0", 256, 54, false},
+    [35] = {"TQ2_0", 256, 66, false},
+    [39] = {"MXFP4", 32, 17, false},
+    [40] = {"NVFP4", 1, 0, false},
+    [41] = {"Q1_0", 1, 0, false},
+    [42] = {"Q2_0", 1, 0, false},
+};
+
+const struct engine_type_info *engine_type_info(uint32_t id)
+{
+    if (id >= sizeof types / sizeof types[0] || types[id].name == NULL)
+        return NULL;
+    return &types[id];
+}
+
+bool engine_type_row_bytes(uint32_t id, uint64_t count, size_t *bytes_out)
+{
+    const struct engine_type_info *info = engine_type_info(id);
+
+    if (info == NULL || info->block_bytes == 0 || count % info->block_values != 0)
+        return false;
+    return !__builtin_mul_overflow(count / info->block_values, info->block_bytes, bytes_out);
+}
+
+static float float_of_bits(uint32_t bits)
+{
+    float value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static uint32_t bits_of_float(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+float engine_half_to_float(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = (half >> 10) & 0x1f;
+    uint32_t fraction = half & 0x3ff;
+
+    if (exponent == 0x1f) /* infinity, or NaN made quiet */
+        return float_of_bits(sign | 0x7f800000 | fraction << 13 | (fraction != 0 ? 0x400000 : 0));
+    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24, exact in a float */
+        float magnitude = (float)fraction * 0x1p-24f;
+
+        return float_of_bits(sign | bits_of_float(magnitude));
+    }
+    return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+uint16_t engine_float_to_half(float value)
+{
+    uint32_t bits = bits_of_float(value);
+    uint32_t sign = bits >> 16 & 0x8000;
+    uint32_t magnitude = bits & 0x7fffffff;
+
+    if (magnitude > 0x7f800000) /* NaN: keep the upper payload bits, make it quiet */
+        return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
+    if (magnitude >= 0x477ff000) /* 65520 and up round to infinity */
+        return (uint16_t)(sign | 0x7c00);
+    if (magnitude < 0x38800000) { /* below 2^-14: adding 0.5 rounds at the last subnormal bit */
+        float rounded = float_of_bits(magnitude) + 0.5f;
+
+        return (uint16_t)(sign | (bits_of_float(rounded) - bits_of_float(0.5f)));
+    }
+    magnitude += 0xfff + (magnitude >> 13 & 1); /* to nearest, ties to even */
+    return (uint16_t)(sign | (magnitude - 0x38000000) >> 13);
+}
+
+static uint16_t load_u16(const uint8_t *bytes)
+{
+    return (uint16_t)(bytes[0] | bytes[1] << 8);
+}
+
+static void dequantize_q4_0(const uint8_t *block, float *out)
+{
+    float scale = engine_half_to_float(load_u16(block));
+    const uint8_t *quants = block + 2;
+
+    for (int i = 0; i < ENGINE_QUANT_VALUES / 2; i++) {
+        out[i] = scale * (float)((quants[i] & 15) - 8);
+        out[i + 16] = scale * (float)((quants[i] >> 4) - 8);
+    }
+}
+
+static void dequantize_q4_1(const uint8_t *block, float *out)
+{
+    float scale = engine_half_to_float(load_u16(block));
+    float minimum = engine_half_to_float(load_u16(block + 2));
+    const uint8_t *quants = block + 4;
+
+    for (int i = 0; i < ENGINE_QUANT_VALUES / 2; i++) {
+        out[i] = scale * (float)(quants[i] & 15) + minimum;
+        out[i + 16] = scale * (float)(quants[i] >> 4) + minimum;
+    }
+}
+
+static void dequantize_q8_0(const uint8_t *block, float *out)
+{
+    float scale = engine_half_to_float(load_u16(block));
+
+    for (int i = 0; i < ENGINE_QUANT_VALUES; i++)
+        out[i] = scale * (float)(int8_t)block[2 + i];
+}
+
+static void dequantize_blocks(const uint8_t *source, size_t count, float *out, size_t block_bytes,
+                              void (*dequantize_block)(const uint8_t *block, float *out))
+{
+    assert(count % ENGINE_QUANT_VALUES == 0);
+    for (size_t i = 0; i < count; i += ENGINE_QUANT_VALUES, source += block_bytes)
+        dequantize_block(source, out + i);
+}
+
+void engine_dequantize(enum engine_type type, const uint8_t *source, size_t count, float *out)
+{
+    switch (type) {
+    case ENGINE_TYPE_F32:
+        if (count > 0)
+            memcpy(out, source, count * sizeof *out);
+        return;
+    case ENGINE_TYPE_F16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = engine_half_to_float(load_u16(source + 2 * i));
+        return;
+    case ENGINE_TYPE_BF16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = engine_bfloat_to_float(load_u16(source + 2 * i));
+        return;
+    case ENGINE_TYPE_Q4_0:
+        dequantize_blocks(source, count, out, ENGINE_Q4_0_BYTES, dequantize_q4_0);
+        return;
+    case ENGINE_TYPE_Q4_1:
+        dequantize_blocks(source, count, out, ENGINE_Q4_1_BYTES, dequantize_q4_1);
+        return;
+    case ENGINE_TYPE_Q8_0:
+        dequantize_blocks(source, count, out, ENGINE_Q8_0_BYTES, dequantize_q8_0);
+        return;
+    }
+    assert(!"a type that engine_type_info does not call supported");
+}

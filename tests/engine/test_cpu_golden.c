@@ -1,0 +1,264 @@
+/*
+ * test_cpu_golden.c: the CPU backend against float32 computations of transformers and torch.
+ *
+ * tiny-llama: every logit (f32 KV). SmolLM2: teacher-forced along the golden continuations: log-probabilities
+ * of the 20 likeliest tokens, and the likeliest one where the reference has a clear margin; with f32
+ * KV close, with f16 KV wider. With --all: all prompts, and the perplexity of a text.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/engine/cpu_rig.h"
+
+#define TOP_STEPS 8 /* steps for which the golden file has top20 */
+
+static bool run_all;
+static bool is_slow_build;
+
+/* ------------------------------------------------------------------ tiny-llama */
+
+static void check_tiny_sequence(struct cpu_rig *rig, const struct td_json *sequence,
+                                const char *golden)
+{
+    uint32_t token_count;
+    uint32_t position_count;
+    uint32_t *tokens = cpu_rig_integers(td_json_find(sequence, "tokens"), &token_count);
+    uint32_t *positions = cpu_rig_integers(td_json_find(sequence, "positions"), &position_count);
+    const float *expected =
+        (const float *)(const void *)(golden +
+                                      (size_t)td_json_find(sequence, "offset_bytes")->integer);
+    const float *logits[64];
+    double worst = 0;
+
+    assert_int_equal(positions[position_count - 1], token_count - 1);
+    cpu_rig_feed(rig, 0, tokens, 0, token_count, ENGINE_WANT_LOGITS, position_count, logits);
+    for (uint32_t i = 0; i < position_count; i++) {
+        for (uint32_t id = 0; id < rig->model->vocab; id++) {
+            double difference = fabs((double)logits[i][id] - expected[i * rig->model->vocab + id]);
+
+            worst = difference > worst ? difference : worst;
+            if (!(difference <= 1e-3))
+                fail_msg("position %u id %u: %g instead of %g", positions[i], id,
+                         (double)logits[i][id], (double)expected[i * rig->model->vocab + id]);
+        }
+    }
+    print_message("  %u positions, largest difference %.2g\n", position_count, worst);
+    free(tokens);
+    free(positions);
+}
+
+static void tiny_llama_gives_every_golden_logit(void **state)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
+    struct cpu_rig rig;
+    struct td_arena arena;
+    size_t length;
+    char *text = test_read_file(test_data_path("tiny-llama/golden.json"), &length);
+    size_t golden_length;
+    char *golden = test_read_file(test_data_path("tiny-llama/golden_logits.f32"), &golden_length);
+
+    (void)state;
+    cpu_rig_json_open(&arena);
+    cpu_rig_open_file(&rig, test_data_path("tiny-llama/model.gguf"), &options);
+    td_json_for_each(sequence, td_json_find(cpu_rig_json(&arena, text, length), "sequences"))
+        check_tiny_sequence(&rig, sequence, golden);
+    cpu_rig_close(&rig);
+    td_arena_fini(&arena);
+    free(text);
+    free(golden);
+}
+
+/* ------------------------------------------------------------------ SmolLM2 */
+
+/* How close to the reference, and what came out. */
+struct closeness {
+    double log_probability_max; /* largest difference that is allowed */
+    double margin_min;          /* the likeliest token must agree from this margin on */
+    double worst;
+    double sum;
+    uint32_t compared;
+    uint32_t agreed;
+    uint32_t decided;
+};
+
+static void check_step(struct closeness *closeness, const struct td_json *prompt, uint32_t step,
+                       const float *logits, uint32_t vocab)
+{
+    const struct td_json *top = td_json_find(prompt, "top20")->items.first;
+    const struct td_json *margin = td_json_find(prompt, "margin")->items.first;
+    const struct td_json *greedy = td_json_find(prompt, "greedy")->items.first;
+    double log_sum = cpu_rig_log_sum(logits, vocab);
+
+    for (uint32_t i = 0; i < step; i++) {
+        margin = margin->next;
+        greedy = greedy->next;
+        top = top != NULL ? top->next : NULL;
+    }
+    if (cpu_rig_number(margin) >= closeness->margin_min) {
+        closeness->decided++;
+        if (cpu_rig_argmax(logits, vocab) != (uint32_t)greedy->integer)
+            fail_msg("step %u: token %u instead of %d at margin %g", step,
+                     cpu_rig_argmax(logits, vocab), (int)greedy->integer, cpu_rig_number(margin));
+        closeness->agreed++;
+    }
+    if (top == NULL)
+        return;
+    td_json_for_each(pair, top)
+    {
+        uint32_t id = (uint32_t)pair->items.first->integer;
+        double difference = fabs(logits[id] - log_sum - cpu_rig_number(pair->items.first->next));
+
+        closeness->sum += difference;
+        closeness->compared++;
+        closeness->worst = difference > closeness->worst ? difference : closeness->worst;
+        if (!(difference <= closeness->log_probability_max))
+            fail_msg("step %u id %u: log-probability is off by %g", step, id, difference);
+    }
+}
+
+/* The prompt in chunks of 64, then the golden continuation token by token. */
+static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt,
+                         struct closeness *closeness)
+{
+    uint32_t token_count;
+    uint32_t greedy_count;
+    uint32_t *prompt_tokens = cpu_rig_integers(td_json_find(prompt, "tokens"), &token_count);
+    uint32_t *greedy = cpu_rig_integers(td_json_find(prompt, "greedy"), &greedy_count);
+    uint32_t *tokens = calloc(token_count + greedy_count, sizeof *tokens);
+    uint32_t steps = run_all || !is_slow_build ? greedy_count : TOP_STEPS;
+    const float *logits = NULL;
+
+    assert_non_null(tokens);
+    memcpy(tokens, prompt_tokens, token_count * sizeof *tokens);
+    memcpy(tokens + token_count, greedy, greedy_count * sizeof *tokens);
+    for (uint32_t from = 0; from < token_count; from += 64) {
+        uint32_t end = from + 64 < token_count ? from + 64 : token_count;
+
+        cpu_rig_feed(rig, 0, tokens, from, end, ENGINE_WANT_LOGITS, end == token_count, &logits);
+    }
+    for (uint32_t step = 0; step < steps; step++) {
+        check_step(closeness, prompt, step, logits, rig->model->vocab);
+        cpu_rig_feed(rig, 0, tokens, token_count + step, token_count + step + 1, ENGINE_WANT_LOGITS,
+                     1, &logits);
+    }
+    free(prompt_tokens);
+    free(greedy);
+    free(tokens);
+}
+
+static void check_prompts(enum cpu_kv_dtype kv_dtype, uint32_t prompts_max,
+                          struct closeness *closeness)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = kv_dtype}, .blocks = 128};
+    struct cpu_rig rig;
+    struct td_arena arena;
+    size_t length;
+    char *text = test_read_file(test_data_path("engine/smollm2/golden.jsonl"), &length);
+    uint32_t prompts = 0;
+
+    cpu_rig_open_file(&rig, test_demo_model(), &options);
+    for (char *line = text; *line != '\0' && prompts < prompts_max; prompts++) {
+        size_t line_length = strcspn(line, "\n");
+        const struct td_json *prompt;
+
+        cpu_rig_json_open(&arena);
+        prompt = cpu_rig_json(&arena, line, line_length);
+        check_prompt(&rig, prompt, closeness);
+        td_arena_fini(&arena);
+        line += line_length + (line[line_length] == '\n');
+    }
+    print_message("  %u prompts: largest difference %.2g, mean %.2g, %u of %u likeliest tokens\n",
+                  prompts, closeness->worst, closeness->sum / closeness->compared,
+                  closeness->agreed, closeness->decided);
+    cpu_rig_close(&rig);
+    free(text);
+}
+
+static void smollm2_with_f32_kv_is_close_to_the_reference(void **state)
+{
+    struct closeness closeness = {.log_probability_max = 1e-3, .margin_min = 0.01};
+
+    (void)state;
+    if (test_demo_model() == NULL)
+        test_skip("no demo model");
+    check_prompts(CPU_KV_F32, run_all ? UINT32_MAX : is_slow_build ? 1 : 3, &closeness);
+}
+
+static void smollm2_with_f16_kv_is_close_to_the_reference(void **state)
+{
+    struct closeness closeness = {.log_probability_max = 0.05, .margin_min = 0.05};
+
+    (void)state;
+    if (test_demo_model() == NULL)
+        test_skip("no demo model");
+    check_prompts(CPU_KV_F16, run_all ? UINT32_MAX : is_slow_build ? 1 : 3, &closeness);
+}
+
+/* Mean negative log-likelihood of a window, each token but the first predicted from those before. */
+static double window_loss(struct cpu_rig *rig, const uint32_t *tokens, uint32_t window)
+{
+    double loss = 0;
+
+    for (uint32_t from = 0; from < window; from += 32) {
+        const float *logits[32];
+
+        cpu_rig_feed(rig, 0, tokens, from, from + 32, ENGINE_WANT_LOGITS, 32, logits);
+        for (uint32_t i = 0; i < 32 && from + i + 1 < window; i++)
+            loss += cpu_rig_log_sum(logits[i], rig->model->vocab) - logits[i][tokens[from + i + 1]];
+    }
+    return loss / (window - 1);
+}
+
+static void smollm2_has_the_golden_perplexity(void **state)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2}};
+    struct cpu_rig rig;
+    struct td_arena arena;
+    const struct td_json *ledger;
+    size_t length;
+    char *text;
+    uint32_t *tokens;
+    uint32_t token_count;
+    double loss = 0;
+
+    (void)state;
+    if (!run_all)
+        test_skip("a long test: run with --all");
+    if (test_demo_model() == NULL)
+        test_skip("no demo model");
+    text = test_read_file(test_data_path("engine/smollm2/perplexity.json"), &length);
+    cpu_rig_json_open(&arena);
+    ledger = td_json_find(cpu_rig_json(&arena, text, length), "ledger.txt");
+    tokens = cpu_rig_integers(td_json_find(ledger, "tokens"), &token_count);
+    cpu_rig_open_file(&rig, test_demo_model(), &options);
+    for (uint32_t window = 0; window < 3; window++)
+        loss += window_loss(&rig, tokens + (size_t)window * 512, 512) / 3;
+    print_message("  mean negative log-likelihood %.6f, golden %.6f\n", loss,
+                  cpu_rig_number(td_json_find(ledger, "mean_nll")));
+    assert_true(fabs(loss - cpu_rig_number(td_json_find(ledger, "mean_nll"))) <= 0.0005);
+    cpu_rig_close(&rig);
+    td_arena_fini(&arena);
+    free(tokens);
+    free(text);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiny_llama_gives_every_golden_logit),
+        cmocka_unit_test(smollm2_with_f32_kv_is_close_to_the_reference),
+        cmocka_unit_test(smollm2_with_f16_kv_is_close_to_the_reference),
+        cmocka_unit_test(smollm2_has_the_golden_perplexity),
+    };
+
+    run_all = argc > 1 && strcmp(argv[1], "--all") == 0;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    is_slow_build = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    is_slow_build = true;
+#endif
+#endif
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
