@@ -6,6 +6,13 @@
  * the core has not named for that very arrival. All calls and callbacks happen on the thread that
  * owns the core; nothing here blocks.
  *
+ * One rule keeps the core free of re-entrance: a transport calls its sink from inside ops->progress
+ * and from nowhere else. Whatever ends inside send, receive, reject or disconnect is reported by the
+ * next progress.
+ *
+ * Connections are pairwise: both sides connect to each other's address, and each side sends only
+ * through its own endpoint.
+ *
  * Backends: ucx.c (shared memory and TCP between processes), map.c (same host: the sender's pool is
  * mapped read-only and copied by the receiver), loop.c (in one process, for tests and the simulator).
  */
@@ -20,7 +27,9 @@
 
 #define KVT_ADDRESS_BYTES_MAX 4096
 #define KVT_HEADER_BYTES_MAX  8000 /* UCX 1.13 takes at most 8,100 bytes of active-message header */
-#define KVT_LANES_TEXT_BYTES  128
+#define KVT_ATTACHMENT_BYTES_MAX \
+    131072 /* travels inline in one socket message on the map transport */
+#define KVT_LANES_TEXT_BYTES 128
 
 /* One contiguous piece of local memory. */
 struct kvt_piece {
@@ -29,12 +38,18 @@ struct kvt_piece {
 };
 
 struct kvt_transport;
-struct kvt_endpoint; /* a connection to one incarnation of one peer, owned by the transport */
-struct kvt_arrival;  /* a chunk that has arrived and waits for receive or reject */
+struct kvt_arrival; /* a chunk that has arrived and waits for receive or reject */
 
-/* What a transport tells the core. */
+/* A connection to one incarnation of one peer. Transports embed this as their first member. */
+struct kvt_endpoint {
+    void *context; /* the core's, as given to connect */
+};
+
+/* What a transport tells the core, from inside ops->progress only. */
 struct kvt_transport_sink {
     void *impl;
+    /* The peer behind the endpoint has answered: sends can start, and lanes are known. At most once. */
+    void (*connected)(void *impl, struct kvt_transport *transport, struct kvt_endpoint *endpoint);
     /*
      * A chunk has arrived. Before it returns, the core calls ops->receive or ops->reject exactly
      * once. header is valid during the call; payload_bytes is what the sender announced.
@@ -45,7 +60,10 @@ struct kvt_transport_sink {
     void (*received)(void *impl, struct kvt_transport *transport, void *tag, td_status_t status);
     /* A send has ended: after this nobody reads its pieces any more. Exactly once per send. */
     void (*sent)(void *impl, struct kvt_transport *transport, void *tag, td_status_t status);
-    /* The peer behind the endpoint failed or went away. Pending sends and receives still end. */
+    /*
+     * The peer behind the endpoint failed, went away or could not be reached. At most once, and not
+     * after disconnect; the core answers with disconnect. Sends and receives in flight still end.
+     */
     void (*lost)(void *impl, struct kvt_transport *transport, struct kvt_endpoint *endpoint,
                  td_status_t status);
 };
@@ -58,15 +76,16 @@ struct kvt_transport_ops {
                            size_t *length_out);
 
     /*
-     * Connects to a peer's address blob (hostile until checked). Returns at once; a connection that
-     * cannot be made is reported by sink.lost. context comes back from endpoint_context.
+     * Connects to a peer's address blob (hostile until checked). Returns at once; sink.connected
+     * follows, or sink.lost if the connection cannot be made.
      */
     td_status_t (*connect)(struct kvt_transport *transport, const uint8_t *address, size_t length,
                            void *context, struct kvt_endpoint **endpoint_out);
 
     /*
-     * Closes an endpoint. With force, sends and receives in flight are cut off; in both cases each
-     * of them still ends through the sink. The endpoint must not be used after this call.
+     * Closes an endpoint, which must not be used after this call. With force, sends to the peer and
+     * receives from it that are in flight are cut off; in both cases each of them still ends
+     * through the sink. Without force the caller promises that none is in flight.
      */
     void (*disconnect)(struct kvt_transport *transport, struct kvt_endpoint *endpoint, bool force);
 
@@ -79,18 +98,21 @@ struct kvt_transport_ops {
                         size_t piece_count, void *tag);
 
     /*
-     * Lands an arrival in the pieces, whose lengths add up to the announced payload. Ends with
-     * sink.received(tag), possibly before this call returns. A return other than TD_OK means that
-     * the arrival is gone and sink.received will not be called.
+     * Lands an arrival in the pieces, whose lengths add up to the announced payload. The piece list
+     * is copied. Ends with sink.received(tag). A return other than TD_OK means that the arrival is
+     * gone and sink.received will not be called.
      */
     td_status_t (*receive)(struct kvt_transport *transport, struct kvt_arrival *arrival,
                            const struct kvt_piece *pieces, size_t piece_count, void *tag);
 
-    /* Refuses an arrival; the sender's send ends with a failure where the transport can tell it. */
+    /* Refuses an arrival; the sender's send ends with TD_REFUSED. */
     void (*reject)(struct kvt_transport *transport, struct kvt_arrival *arrival,
                    td_status_t status);
 
-    /* Does what can be done now without blocking; true if anything happened. */
+    /*
+     * Does a bounded amount of what can be done now without blocking, and calls the sink; true if
+     * anything happened, so that it is worth calling again.
+     */
     bool (*progress)(struct kvt_transport *transport);
 
     /* A descriptor that becomes readable when progress is worth calling; -1: none (loop). */
@@ -103,15 +125,18 @@ struct kvt_transport_ops {
     void (*lanes)(struct kvt_transport *transport, struct kvt_endpoint *endpoint,
                   char out[static KVT_LANES_TEXT_BYTES]);
 
-    /* Closes everything by force and frees the transport. All sends and receives have ended then. */
+    /*
+     * Cuts everything off by force and frees the transport with its endpoints. The sink is not
+     * called. After it has returned the transport touches no memory of the core any more.
+     */
     void (*close)(struct kvt_transport *transport);
 };
 
 /* Transports embed this as their first member. */
 struct kvt_transport {
     const struct kvt_transport_ops *ops;
-    struct kvt_transport_sink sink;
-    char library[64]; /* name and version of the library behind it */
+    struct kvt_transport_sink sink; /* set by the core before the first call of progress */
+    char library[64];               /* name and version of the library behind it */
 };
 
 /* The pool that may be sent from and landed in. */

@@ -1,0 +1,28 @@
+/*
+ * map.h: the transport for two processes on one host: the receiver maps the sender's pool and copies.
+ *
+ * Each process listens on an abstract SOCK_SEQPACKET socket with a random name. An endpoint is a
+ * connection to the peer's socket, and carries one direction: the sender greets with its pool's memfd
+ * (read-only), the receiver maps it, chunks go there as lists of places in the pool, and "done" comes
+ * back when the receiver has copied. One copy by the side that needs the data: it runs at the speed of
+ * memcpy, also when the sender's processor is busy, and nobody ever writes into another's memory.
+ *
+ * Trust: only processes of the same user are talked to (SO_PEERCRED); the mapping must be sealed
+ * against shrinking, so that reading it cannot fault; every place is checked against it. What is copied
+ * is checked by the core's hashes, since the sender could change it at any time.
+ */
+#ifndef TANDEM_KVTRANSFER_MAP_H
+#define TANDEM_KVTRANSFER_MAP_H
+
+#include "kvtransfer/transport.h"
+#include "lib/base/status.h"
+
+/*
+ * Opens the transport named "map" for a pool. memory->fd stays the caller's; it is sealed against
+ * shrinking if it is not yet.
+ * TD_INVALID: the memory has no memfd; TD_UNSUPPORTED: it cannot be sealed, or there is no /proc.
+ */
+td_status_t kvt_map_open(const struct kvt_memory *memory, struct kvt_transport **transport_out,
+                         struct td_error *error) TD_MUST_USE;
+
+#endif

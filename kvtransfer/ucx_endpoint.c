@@ -1,0 +1,324 @@
+/*
+ * ucx_endpoint.c: connections to peers.
+ *
+ * Making an endpoint returns at once, and over shared memory UCX itself would not notice that nobody is
+ * there. So each side sends a PING through its new endpoint; the PONG proves that the peer is alive,
+ * is the incarnation that was meant, and that the lanes are final. A side that closes its endpoint
+ * says BYE: a closed endpoint is silent otherwise, and the other side would wait for its deadlines.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvtransfer/address.h"
+#include "kvtransfer/ucx_private.h"
+#include "lib/base/bytes.h"
+#include "lib/base/log.h"
+
+#define GREETING_BYTES 24
+#define BODY_FIXED     24 /* token u64, host u128; the UCX worker's address follows */
+
+/* ------------------------------------------------------------------------------------- greetings */
+
+/* A greeting in flight. */
+struct greeting_request {
+    struct ucx_transport *transport;
+    uint8_t bytes[GREETING_BYTES];
+};
+
+static void on_greeted(void *request, ucs_status_t status, void *argument)
+{
+    struct greeting_request *greeting = argument;
+
+    (void)status; /* if the peer is gone the endpoint says so */
+    greeting->transport->requests--;
+    ucp_request_free(request);
+    free(greeting);
+}
+
+static td_status_t greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_message message,
+                         const struct ucx_greeting *greeting)
+{
+    struct greeting_request *sending = malloc(sizeof *sending);
+    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
+                                                 UCP_OP_ATTR_FIELD_USER_DATA |
+                                                 UCP_OP_ATTR_FIELD_FLAGS,
+                                 .flags = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER,
+                                 .cb.send = on_greeted,
+                                 .user_data = sending};
+    struct td_writer writer;
+    ucs_status_ptr_t request;
+
+    if (sending == NULL)
+        return TD_NO_MEMORY;
+    sending->transport = transport;
+    writer = td_writer_over(sending->bytes, sizeof sending->bytes);
+    td_write_u64(&writer, greeting->from);
+    td_write_u64(&writer, greeting->to);
+    td_write_u64(&writer, greeting->number);
+    request = ucp_am_send_nbx(ep, message, sending->bytes, sizeof sending->bytes, NULL, 0, &param);
+    if (UCS_PTR_IS_PTR(request)) {
+        transport->requests++;
+        return TD_OK;
+    }
+    free(sending);
+    return request == NULL ? TD_OK : ucx_status(UCS_PTR_STATUS(request));
+}
+
+/* False unless it is a greeting for this very transport. */
+static bool read_greeting(const struct ucx_transport *transport, const void *header,
+                          size_t header_bytes, struct ucx_greeting *greeting_out)
+{
+    struct td_reader reader = td_reader_over(header, header_bytes);
+
+    greeting_out->from = td_read_u64(&reader);
+    greeting_out->to = td_read_u64(&reader);
+    greeting_out->number = td_read_u64(&reader);
+    return reader.ok && header_bytes == GREETING_BYTES && greeting_out->to == transport->token &&
+           !transport->is_closing;
+}
+
+ucs_status_t ucx_on_ping(void *argument, const void *header, size_t header_bytes, void *data,
+                         size_t length, const ucp_am_recv_param_t *param)
+{
+    struct ucx_transport *transport = argument;
+    struct ucx_greeting ping;
+
+    (void)data;
+    (void)length;
+    if (read_greeting(transport, header, header_bytes, &ping) &&
+        (param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0) {
+        struct ucx_greeting pong = {
+            .from = transport->token, .to = ping.from, .number = ping.number};
+
+        (void)!greet(transport, param->reply_ep, UCX_PONG, &pong); /* it will time out there */
+    }
+    return UCS_OK;
+}
+
+static void note_lost(struct ucx_endpoint *endpoint, td_status_t status)
+{
+    if (endpoint->is_lost)
+        return;
+    endpoint->is_lost = true;
+    endpoint->lost_pending = true;
+    endpoint->lost_status = status;
+    endpoint->transport->has_news = true;
+}
+
+ucs_status_t ucx_on_pong(void *argument, const void *header, size_t header_bytes, void *data,
+                         size_t length, const ucp_am_recv_param_t *param)
+{
+    struct ucx_transport *transport = argument;
+    struct ucx_greeting pong;
+
+    (void)data;
+    (void)length;
+    (void)param;
+    if (!read_greeting(transport, header, header_bytes, &pong))
+        return UCS_OK;
+    td_list_for_each(node, &transport->endpoints)
+    {
+        struct ucx_endpoint *endpoint = td_container_of(node, struct ucx_endpoint, in_transport);
+
+        if (endpoint->number != pong.number || endpoint->remote != pong.from ||
+            endpoint->is_connected)
+            continue;
+        endpoint->is_connected = true;
+        endpoint->connected_pending = true;
+        transport->has_news = true;
+    }
+    return UCS_OK;
+}
+
+ucs_status_t ucx_on_bye(void *argument, const void *header, size_t header_bytes, void *data,
+                        size_t length, const ucp_am_recv_param_t *param)
+{
+    struct ucx_transport *transport = argument;
+    struct ucx_greeting bye;
+
+    (void)data;
+    (void)length;
+    (void)param;
+    if (!read_greeting(transport, header, header_bytes, &bye))
+        return UCS_OK;
+    td_list_for_each(node, &transport->endpoints)
+    {
+        struct ucx_endpoint *endpoint = td_container_of(node, struct ucx_endpoint, in_transport);
+
+        if (endpoint->remote == bye.from)
+            note_lost(endpoint, TD_PEER_LOST);
+    }
+    return UCS_OK;
+}
+
+/* ------------------------------------------------------------------------------------- reporting */
+
+static void report(struct ucx_endpoint *endpoint)
+{
+    struct kvt_transport *base = &endpoint->transport->base;
+
+    if (endpoint->connected_pending && !endpoint->is_lost) {
+        td_status_t status = ucx_lanes_check(endpoint);
+
+        if (status != TD_OK)
+            note_lost(endpoint, status);
+    }
+    if (endpoint->connected_pending && !endpoint->is_lost) {
+        endpoint->connected_pending = false;
+        base->sink.connected(base->sink.impl, base, &endpoint->base);
+    } else if (endpoint->lost_pending) {
+        endpoint->lost_pending = false;
+        base->sink.lost(base->sink.impl, base, &endpoint->base, endpoint->lost_status);
+    }
+}
+
+bool ucx_report_endpoints(struct ucx_transport *transport)
+{
+    if (!transport->has_news)
+        return false;
+    transport->has_news = false;
+    td_list_for_each(node, &transport->endpoints)
+        report(td_container_of(node, struct ucx_endpoint, in_transport));
+    return true;
+}
+
+/* -------------------------------------------------------------------------- connecting, closing */
+
+static void on_endpoint_failed(void *argument, ucp_ep_h ep, ucs_status_t status)
+{
+    struct ucx_endpoint *endpoint = argument;
+
+    (void)ep;
+    td_log(TD_LOG_DEBUG, "kvtransfer", "ucx endpoint failed: %s", ucs_status_string(status));
+    note_lost(endpoint, status == UCS_ERR_ENDPOINT_TIMEOUT ? TD_TIMEOUT : TD_PEER_LOST);
+}
+
+static td_status_t read_body(const uint8_t *address, size_t length, struct ucx_endpoint *endpoint,
+                             struct td_u128 *host_out, const uint8_t **worker_address_out)
+{
+    const uint8_t *body;
+    size_t body_bytes;
+    struct td_reader reader;
+    td_status_t status = kvt_address_unwrap("ucx", address, length, &body, &body_bytes);
+
+    if (status != TD_OK)
+        return status;
+    if (body_bytes <= BODY_FIXED)
+        return TD_INVALID;
+    reader = td_reader_over(body, body_bytes);
+    endpoint->remote = td_read_u64(&reader);
+    *host_out = td_read_u128(&reader);
+    *worker_address_out = reader.cursor;
+    return TD_OK;
+}
+
+/* worker_address was checked by its envelope only: UCX trusts it, and so do we the worker that sent it. */
+static td_status_t make_ep(struct ucx_endpoint *endpoint, const uint8_t *worker_address)
+{
+    ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
+                                            UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                                            UCP_EP_PARAM_FIELD_ERR_HANDLER,
+                              .address = (const ucp_address_t *)worker_address,
+                              .err_mode = UCP_ERR_HANDLING_MODE_PEER,
+                              .err_handler = {.cb = on_endpoint_failed, .arg = endpoint}};
+    ucs_status_t status = ucp_ep_create(endpoint->transport->worker, &params, &endpoint->ep);
+
+    if (status != UCS_OK)
+        td_log(TD_LOG_WARN, "kvtransfer", "ucx cannot connect: %s", ucs_status_string(status));
+    return ucx_status(status);
+}
+
+td_status_t ucx_connect(struct kvt_transport *base, const uint8_t *address, size_t length,
+                        void *context, struct kvt_endpoint **endpoint_out)
+{
+    struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
+    struct ucx_endpoint *endpoint = calloc(1, sizeof *endpoint);
+    struct ucx_greeting ping;
+    const uint8_t *worker_address;
+    struct td_u128 host;
+    td_status_t status;
+
+    if (endpoint == NULL)
+        return TD_NO_MEMORY;
+    endpoint->base.context = context;
+    endpoint->transport = transport;
+    endpoint->number = ++transport->number;
+    status = read_body(address, length, endpoint, &host, &worker_address);
+    if (status == TD_OK)
+        status = make_ep(endpoint, worker_address);
+    if (status != TD_OK) {
+        free(endpoint);
+        return status;
+    }
+    endpoint->is_same_host = td_u128_equal(host, transport->host);
+    td_list_push_back(&transport->endpoints, &endpoint->in_transport);
+    ping = (struct ucx_greeting){
+        .from = transport->token, .to = endpoint->remote, .number = endpoint->number};
+    status = greet(transport, endpoint->ep, UCX_PING, &ping);
+    if (status != TD_OK)
+        note_lost(endpoint, status);
+    *endpoint_out = &endpoint->base;
+    return TD_OK;
+}
+
+/*
+ * Closing by force means: UCX fails what is in flight, after it has flushed and destroyed its lanes.
+ * It must not happen inside one of its callbacks, so it waits for the end of this progress.
+ */
+void ucx_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_base, bool force)
+{
+    struct ucx_endpoint *endpoint = td_container_of(endpoint_base, struct ucx_endpoint, base);
+    struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
+
+    (void)
+        force; /* nothing is in flight otherwise, and a flush may wait for a peer that is frozen */
+    td_list_remove(&endpoint->in_transport);
+    td_list_push_back(&transport->closing, &endpoint->in_transport);
+}
+
+static void on_closed(void *request, ucs_status_t status, void *argument)
+{
+    struct ucx_transport *transport = argument;
+
+    (void)status;
+    transport->requests--;
+    ucp_request_free(request);
+}
+
+static void close_ep(struct ucx_endpoint *endpoint)
+{
+    struct ucx_transport *transport = endpoint->transport;
+    struct ucx_greeting bye = {.from = transport->token, .to = endpoint->remote};
+    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
+                                                 UCP_OP_ATTR_FIELD_USER_DATA |
+                                                 UCP_OP_ATTR_FIELD_FLAGS,
+                                 .flags = UCP_EP_CLOSE_FLAG_FORCE,
+                                 .cb.send = on_closed,
+                                 .user_data = transport};
+    ucs_status_ptr_t request;
+
+    if (!endpoint->is_lost)
+        (void)!greet(transport, endpoint->ep, UCX_BYE, &bye); /* as far as it gets */
+    request = ucp_ep_close_nbx(endpoint->ep, &param);
+    if (UCS_PTR_IS_PTR(request))
+        transport->requests++;
+    else if (UCS_PTR_IS_ERR(request))
+        td_log(TD_LOG_WARN, "kvtransfer", "ucx cannot close an endpoint: %s",
+               ucs_status_string(UCS_PTR_STATUS(request)));
+}
+
+bool ucx_close_endpoints(struct ucx_transport *transport)
+{
+    struct td_list *node = td_list_first(&transport->closing);
+
+    if (node == NULL)
+        return false;
+    for (; node != NULL; node = td_list_first(&transport->closing)) {
+        struct ucx_endpoint *endpoint = td_container_of(node, struct ucx_endpoint, in_transport);
+
+        td_list_remove(node);
+        close_ep(endpoint);
+        free(endpoint);
+    }
+    return true;
+}

@@ -1,0 +1,140 @@
+/*
+ * ucx_private.h: what the files of the UCX transport share. Not for use elsewhere.
+ *
+ *   ucx.c          context, worker, operations table, progress
+ *   ucx_endpoint.c connecting, greeting, losing and closing endpoints
+ *   ucx_chunk.c    sending, receiving and refusing chunks
+ *   ucx_process.c  environment, log and signals of the process
+ *   ucx_lanes.c    which lanes an endpoint really uses
+ */
+#ifndef TANDEM_KVTRANSFER_UCX_PRIVATE_H
+#define TANDEM_KVTRANSFER_UCX_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ucp/api/ucp.h>
+
+#include "kvtransfer/transport.h"
+#include "kvtransfer/ucx.h"
+#include "lib/base/list.h"
+#include "lib/base/status.h"
+#include "lib/base/u128.h"
+
+/* Active message ids. */
+enum ucx_message {
+    UCX_CHUNK = 1,
+    UCX_PING, /* "I have made an endpoint to you": answered with PONG */
+    UCX_PONG,
+    UCX_BYE, /* "I close my endpoint to you" */
+};
+
+/*
+ * The greeting of PING, PONG and BYE. Each transport draws a token and tells it in its address, so a
+ * greeting names both ends; number is the pinger's endpoint, echoed by PONG.
+ */
+struct ucx_greeting {
+    uint64_t from;
+    uint64_t to;
+    uint64_t number;
+};
+
+struct ucx_transport {
+    struct kvt_transport base;
+    struct kvt_ucx_config config;
+    ucp_context_h context;
+    ucp_worker_h worker;
+    int descriptor;
+    uint64_t token;
+    uint64_t number; /* the last one given to an endpoint */
+    struct td_u128 host;
+    struct td_list endpoints;  /* struct ucx_endpoint, until disconnected */
+    struct td_list closing;    /* disconnected, to be closed by the next progress */
+    struct td_list operations; /* struct ucx_operation, in flight */
+    struct td_list ended;      /* operations to be reported by the next progress */
+    size_t requests;           /* greetings and closings that have not ended */
+    bool has_news;             /* some endpoint is to be reported connected or lost */
+    bool is_closing;           /* refuse everything that arrives */
+};
+
+struct ucx_endpoint {
+    struct kvt_endpoint base;
+    struct td_list in_transport;
+    struct ucx_transport *transport;
+    ucp_ep_h ep;
+    uint64_t number;
+    uint64_t remote; /* token of the peer's transport */
+    bool is_same_host;
+    bool is_connected;
+    bool connected_pending; /* to be reported */
+    bool lost_pending;
+    bool is_lost;
+    td_status_t lost_status;
+    char lanes[KVT_LANES_TEXT_BYTES];
+};
+
+/* A send or a receive: lives from its call to its report. */
+struct ucx_operation {
+    struct td_list in_transport;
+    struct ucx_transport *transport;
+    void *tag;
+    bool is_send;
+    td_status_t status;
+    size_t header_bytes;
+    uint8_t *header; /* sends: behind the pieces */
+    size_t piece_count;
+    ucp_dt_iov_t pieces[];
+};
+
+td_status_t ucx_status(ucs_status_t status);
+
+/* ---- ucx_endpoint.c */
+
+td_status_t ucx_connect(struct kvt_transport *base, const uint8_t *address, size_t length,
+                        void *context, struct kvt_endpoint **endpoint_out);
+void ucx_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint, bool force);
+
+/* Handlers of the greetings; called by UCX inside progress. */
+ucs_status_t ucx_on_ping(void *argument, const void *header, size_t header_bytes, void *data,
+                         size_t length, const ucp_am_recv_param_t *param);
+ucs_status_t ucx_on_pong(void *argument, const void *header, size_t header_bytes, void *data,
+                         size_t length, const ucp_am_recv_param_t *param);
+ucs_status_t ucx_on_bye(void *argument, const void *header, size_t header_bytes, void *data,
+                        size_t length, const ucp_am_recv_param_t *param);
+
+/* Reports connected and lost endpoints to the sink; true if there were any. */
+bool ucx_report_endpoints(struct ucx_transport *transport);
+
+/* Closes what disconnect has put aside; true if there was any. Not from inside a UCX callback. */
+bool ucx_close_endpoints(struct ucx_transport *transport);
+
+/* ---- ucx_chunk.c */
+
+td_status_t ucx_send(struct kvt_transport *base, struct kvt_endpoint *endpoint,
+                     const uint8_t *header, size_t header_bytes, const struct kvt_piece *pieces,
+                     size_t piece_count, void *tag);
+td_status_t ucx_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
+                        const struct kvt_piece *pieces, size_t piece_count, void *tag);
+void ucx_reject(struct kvt_transport *base, struct kvt_arrival *arrival, td_status_t status);
+ucs_status_t ucx_on_chunk(void *argument, const void *header, size_t header_bytes, void *data,
+                          size_t length, const ucp_am_recv_param_t *param);
+
+/* Reports operations that have ended; true if there were any. */
+bool ucx_report_operations(struct ucx_transport *transport);
+
+/* ---- ucx_process.c */
+
+bool ucx_process_is_prepared(void);
+
+/* ---- ucx_lanes.c */
+
+/*
+ * Reads the transports out of what UCX prints about an endpoint, in order, each once, with a comma
+ * between them: "sysv" or "sysv,tcp". Empty if there is none.
+ */
+void ucx_lanes_parse(const char *text, char *out, size_t capacity);
+
+/* Fills endpoint->lanes; TD_UNSUPPORTED if a lane is used that was not asked for. */
+td_status_t ucx_lanes_check(struct ucx_endpoint *endpoint);
+
+#endif

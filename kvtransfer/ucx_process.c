@@ -1,0 +1,84 @@
+/*
+ * ucx_process.c: what UCX needs of the whole process, see kvt_ucx_prepare_process.
+ *
+ * Settings of UCX's transports are read from the environment when a context is made; in 1.13
+ * ucp_config_modify accepts them and then ignores them. Settings of its base library are read
+ * when it is loaded, before main.
+ */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucs/debug/debug.h>
+#include <ucs/debug/log_def.h>
+
+#include "kvtransfer/ucx_private.h"
+#include "lib/base/log.h"
+
+static atomic_bool is_prepared;
+
+/* Overrides what the user may have set: each of these is needed for a promise we make. */
+static const struct {
+    const char *name;
+    const char *value;
+} variables[] = {
+    /* Without these two, shared memory is not used together with peer error handling. */
+    {"UCX_POSIX_ERROR_HANDLING", "y"},
+    {"UCX_SYSV_ERROR_HANDLING", "y"},
+    /* No peer writes to addresses that it names itself, not even for rendezvous. */
+    {"UCX_TCP_PUT_ENABLE", "n"},
+/* 1.13 crashes with the second generation of protocols; from 1.16 it is the default. */
+#if UCP_API_VERSION < UCP_VERSION(1, 16)
+    {"UCX_PROTO_ENABLE", "n"},
+#endif
+    {"UCX_WARN_UNUSED_ENV_VARS", "n"},
+};
+
+static enum td_log_level level_of(ucs_log_level_t level)
+{
+    if (level <= UCS_LOG_LEVEL_ERROR)
+        return TD_LOG_ERROR;
+    return level == UCS_LOG_LEVEL_WARN ? TD_LOG_WARN : TD_LOG_DEBUG;
+}
+
+static ucs_log_func_rc_t on_log(const char *file, unsigned line, const char *function,
+                                ucs_log_level_t level, const ucs_log_component_config_t *component,
+                                const char *message, va_list arguments)
+{
+    char text[512];
+
+    (void)component;
+    (void)function;
+    if (td_log_enabled(level_of(level))) {
+        vsnprintf(text, sizeof text, message, arguments);
+        td_log(level_of(level), "ucx", "%s at %s:%u", text, file, line);
+    }
+    return UCS_LOG_FUNC_RC_STOP;
+}
+
+/* UCX prints a backtrace or waits for a debugger on these. Ours to handle, or the sanitizers'. */
+static void take_back_signals(void)
+{
+    static const int numbers[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGHUP};
+
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        ucs_debug_disable_signal(numbers[i]);
+}
+
+td_status_t kvt_ucx_prepare_process(void)
+{
+    if (atomic_load(&is_prepared))
+        return TD_OK;
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
+        if (setenv(variables[i].name, variables[i].value, 1) != 0)
+            return TD_NO_MEMORY;
+    take_back_signals();
+    ucs_log_push_handler(on_log);
+    atomic_store(&is_prepared, true);
+    return TD_OK;
+}
+
+bool ucx_process_is_prepared(void)
+{
+    return atomic_load(&is_prepared);
+}
