@@ -1,0 +1,177 @@
+/* options.c: the shared fields of requests, see options.h. */
+#include "lib/api/options.h"
+
+#include <float.h>
+
+#include "lib/api/reader.h"
+
+static td_status_t read_max_tokens(struct api_reader *reader, const struct td_json *object,
+                                   struct api_options *options)
+{
+    /* the newer name wins: it is read last */
+    static const char *const names[] = {"max_tokens", "max_completion_tokens"};
+    int64_t value = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        td_status_t status =
+            api_read_int(reader, object, (struct api_int_field){names[i], 1, INT32_MAX}, &value);
+
+        if (status != TD_OK)
+            return status;
+    }
+    options->max_tokens = (uint32_t)value;
+    return TD_OK;
+}
+
+static td_status_t read_sampling(struct api_reader *reader, const struct td_json *object,
+                                 struct api_options *options)
+{
+    double temperature = 1;
+    double top_p = 1;
+    int64_t top_k = 0;
+    td_status_t status;
+
+    status = api_read_number(reader, object, (struct api_number_field){"temperature", 0, 2},
+                             &temperature);
+    if (status == TD_OK)
+        status = api_read_number(reader, object, (struct api_number_field){"top_p", 0, 1}, &top_p);
+    if (status == TD_OK)
+        status =
+            api_read_int(reader, object, (struct api_int_field){"top_k", -1, INT32_MAX}, &top_k);
+    if (status != TD_OK)
+        return status;
+    options->temperature = (float)temperature;
+    options->top_p = top_p < FLT_MIN ? FLT_MIN : (float)top_p; /* 0: the smallest nucleus */
+    options->top_k = top_k < 0 ? 0 : (uint32_t)top_k;          /* -1 is vLLM's "off" */
+    return TD_OK;
+}
+
+static td_status_t read_choices(struct api_reader *reader, const struct td_json *object,
+                                struct api_options *options)
+{
+    int64_t choices = 1;
+    td_status_t status = api_read_int(
+        reader, object, (struct api_int_field){"n", 1, reader->limits->choices}, &choices);
+
+    (void)options;
+    if (status == TD_OK && choices > 1)
+        return api_refuse(reader, TD_UNSUPPORTED, "n", "'n' is not supported here, except as 1");
+    return status;
+}
+
+static td_status_t read_seed(struct api_reader *reader, const struct td_json *object,
+                             struct api_options *options)
+{
+    int64_t seed = 0;
+    td_status_t status =
+        api_read_int(reader, object, (struct api_int_field){"seed", INT64_MIN, INT64_MAX}, &seed);
+
+    options->has_seed = td_json_get(object, "seed").value != NULL;
+    options->seed = (uint64_t)seed;
+    return status;
+}
+
+static td_status_t read_stop(struct api_reader *reader, const struct td_json *value,
+                             struct td_span *stop_out)
+{
+    if (value->kind != TD_JSON_STRING)
+        return api_refuse(reader, TD_INVALID, "stop",
+                          "'stop' must be a string or an array of strings");
+    if (value->string.length == 0 || value->string.length > reader->limits->stop_bytes)
+        return api_refuse(reader, TD_INVALID, "stop",
+                          "a string in 'stop' must have 1 to %llu bytes",
+                          (unsigned long long)reader->limits->stop_bytes);
+    *stop_out = value->string;
+    return TD_OK;
+}
+
+/* One string, or an array of them. */
+static td_status_t read_stops(struct api_reader *reader, const struct td_json *object,
+                              struct api_options *options)
+{
+    const struct td_json *value = td_json_get(object, "stop").value;
+    const struct td_json *item = value;
+    size_t count = 1;
+    struct td_span *stops;
+
+    if (value != NULL && value->kind == TD_JSON_ARRAY) {
+        item = value->items.first;
+        count = value->items.count;
+    }
+    if (item == NULL)
+        return TD_OK;
+    if (count > reader->limits->stop_strings)
+        return api_refuse(reader, TD_INVALID, "stop", "'stop' must have at most %u strings",
+                          reader->limits->stop_strings);
+    stops = td_arena_array(reader->arena, count, sizeof *stops);
+    if (stops == NULL)
+        return api_refuse_memory(reader);
+    for (size_t i = 0; i < count; i++, item = item->next) {
+        td_status_t status = read_stop(reader, item, &stops[i]);
+
+        if (status != TD_OK)
+            return status;
+    }
+    options->stops = stops;
+    options->stop_count = (uint32_t)count;
+    return TD_OK;
+}
+
+static td_status_t read_streaming(struct api_reader *reader, const struct td_json *object,
+                                  struct api_options *options)
+{
+    struct td_json_field field = td_json_get(object, "stream_options");
+    struct td_error error = {0};
+    const struct td_json *stream_options = NULL;
+    td_status_t status = api_read_bool(reader, object, "stream", &options->stream);
+
+    if (status != TD_OK)
+        return status;
+    if (td_json_object(field, &stream_options, &error) != TD_OK)
+        return api_refuse(reader, TD_INVALID, field.name, "%s", error.text);
+    if (stream_options == NULL)
+        return TD_OK;
+    field = td_json_get(stream_options, "include_usage");
+    if (td_json_bool(field, &options->include_usage, &error) != TD_OK)
+        return api_refuse(reader, TD_INVALID, "stream_options.include_usage", "%s", error.text);
+    /* official clients send stream_options without stream: then there is nothing to include it in */
+    options->include_usage = options->include_usage && options->stream;
+    return TD_OK;
+}
+
+static td_status_t read_labels(struct api_reader *reader, const struct td_json *object,
+                               struct api_options *options)
+{
+    const struct api_limits *limits = reader->limits;
+    td_status_t status;
+
+    status = api_read_string(reader, object, "model", limits->label_bytes, &options->model);
+    if (status == TD_OK)
+        status = api_read_string(reader, object, "user", limits->label_bytes, &options->user);
+    if (status == TD_OK)
+        status =
+            api_read_string(reader, object, "cache_salt", limits->salt_bytes, &options->cache_salt);
+    if (status == TD_OK && options->cache_salt.bytes != NULL && options->cache_salt.length == 0)
+        status = api_refuse(reader, TD_INVALID, "cache_salt", "'cache_salt' must not be empty");
+    return status;
+}
+
+td_status_t api_options_read(struct api_reader *reader, const struct td_json *object,
+                             struct api_options *options_out)
+{
+    static td_status_t (*const steps[])(struct api_reader *, const struct td_json *,
+                                        struct api_options *) = {
+        read_labels, read_choices, read_max_tokens, read_sampling,
+        read_seed,   read_stops,   read_streaming,
+    };
+    struct api_options options = {.top_p = 1};
+
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        td_status_t status = steps[i](reader, object, &options);
+
+        if (status != TD_OK)
+            return status;
+    }
+    *options_out = options;
+    return TD_OK;
+}
