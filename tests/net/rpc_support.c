@@ -144,6 +144,7 @@ static void push_step(struct served *served)
         if (send_number(served->call, served->next, PUSH_BYTES) != TD_OK)
             return;
         served->next++;
+        served->world->pushed++;
     }
     rpc_call_finish(served->call, TD_OK, "all pushed");
     served_free(served);

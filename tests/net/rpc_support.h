@@ -37,6 +37,7 @@ struct world {
     int closes;     /* on_close of servers */
     int half_closes;
     int messages; /* that the server has received */
+    int pushed;   /* messages that Push has handed over */
     td_status_t close_status;
     enum net_role last_role;
     char last_peer[128];
