@@ -70,7 +70,7 @@
     X(P, QUEUED, ASK, QUEUED, IGNORE, "nothing is reserved")                                     \
     X(P, QUEUED, LAND, QUEUED, IGNORE, "nothing is reserved")                                    \
     X(P, QUEUED, RELEASE, QUEUED, LOCALIZE, "the worker does not want to wait for a peer")       \
-    X(P, QUEUED, QUARANTINE, QUEUED, IGNORE, "has no blocks")                                    \
+    X(P, QUEUED, QUARANTINE, QUEUED, LOCALIZE, "the same: it has no blocks to lose")             \
     X(P, QUEUED, PROMPT_DONE, QUEUED, BUG, "")                                                   \
     X(P, QUEUED, HOLD, QUEUED, BUG, "")                                                          \
     X(P, QUEUED, PREEMPT, QUEUED, BUG, "")                                                       \
@@ -138,7 +138,7 @@
     X(P, HELD, ADMIT, HELD, BUG, "")                                                             \
     X(P, HELD, RESERVE, HELD, BUG, "")                                                           \
     X(P, HELD, ASK, HELD, IGNORE, "")                                                            \
-    X(P, HELD, LAND, HELD, IGNORE, "")                                                           \
+    X(P, HELD, LAND, HELD, IGNORE, "not an import")                                              \
     X(P, HELD, RELEASE, STOPPING, LET_GO, "")                                                    \
     X(P, HELD, QUARANTINE, STOPPING, ABANDON, "")                                                \
     X(P, HELD, PROMPT_DONE, HELD, BUG, "")                                                       \
@@ -160,8 +160,8 @@
     X(P, STOPPING, PREEMPT, STOPPING, BUG, "")                                                   \
     X(P, STOPPING, FINISH, STOPPING, BUG, "")                                                    \
     X(P, STOPPING, CANCEL, STOPPING, IGNORE, "")                                                 \
-    X(P, STOPPING, EXPIRE, STOPPING, IGNORE, "")                                                 \
-    X(P, STOPPING, FAIL, STOPPING, IGNORE, "the batch it flew in failed")                        \
+    X(P, STOPPING, EXPIRE, STOPPING, BUG, "STOP has disarmed the deadline")                      \
+    X(P, STOPPING, FAIL, STOPPING, BUG, "whether its last batch failed matters no more")         \
     X(P, STOPPING, IDLE, DONE, END, "")                                                          \
     X(P, DONE, ADMIT, DONE, BUG, "")                                                             \
     X(P, DONE, RESERVE, DONE, BUG, "")                                                           \

@@ -1,0 +1,13 @@
+/*
+ * bench.h: the measurements behind `tandem bench`.
+ *
+ * Each takes the words behind its name as main would and returns an exit status. With --json it writes
+ * one JSON object to stdout: keys in snake_case, units last; else a table for people.
+ */
+#ifndef TANDEM_BENCH_BENCH_H
+#define TANDEM_BENCH_BENCH_H
+
+/* Prompt and decode speed of the CPU backend, beside the memory bandwidth of the same minute. */
+int bench_engine(int argc, char **argv);
+
+#endif
