@@ -41,9 +41,9 @@ static enum td_log_level level_of(ucs_log_level_t level)
     return level == UCS_LOG_LEVEL_WARN ? TD_LOG_WARN : TD_LOG_DEBUG;
 }
 
-static ucs_log_func_rc_t on_log(const char *file, unsigned line, const char *function,
-                                ucs_log_level_t level, const ucs_log_component_config_t *component,
-                                const char *message, va_list arguments)
+__attribute__((format(printf, 6, 0))) static ucs_log_func_rc_t on_log(
+    const char *file, unsigned line, const char *function, ucs_log_level_t level,
+    const ucs_log_component_config_t *component, const char *message, va_list arguments)
 {
     char text[512];
 
