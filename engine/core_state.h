@@ -7,7 +7,7 @@
  *   plan.c       admission, preemption, and the next batch
  *   apply.c      what comes of a batch: blocks to the cache, tokens to the worker
  *   emit.c       events
- *   pool.c, sample.c, keys.c   know nothing of the above
+ *   pool.c, sample.c   know nothing of the above
  */
 #ifndef TANDEM_ENGINE_CORE_STATE_H
 #define TANDEM_ENGINE_CORE_STATE_H

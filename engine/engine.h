@@ -248,19 +248,4 @@ struct engine_sink {
     void (*emit)(void *impl, struct engine_event *event);
 };
 
-/* ------------------------------------------------------------------------------------------- */
-
-/* The root of a tenant's block keys. Two workers of one content_id and salt compute equal keys. */
-struct td_u128 engine_root_key(struct td_u128 content_id, struct td_u128 salt);
-
-/* The key of a block: full blocks and, with a smaller count, the tail of a prompt. */
-struct td_u128 engine_block_key(struct td_u128 parent, const uint32_t *tokens, uint32_t count);
-
-/*
- * engine_block_keys: the keys of all blocks of a prompt, tail included.
- * keys_out has room for (token_count + block_tokens - 1) / block_tokens keys.
- */
-void engine_block_keys(struct td_u128 root, const uint32_t *tokens, uint32_t token_count,
-                       uint32_t block_tokens, struct td_u128 *keys_out);
-
 #endif

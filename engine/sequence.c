@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/block_key.h"
 #include "lib/base/time.h"
 
 TD_FSM_DEFINE(
@@ -85,7 +86,7 @@ struct td_u128 engine_sequence_key(struct engine_sequence *sequence, uint32_t in
         struct td_u128 parent = next == 0 ? sequence->root : sequence->keys[next - 1];
 
         sequence->keys[next] =
-            engine_block_key(parent, sequence->tokens + (size_t)next * block_tokens, block_tokens);
+            td_block_key(parent, sequence->tokens + (size_t)next * block_tokens, block_tokens);
         sequence->key_count++;
     }
     return sequence->keys[index];
@@ -102,8 +103,8 @@ struct td_u128 engine_sequence_travel_key(struct engine_sequence *sequence, uint
 {
     const uint32_t *tokens = sequence->tokens + (size_t)index * sequence->block_tokens;
 
-    return engine_block_key(parent_key(sequence, index), tokens,
-                            engine_sequence_prompt_in_block(sequence, index));
+    return td_block_key(parent_key(sequence, index), tokens,
+                        engine_sequence_prompt_in_block(sequence, index));
 }
 
 uint32_t engine_sequence_blocks_needed(const struct engine_sequence *sequence)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/block_key.h"
 #include "worker/internal.h"
 
 _Static_assert((int)FRONT_RUNNING == (int)TD__FINISH__FINISH_NONE &&
@@ -205,7 +206,7 @@ static void take_start(struct worker_request *request, const Td__Start *start)
     submit->stop_id_count = (uint32_t)start->n_stop_ids;
     submit->ignore_model_stops = start->ignore_model_stops;
     submit->root_key =
-        engine_root_key(core->identity.model.content_id, id_of(start->salt_hi, start->salt_lo));
+        td_block_root(core->identity.model.content_id, id_of(start->salt_hi, start->salt_lo));
     request->deadline_ns = core->now_ns + remaining_ms * TD_NS_PER_MS;
     take_candidates(request, start);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/block_key.h"
 #include "worker/internal.h"
 
 TD_FSM_DEFINE(request, REQUEST, "One request on a worker, from its Start to the acknowledged end.");
@@ -361,7 +362,7 @@ td_status_t worker_request_start(struct worker_core *core, struct worker_start *
     if (start->stop_id_count > 0)
         memcpy(request->submit.stop_ids, start->stop_ids, start->stop_id_count * sizeof(uint32_t));
     request->submit.stop_id_count = start->stop_id_count;
-    request->submit.root_key = engine_root_key(core->identity.model.content_id, start->salt);
+    request->submit.root_key = td_block_root(core->identity.model.content_id, start->salt);
     request->deadline_ns = now_ns + remaining_ms * TD_NS_PER_MS;
     request->update = update;
     request->update_context = context;

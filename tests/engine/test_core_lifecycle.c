@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/block_key.h"
 #include "lib/base/time.h"
 
 static const struct rig_config small = {
@@ -321,7 +322,7 @@ static void an_import_decodes_from_the_landed_state(void **state)
     reserve(rig, 1, 4, 11);
     assert_int_equal(rig_balance(rig).reserved, 3);
     assert_int_equal(record->import_count, 3);
-    engine_block_keys(record->submit.root_key, record->submit.tokens, 11, 4, keys);
+    td_block_keys(record->submit.root_key, record->submit.tokens, 11, 4, keys);
     for (uint32_t i = 0; i < 3; i++) {
         assert_true(td_u128_equal(record->import[i].key, keys[i]));
         assert_int_equal(record->import[i].tokens, i < 2 ? 4 : 3);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/pool.h"
+#include "lib/base/block_key.h"
 #include "lib/base/random.h"
 
 #define BLOCK_TOKENS 4
@@ -32,7 +33,7 @@ static uint32_t publish(struct engine_pool *pool, struct td_u128 chain_root, con
     uint32_t canonical = ENGINE_SLOT_NONE;
     struct engine_identity identity = {.root = chain_root};
 
-    engine_block_keys(chain_root, tokens, (index + 1) * BLOCK_TOKENS, BLOCK_TOKENS, keys);
+    td_block_keys(chain_root, tokens, (index + 1) * BLOCK_TOKENS, BLOCK_TOKENS, keys);
     identity.key = keys[index];
     identity.parent = index == 0 ? ENGINE_SLOT_NONE : slots[index - 1];
     identity.tokens = tokens + index * BLOCK_TOKENS;
@@ -45,7 +46,7 @@ static uint32_t match(const struct engine_pool *pool, struct td_u128 chain_root,
 {
     struct td_u128 keys[16];
 
-    engine_block_keys(chain_root, tokens, count * BLOCK_TOKENS, BLOCK_TOKENS, keys);
+    td_block_keys(chain_root, tokens, count * BLOCK_TOKENS, BLOCK_TOKENS, keys);
     return engine_pool_match(pool, chain_root, keys, tokens, count, slots_out);
 }
 
@@ -173,7 +174,7 @@ static void an_equal_key_alone_is_no_hit(void **state)
 {
     struct engine_pool *pool = engine_pool_open(8, BLOCK_TOKENS);
     static const uint32_t forged[BLOCK_TOKENS] = {90, 91, 92, 93};
-    struct td_u128 key = engine_block_key(root, some_tokens, BLOCK_TOKENS);
+    struct td_u128 key = td_block_key(root, some_tokens, BLOCK_TOKENS);
     uint32_t slots[2];
     uint32_t found;
     uint32_t canonical = 77;
@@ -224,7 +225,7 @@ static void equal_tokens_with_other_content_are_a_conflict(void **state)
     engine_pool_set_hash(pool, first, root);
     engine_pool_set_hash(pool, second, other_root);
     assert_int_equal(publish(pool, root, some_tokens, &first, 0), first);
-    identity.key = engine_block_key(root, some_tokens, BLOCK_TOKENS);
+    identity.key = td_block_key(root, some_tokens, BLOCK_TOKENS);
     identity.tokens = some_tokens;
     assert_int_equal(engine_pool_publish(pool, second, &identity, &canonical), TD_CORRUPT);
     assert_true(td_u128_equal(engine_pool_hash(pool, first), root));
@@ -429,7 +430,7 @@ static void probe(struct model *model)
     for (uint32_t i = 0; i < MODEL_DEPTH; i++)
         for (uint32_t t = 0, letter = below(model, MODEL_LETTERS); t < BLOCK_TOKENS; t++)
             tokens[i * BLOCK_TOKENS + t] = letter;
-    engine_block_keys(root, tokens, MODEL_DEPTH * BLOCK_TOKENS, BLOCK_TOKENS, keys);
+    td_block_keys(root, tokens, MODEL_DEPTH * BLOCK_TOKENS, BLOCK_TOKENS, keys);
     while (expected < MODEL_DEPTH && mirror_has(model, keys[expected]))
         expected++;
     for (uint32_t i = expected; i < MODEL_DEPTH; i++)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/sequence.h"
+#include "lib/base/block_key.h"
 #include "lib/base/time.h"
 
 static void the_table_is_complete_and_sound(void **state)
@@ -93,7 +94,7 @@ static void keys_are_those_of_the_contract(void **state)
     struct td_u128 keys[3];
 
     (void)state;
-    engine_block_keys(sequence->root, sequence->tokens, 10, 4, keys);
+    td_block_keys(sequence->root, sequence->tokens, 10, 4, keys);
     for (uint32_t i = 3; i-- > 0;)
         assert_true(td_u128_equal(engine_sequence_travel_key(sequence, i), keys[i]));
     assert_true(td_u128_equal(engine_sequence_key(sequence, 1), keys[1]));
