@@ -12,9 +12,12 @@
 
 struct router_limits router_limits_default(void)
 {
-    return (struct router_limits){
+    return (struct router_limits){.queue_max = ROUTER_QUEUE_MAX,
 #define X(name, value, text) .name = (value),
-        ROUTER_TIMES_MAP(X) ROUTER_COUNTS_MAP(X)
+                                  ROUTER_TIMES_MAP(X)
+#undef X
+#define X(name, value, max, text) .name = (value),
+                                      ROUTER_COUNTS_MAP(X)
 #undef X
     };
 }
@@ -146,7 +149,7 @@ const struct router_worker *router_core_worker(const struct router_core *core, s
     return i < core->worker_count ? &core->workers[i] : NULL;
 }
 
-static bool serves(const struct router_worker *worker, const char *model)
+bool router_worker_serves(const struct router_worker *worker, const char *model)
 {
     if (model[0] == '\0')
         return true;
@@ -159,7 +162,7 @@ static bool serves(const struct router_worker *worker, const char *model)
 const struct router_worker *router_core_model(const struct router_core *core, const char *model)
 {
     for (uint32_t i = 0; i < core->worker_count; i++)
-        if (core->workers[i].ready && serves(&core->workers[i], model))
+        if (core->workers[i].ready && router_worker_serves(&core->workers[i], model))
             return &core->workers[i];
     return NULL;
 }

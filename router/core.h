@@ -14,11 +14,12 @@
 #include "lib/base/u128.h"
 #include "router/env.h"
 
-#define ROUTER_PROTOCOL_VERSION 1
-#define ROUTER_TARGET_BYTES     256
-#define ROUTER_MODELS_MAX       16
-#define ROUTER_NAME_BYTES       128
-#define ROUTER_WORKERS_MAX      256
+#define ROUTER_TARGET_BYTES 256
+#define ROUTER_MODELS_MAX   16
+#define ROUTER_NAME_BYTES   256
+#define ROUTER_WORKERS_MAX  256
+#define ROUTER_TRIES_MAX    8
+#define ROUTER_QUEUE_MAX    5000 /* the default; the flag is one of the API's limits */
 
 /* name, default, text. In milliseconds. */
 #define ROUTER_TIMES_MAP(X)                                                           \
@@ -28,18 +29,22 @@
     X(grace_ms, 5000, "a worker may be out of reach after tokens were passed on")     \
     X(cancel_ms, 5000, "a worker must have confirmed a cancel")                       \
     X(retry_ms, 100, "before the next try to place a request that nobody could take") \
+    X(link_open_ms, 5000, "a link may take until its worker has greeted")             \
     X(link_retry_ms, 250, "before a broken link to a worker is opened again")         \
     X(link_idle_ms, 60000, "a link that no request uses is kept")
 
-/* name, default, text. */
-#define ROUTER_COUNTS_MAP(X)                                                   \
-    X(queue_max, 5000, "requests waiting for capacity; more are answered 429") \
-    X(running_max, 4096, "requests handed to workers at one time")             \
-    X(tries_max, 3, "workers tried before a request fails; only before its first token")
+/* name, default, maximum, text. */
+#define ROUTER_COUNTS_MAP(X)                                                \
+    X(running_max, 4096, 1000000, "requests handed to workers at one time") \
+    X(tries_max, 3, ROUTER_TRIES_MAX,                                       \
+      "workers tried before a request fails; only before its first token")
 
 struct router_limits {
+    uint32_t queue_max; /* requests waiting for capacity; more are answered 429 */
 #define X(name, value, text) uint32_t name;
     ROUTER_TIMES_MAP(X)
+#undef X
+#define X(name, value, max, text) uint32_t name;
     ROUTER_COUNTS_MAP(X)
 #undef X
 };
@@ -109,6 +114,8 @@ void router_core_on_fleet(struct router_core *core, const Td__FleetUpdate *updat
 
 /* Workers, for the list of models and for fetching tokenizers; NULL at the end. */
 const struct router_worker *router_core_worker(const struct router_core *core, size_t i);
+/* By any of its names; "": any. */
+bool router_worker_serves(const struct router_worker *worker, const char *model);
 /* A ready worker that serves the model ("": any), or NULL. */
 const struct router_worker *router_core_model(const struct router_core *core, const char *model);
 
@@ -130,7 +137,10 @@ struct router_start {
     uint32_t tokenize_us;   /* for the trace */
 };
 
-/* TD_EXHAUSTED with *retry_after_ms_out: the queue is full. TD_NOT_FOUND: nobody serves the model. */
+/*
+ * TD_EXHAUSTED with *retry_after_ms_out: the queue is full. TD_NOT_FOUND: there are workers, and none of
+ * them serves the model; one that is not ready at present counts, since it may be soon.
+ */
 td_status_t router_journey_start(struct router_core *core, struct router_start *start,
                                  void *context, uint64_t now_ns,
                                  struct router_journey **journey_out,

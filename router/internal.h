@@ -16,7 +16,6 @@
 #include "router/journey.h"
 
 #define ROUTER_CANDIDATES_MAX 3
-#define ROUTER_TRIES_MAX      8
 #define ROUTER_FRAME_TOKENS   8192 /* ids of up to 5 bytes each: under 64 KiB with the usual ones */
 #define LINK_ENDED_MAX        1024 /* acknowledgements that wait for a link */
 

@@ -101,6 +101,15 @@ void journey_free(struct router_journey *journey)
     admission_run(core);
 }
 
+/* Without any worker everything may: a fleet that is being restarted comes back. */
+static bool may_be_served(const struct router_core *core, const char *model)
+{
+    for (uint32_t i = 0; i < core->worker_count; i++)
+        if (router_worker_serves(&core->workers[i], model))
+            return true;
+    return core->worker_count == 0;
+}
+
 td_status_t router_journey_start(struct router_core *core, struct router_start *start,
                                  void *context, uint64_t now_ns,
                                  struct router_journey **journey_out, uint32_t *retry_after_ms_out)
@@ -111,7 +120,7 @@ td_status_t router_journey_start(struct router_core *core, struct router_start *
 
     core->now_ns = now_ns;
     *retry_after_ms_out = 0;
-    if (core->worker_count > 0 && router_core_model(core, start->model) == NULL)
+    if (!may_be_served(core, start->model))
         return TD_NOT_FOUND;
     if (core->queued >= core->limits.queue_max) {
         core->counters.journeys_refused++;

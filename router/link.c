@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/version.h"
 #include "router/internal.h"
 
 static void on_timer(struct td_timer *timer, uint64_t now_ns);
@@ -21,6 +22,7 @@ static void link_connect(struct router_link *link)
     struct router_core *core = link->core;
 
     link->state = LINK_CONNECTING;
+    router_timer_after(core, &link->timer, core->limits.link_open_ms);
     core->env.link_open(core->env.impl, link->number, link->target);
 }
 
@@ -85,21 +87,6 @@ void links_close(struct router_core *core)
     td_list_for_each(node, &core->links) free(td_container_of(node, struct router_link, node));
 }
 
-static void on_timer(struct td_timer *timer, uint64_t now_ns)
-{
-    struct router_link *link = td_container_of(timer, struct router_link, timer);
-    struct router_core *core = link->core;
-
-    (void)now_ns;
-    if (link->state == LINK_DOWN && !td_list_empty(&link->journeys)) {
-        link_connect(link);
-    } else if (td_list_empty(&link->journeys)) {
-        if (link->state != LINK_DOWN)
-            core->env.link_close(core->env.impl, link->number);
-        link_free(link);
-    }
-}
-
 /* --- journeys on a link --- */
 
 static void ready(struct router_link *link)
@@ -120,12 +107,21 @@ static void adjust_live(struct router_link *link, bool more)
         worker->live--;
 }
 
+/* The timer of a link that stands is about idleness only. */
+static void watch_idleness(struct router_link *link)
+{
+    if (td_list_empty(&link->journeys))
+        router_timer_after(link->core, &link->timer, link->core->limits.link_idle_ms);
+    else
+        td_timer_cancel(&link->core->timers, &link->timer);
+}
+
 void link_take(struct router_link *link, struct router_journey *journey)
 {
     journey->link = link;
-    if (link->state != LINK_DOWN)
-        td_timer_cancel(&link->core->timers, &link->timer);
     td_list_push_back(&link->journeys, &journey->node);
+    if (link->state == LINK_UP)
+        watch_idleness(link);
     td_list_push_back(&link->starting, &journey->send_node);
     adjust_live(link, true);
     ready(link);
@@ -139,8 +135,8 @@ void link_leave(struct router_journey *journey)
     td_list_remove(&journey->send_node);
     journey->link = NULL;
     adjust_live(link, false);
-    if (td_list_empty(&link->journeys) && link->state != LINK_DOWN)
-        router_timer_after(link->core, &link->timer, link->core->limits.link_idle_ms);
+    if (link->state == LINK_UP)
+        watch_idleness(link);
 }
 
 void link_owe(struct router_journey *journey, unsigned what)
@@ -209,6 +205,26 @@ static void link_down(struct router_link *link, td_status_t status)
         router_timer_after(core, &link->timer, core->limits.link_retry_ms);
 }
 
+static void on_timer(struct td_timer *timer, uint64_t now_ns)
+{
+    struct router_link *link = td_container_of(timer, struct router_link, timer);
+    struct router_core *core = link->core;
+
+    (void)now_ns;
+    if (link->state == LINK_DOWN && !td_list_empty(&link->journeys)) {
+        link_connect(link);
+        return;
+    }
+    if (link->state != LINK_DOWN)
+        core->env.link_close(core->env.impl, link->number);
+    if (link->state == LINK_CONNECTING || link->state == LINK_GREETING) {
+        td_log(TD_LOG_WARN, "link", "a worker did not greet in time target %s", link->target);
+        link_down(link, TD_TIMEOUT);
+    } else {
+        link_free(link); /* nobody needs it */
+    }
+}
+
 /* A link to a worker that left the fleet stays while it stands: the worker may be draining. */
 void link_sweep(struct router_core *core)
 {
@@ -243,26 +259,35 @@ void router_core_on_link_closed(struct router_core *core, uint64_t number, td_st
         link_down(link, status);
 }
 
-static void violation(struct router_link *link, const char *reason)
+/* Closes a link because of what came over it. */
+static void break_off(struct router_link *link, td_status_t status, const char *reason)
 {
     struct router_core *core = link->core;
 
-    core->counters.invalid_messages++;
+    if (status == TD_STALE)
+        core->counters.stale_messages++;
+    else
+        core->counters.invalid_messages++;
     td_log(TD_LOG_WARN, "link", "closing the link to a worker: %s target %s", reason, link->target);
     core->env.link_close(core->env.impl, link->number);
-    link_down(link, TD_INVALID);
+    link_down(link, status);
 }
 
 /* --- messages in --- */
 
 static void on_hello_back(struct router_link *link, const Td__HelloBack *hello)
 {
-    if (link->state != LINK_GREETING || hello->version != ROUTER_PROTOCOL_VERSION ||
-        hello->worker_epoch != link->epoch) {
-        violation(link, "its greeting is wrong");
+    if (link->state != LINK_GREETING || hello->version < TD_PROTOCOL_MIN ||
+        hello->version > TD_PROTOCOL_MAX) {
+        break_off(link, TD_INVALID, "its greeting is wrong");
+        return;
+    }
+    if (hello->worker_epoch != link->epoch) {
+        break_off(link, TD_STALE, "another incarnation answers there");
         return;
     }
     link->state = LINK_UP;
+    watch_idleness(link);
     td_list_for_each(node, &link->journeys)
         journey_step(td_container_of(node, struct router_journey, node), JOURNEY_ON_LINK_UP);
     ready(link);
@@ -273,7 +298,7 @@ static void on_updates(struct router_link *link, const Td__StepUpdates *updates)
     struct router_core *core = link->core;
 
     if (link->state != LINK_UP) {
-        violation(link, "updates before a greeting");
+        break_off(link, TD_INVALID, "updates before a greeting");
         return;
     }
     for (size_t i = 0; i < updates->n_updates; i++) {
@@ -286,7 +311,7 @@ static void on_updates(struct router_link *link, const Td__StepUpdates *updates)
             continue;
         }
         if (update->n_tokens > 0 && update->index > journey->next_index) {
-            violation(link, "tokens are missing");
+            break_off(link, TD_INVALID, "tokens are missing");
             return;
         }
         journey_on_update(journey, update);
@@ -314,7 +339,8 @@ static const Td__GenerateIn *hello_message(struct router_link *link)
 {
     td__hello__init(&link->hello);
     td__versions__init(&link->versions);
-    link->versions.min = link->versions.max = ROUTER_PROTOCOL_VERSION;
+    link->versions.min = TD_PROTOCOL_MIN;
+    link->versions.max = TD_PROTOCOL_MAX;
     link->hello.versions = &link->versions;
     link->hello.router_epoch = link->core->epoch;
     link->hello.worker_epoch = link->epoch;

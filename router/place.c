@@ -85,11 +85,9 @@ static const struct router_worker *choose_alone(const struct router_journey *jou
 
     for (uint32_t i = 0; i < core->worker_count; i++) {
         const struct router_worker *worker = &core->workers[i];
-        bool serves = false;
 
-        for (uint32_t m = 0; m < worker->model_count; m++)
-            serves = serves || strcmp(worker->models[m], journey->model) == 0;
-        if (!serves || !worker->ready || worker->draining || was_tried(journey, worker->epoch))
+        if (!router_worker_serves(worker, journey->model) || !worker->ready || worker->draining ||
+            was_tried(journey, worker->epoch))
             continue;
         if (best == NULL ||
             (worker->role == TD__ROLE__ROLE_DECODE) > (best->role == TD__ROLE__ROLE_DECODE) ||
