@@ -56,6 +56,7 @@ static int teardown(void **state)
 {
     struct pair *pair = *state;
 
+    pair->world->intercept = NULL; /* what it looks at has gone with the test */
     world_free(pair->world);
     free(pair);
     return 0;
