@@ -35,6 +35,12 @@ enum http_method {
 /* "GET" and so on. */
 const char *http_method_name(enum http_method method);
 
+/* A field to be sent, in a request or an answer. */
+struct http_header {
+    const char *name;
+    const char *value;
+};
+
 #define HTTP1_HEAD_BYTES_MAX      16384 /* request line and fields with their line ends */
 #define HTTP1_FIELDS_MAX          64
 #define HTTP1_EXTENSION_BYTES_MAX 16384 /* chunk extensions of one message, ignored */

@@ -33,12 +33,6 @@ struct http_request;
 #define HTTP_METHOD_BIT(method) (1u << (method))
 #define HTTP_METHODS_READ       (HTTP_METHOD_BIT(HTTP_GET) | HTTP_METHOD_BIT(HTTP_HEAD))
 
-/* A field of a request to be sent or of an answer. */
-struct http_header {
-    const char *name;
-    const char *value;
-};
-
 /* ---- configuration ---- */
 
 struct http_limits {
