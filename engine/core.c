@@ -302,7 +302,7 @@ static bool carry_out(struct engine_core *core, struct engine_sequence *sequence
     case ENGINE_SUBMIT:
     case ENGINE_SNAPSHOT: break;
     }
-    assert(!"not a command for a sequence");
+    assert(false && "not a command for a sequence");
     return false;
 }
 
@@ -368,6 +368,11 @@ void engine_core_drain(struct engine_core *core, uint64_t now_ns)
 }
 
 /* ---- audit ---- */
+
+const struct engine_pool *engine_core_pool(const struct engine_core *core)
+{
+    return core->pool;
+}
 
 static void audit_list(const struct td_list *list, enum sequence_place place, uint32_t count)
 {

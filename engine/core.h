@@ -24,6 +24,7 @@
 #include "engine/engine.h"
 
 struct engine_core;
+struct engine_pool;
 
 /* Limits; 0 takes the default. */
 struct engine_core_config {
@@ -81,6 +82,9 @@ void engine_core_load(const struct engine_core *core, struct engine_load *load_o
  * allocation. NULL is ignored.
  */
 void engine_core_give_tokens(struct engine_core *core, struct engine_token *tokens);
+
+/* The pool, to be looked at by tests and by the simulator's oracles. */
+const struct engine_pool *engine_core_pool(const struct engine_core *core);
 
 /* Recounts the pool and all lists and asserts that they agree; for tests. */
 void engine_core_audit(const struct engine_core *core);

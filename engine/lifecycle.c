@@ -237,7 +237,7 @@ static void act(struct engine_core *core, struct engine_sequence *sequence, uint
     case SEQUENCE_DO_LET_GO: let_go(core, sequence); break;
     case SEQUENCE_DO_ABANDON: abandon(core, sequence); break;
     case SEQUENCE_DO_END: end(core, sequence); break;
-    default: assert(!"an action without code");
+    default: assert(false && "an action without code");
     }
 }
 

@@ -249,6 +249,11 @@ bool engine_pool_is_idle(const struct engine_pool *pool, uint32_t slot)
     return is_idle(block_at(pool, slot));
 }
 
+uint32_t engine_pool_claims(const struct engine_pool *pool, uint32_t slot, enum engine_claim claim)
+{
+    return block_at(pool, slot)->claims[claim];
+}
+
 struct engine_slot engine_pool_slot(const struct engine_pool *pool, uint32_t slot)
 {
     return (struct engine_slot){.index = slot, .generation = block_at(pool, slot)->generation};

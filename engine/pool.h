@@ -77,6 +77,9 @@ void engine_pool_move(struct engine_pool *pool, const uint32_t *slots, uint32_t 
 /* Whether nobody claims the block. */
 bool engine_pool_is_idle(const struct engine_pool *pool, uint32_t slot);
 
+/* How many claims of one kind there are on the block. */
+uint32_t engine_pool_claims(const struct engine_pool *pool, uint32_t slot, enum engine_claim claim);
+
 /* Slot and generation, as others may remember them. */
 struct engine_slot engine_pool_slot(const struct engine_pool *pool, uint32_t slot);
 

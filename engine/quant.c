@@ -182,5 +182,5 @@ void engine_dequantize(enum engine_type type, const uint8_t *source, size_t coun
         dequantize_blocks(source, count, out, ENGINE_Q8_0_BYTES, dequantize_q8_0);
         return;
     }
-    assert(!"a type that engine_type_info does not call supported");
+    assert(false && "a type that engine_type_info does not call supported");
 }

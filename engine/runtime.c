@@ -67,8 +67,7 @@ struct engine_runtime {
     struct engine_core *core;
     struct td_list outbox; /* events that are not in the ring yet */
     size_t outbox_popped;  /* popped_count before the ring was found full */
-    struct td_list spare;  /* nodes to use again */
-    size_t spare_count;
+    struct td_list spare;  /* nodes to use again: as many as ever were on their way at once */
 
     struct event_node *lent; /* the owner's: its tokens were given out by the last pop */
 };
@@ -110,7 +109,6 @@ static struct event_node *node_new(struct engine_runtime *runtime)
 
     if (link != NULL) {
         td_list_remove(link);
-        runtime->spare_count--;
         return td_container_of(link, struct event_node, link);
     }
     node = malloc(sizeof *node);
@@ -138,12 +136,7 @@ static void take_returned(struct engine_runtime *runtime)
     while ((node = td_ring_pop(&runtime->returned)) != NULL) {
         if (node->event.kind == ENGINE_STEP)
             engine_core_give_tokens(runtime->core, node->event.step.tokens);
-        if (runtime->spare_count >= runtime->config.ring_capacity) {
-            free(node);
-            continue;
-        }
         td_list_push_front(&runtime->spare, &node->link); /* the one that is warm in the cache */
-        runtime->spare_count++;
     }
 }
 
