@@ -227,6 +227,25 @@ static void on_timer(struct td_timer *timer, uint64_t now_ns)
         td_timer_set(feed->feeds->timers, &feed->timer, now_ns + BUSY_NS);
 }
 
+const char *sched_feed_state_name(uint8_t state)
+{
+    static const char *const names[SCHED_FEED_STATE_COUNT] = {
+        [SCHED_FEED_UNKNOWN] = "unknown", [SCHED_FEED_ASKED] = "asked",
+        [SCHED_FEED_LOADING] = "loading", [SCHED_FEED_CURRENT] = "current",
+        [SCHED_FEED_CLOSED] = "closed",
+    };
+
+    assert(state < SCHED_FEED_STATE_COUNT);
+    return names[state];
+}
+
+uint32_t sched_feed_key_count(const struct sched_feed *feed)
+{
+    if (feed->owner == SCHED_OWNER_NONE)
+        return 0;
+    return sched_index_count(feed->feeds->index, feed->owner);
+}
+
 void sched_feed_init(struct sched_feed *feed, struct sched_feeds *feeds, uint32_t keys_max)
 {
     *feed = (struct sched_feed){

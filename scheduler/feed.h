@@ -171,6 +171,12 @@ struct sched_feed {
     struct td_timer timer;
 };
 
+/* The name of a feed's state, for figures. */
+const char *sched_feed_state_name(uint8_t state);
+
+/* The keys of the worker that are in the index. */
+uint32_t sched_feed_key_count(const struct sched_feed *feed);
+
 /* A feed that knows nothing; it asks once it is attached. */
 void sched_feed_init(struct sched_feed *feed, struct sched_feeds *feeds, uint32_t keys_max);
 
