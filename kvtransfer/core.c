@@ -58,6 +58,17 @@ static void on_sent(void *impl, struct kvt_transport *transport, void *tag, td_s
     kvt_outgoing_sent(tag, status);
 }
 
+/* Looks again after the commands that wait: the EXPECT may be among them. */
+static struct kvt_incoming *find_incoming(struct kvt_core *core, struct td_u128 transfer)
+{
+    struct kvt_incoming *incoming = kvt_incoming_find(core, transfer);
+
+    if (incoming != NULL || core->config.inbox.drain == NULL)
+        return incoming;
+    core->config.inbox.drain(core->config.inbox.impl);
+    return kvt_incoming_find(core, transfer);
+}
+
 /* Finds the transfer of a chunk. Everything that is checked here is checked before its MAC. */
 static struct kvt_incoming *find_target(struct kvt_core *core, struct kvt_chunk_arrival *chunk,
                                         enum kvt_stat *reason_out)
@@ -70,12 +81,16 @@ static struct kvt_incoming *find_target(struct kvt_core *core, struct kvt_chunk_
     *reason_out = KVT_STAT_REFUSED_STALE;
     if (chunk->header.receiver_epoch != core->config.epoch)
         return NULL;
-    incoming = kvt_incoming_find(core, chunk->header.transfer);
-    if (incoming == NULL)
+    incoming = find_incoming(core, chunk->header.transfer);
+    if (incoming == NULL) {
         *reason_out = KVT_STAT_REFUSED_UNKNOWN;
-    else if (incoming->peer->epoch != chunk->header.sender_epoch)
-        incoming = NULL;
-    return incoming;
+        return NULL;
+    }
+    /* Closing a peer by force cuts off its own transport only. */
+    return incoming->peer->epoch == chunk->header.sender_epoch &&
+                   incoming->peer->transport == chunk->transport
+               ? incoming
+               : NULL;
 }
 
 static void on_arrived(void *impl, struct kvt_transport *transport, const uint8_t *header,

@@ -44,12 +44,24 @@ struct kvt_clock {
     uint64_t (*now_ns)(void *impl);
 };
 
+/*
+ * Where the core gets commands that were handed over but not carried out yet; drain is NULL if that
+ * cannot be. An owner pushes EXPECT before it asks, so a chunk that arrives for an unknown transfer
+ * may have overtaken its EXPECT on the way between two threads: before the core refuses such a chunk
+ * it calls drain, which carries out all that waits, in order, by kvt_core_command.
+ */
+struct kvt_inbox {
+    void *impl;
+    void (*drain)(void *impl);
+};
+
 struct kvt_core_config {
     uint64_t epoch;           /* of this process; in every header */
     struct kvt_memory memory; /* the block pool */
     size_t block_bytes;
     struct kvt_clock clock;
     struct kvt_sink sink;
+    struct kvt_inbox inbox;
     struct kvt_limits limits;
 };
 
@@ -75,7 +87,10 @@ td_status_t kvt_core_add_transport(struct kvt_core *core,
 /* The transport of that name, or NULL. */
 struct kvt_transport *kvt_core_transport(const struct kvt_core *core, const char *name);
 
-/* Carries out one command; what it owns moves to the core, always. Answers come as events. */
+/*
+ * Carries out one command; what it owns moves to the core, always. Answers come as events. From inside
+ * the core it may be called by inbox.drain only.
+ */
 void kvt_core_command(struct kvt_core *core, struct kvt_command *command);
 
 /* Lets each transport do a bounded amount of work; false if there was none. */

@@ -401,8 +401,8 @@ void kvt_incoming_arrive(struct kvt_incoming *incoming, const struct kvt_chunk_a
 
 /* -------------------------------------------------------------------------------------- landing */
 
-/* Compares what has landed with the hashes of its header, while it is in the cache. */
-static td_status_t verify(const struct kvt_incoming *incoming, const struct kvt_landing *landing)
+static td_status_t compare_hashes(const struct kvt_incoming *incoming,
+                                  const struct kvt_landing *landing)
 {
     for (uint32_t i = 0; i < landing->count; i++) {
         uint32_t ordinal = landing->first + i;
@@ -418,6 +418,17 @@ static td_status_t verify(const struct kvt_incoming *incoming, const struct kvt_
                        incoming->attachment_hash))
         return TD_CORRUPT;
     return TD_OK;
+}
+
+/* Compares what has landed with the hashes of its header, while it is in the cache. */
+static td_status_t verify(const struct kvt_incoming *incoming, const struct kvt_landing *landing)
+{
+    struct kvt_core *core = incoming->core;
+    uint64_t start_ns = kvt_core_now(core);
+    td_status_t status = compare_hashes(incoming, landing);
+
+    kvt_stats_add(&core->stats, KVT_STAT_VERIFY_NS, kvt_core_now(core) - start_ns);
+    return status;
 }
 
 static void count_landed(struct kvt_incoming *incoming, const struct kvt_landing *landing)

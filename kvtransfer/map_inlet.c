@@ -191,6 +191,10 @@ td_status_t map_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
     struct map_operation *copy = calloc(1, sizeof *copy);
 
     arrival->is_answered = true;
+    if (inlet->socket.fd < 0) { /* a command that came with this chunk has cut the peer off */
+        free(copy);
+        return TD_PEER_LOST;
+    }
     if (copy == NULL) {
         answer_done(inlet, arrival->chunk->number, true);
         return TD_NO_MEMORY;
@@ -315,7 +319,7 @@ static void read_packets(struct map_inlet *inlet)
             status = on_hello(inlet, transport->packet, length, fd);
         else if (status == TD_OK)
             status = fd < 0 ? on_chunk(inlet, transport->packet, length) : TD_INVALID;
-        if (status != TD_PEER_LOST && fd >= 0)
+        if (fd >= 0)
             close(fd);
         if (status == TD_OK || inlet->socket.fd < 0)
             continue;

@@ -70,12 +70,14 @@ td_status_t map_socket_send(int fd, const uint8_t *bytes, size_t length, int fd_
     return (size_t)sent == length ? TD_OK : TD_INTERNAL;
 }
 
-/* Takes descriptors out of a received message. Closes all but the first; false if there were more. */
+/*
+ * Takes descriptors out of a received message. *fd_out, which must be -1, gets the first; the others are
+ * closed, and the result is false if there were any.
+ */
 static bool take_descriptors(struct msghdr *message, int *fd_out)
 {
     bool is_fine = (message->msg_flags & MSG_CTRUNC) == 0;
 
-    *fd_out = -1;
     for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
          head = CMSG_NXTHDR(message, head)) {
         size_t count;
@@ -109,6 +111,7 @@ td_status_t map_socket_receive(int fd, uint8_t *bytes, size_t capacity, size_t *
                              .msg_controllen = sizeof control};
     ssize_t length;
 
+    *fd_out = -1;
     do
         length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     while (length < 0 && errno == EINTR);

@@ -49,6 +49,7 @@ struct kvt_runtime {
     atomic_bool thread_sleeps;  /* the owner writes wake_fd when it hands something over */
     atomic_bool owner_sleeps;   /* pop found nothing: wake for the next event */
     atomic_bool owner_waits;    /* push found no room: wake when there is some */
+    atomic_bool thread_waits;   /* events have overflowed: write wake_fd when there is room */
     atomic_size_t taken_count;  /* commands the thread has taken */
     atomic_size_t popped_count; /* events the owner has taken */
     atomic_bool stop_asked;
@@ -102,6 +103,16 @@ static void flush_overflow(struct kvt_runtime *runtime)
     }
 }
 
+static void wake_thread(struct kvt_runtime *runtime)
+{
+    uint64_t one = 1;
+
+    if (!atomic_load(&runtime->thread_sleeps))
+        return;
+    while (write(runtime->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ; /* EAGAIN: it is readable already */
+}
+
 static void on_emit(void *impl, struct kvt_event *event)
 {
     struct kvt_runtime *runtime = impl;
@@ -131,22 +142,14 @@ bool kvt_runtime_pop(struct kvt_runtime *runtime, struct kvt_event *event_out)
         atomic_store(&runtime->owner_sleeps, false);
     }
     atomic_fetch_add(&runtime->popped_count, 1);
+    if (atomic_load(&runtime->thread_waits) && atomic_exchange(&runtime->thread_waits, false))
+        wake_thread(runtime);
     *event_out = node->event;
     free(node);
     return true;
 }
 
 /* -------------------------------------------------------------------------------------- commands */
-
-static void wake_thread(struct kvt_runtime *runtime)
-{
-    uint64_t one = 1;
-
-    if (!atomic_load(&runtime->thread_sleeps))
-        return;
-    while (write(runtime->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
-        ; /* EAGAIN: it is readable already */
-}
 
 static td_status_t push_copy(struct kvt_runtime *runtime, struct kvt_command *copy)
 {
@@ -180,11 +183,11 @@ td_status_t kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_comma
     return TD_OK;
 }
 
-static bool take_commands(struct kvt_runtime *runtime)
+static bool take_commands(struct kvt_runtime *runtime, size_t count_max)
 {
     bool any = false;
 
-    for (int i = 0; i < RUNTIME_COMMANDS_PER_TURN; i++) {
+    for (size_t i = 0; i < count_max; i++) {
         struct kvt_command *command = td_ring_pop(&runtime->commands);
 
         if (command == NULL)
@@ -199,11 +202,19 @@ static bool take_commands(struct kvt_runtime *runtime)
     return any;
 }
 
+/* Everything that was pushed before this call; who goes on pushing must wait for the next turn. */
+static void on_drain(void *impl)
+{
+    struct kvt_runtime *runtime = impl;
+
+    take_commands(runtime, runtime->commands.mask + 1);
+}
+
 /* ---------------------------------------------------------------------------------------- turning */
 
 static bool turn(struct kvt_runtime *runtime)
 {
-    bool worked = take_commands(runtime);
+    bool worked = take_commands(runtime, RUNTIME_COMMANDS_PER_TURN);
 
     if (atomic_load(&runtime->stop_asked) && !runtime->is_stopping) {
         runtime->is_stopping = true;
@@ -228,9 +239,11 @@ static bool may_sleep(struct kvt_runtime *runtime)
         return false;
     if (atomic_load(&runtime->stop_asked) && !runtime->is_stopping)
         return false;
-    if (!td_list_empty(&runtime->overflow) &&
-        atomic_load(&runtime->popped_count) != runtime->overflow_popped)
-        return false;
+    if (!td_list_empty(&runtime->overflow)) {
+        atomic_store(&runtime->thread_waits, true);
+        if (atomic_load(&runtime->popped_count) != runtime->overflow_popped)
+            return false;
+    }
     return kvt_core_arm(runtime->core) == TD_OK;
 }
 
@@ -329,6 +342,7 @@ static td_status_t open_core(struct kvt_runtime *runtime, struct td_error *error
                                      .block_bytes = runtime->config.block_bytes,
                                      .clock = {.now_ns = read_clock},
                                      .sink = {.impl = runtime, .emit = on_emit},
+                                     .inbox = {.impl = runtime, .drain = on_drain},
                                      .limits = runtime->config.limits};
     td_status_t status = kvt_core_open(&config, &runtime->core, error);
 

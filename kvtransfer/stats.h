@@ -31,7 +31,7 @@
     X(QUARANTINES, "quarantines", false, "transfers that could not be made quiet in time")         \
     X(REFUSED_MALFORMED, "refused_malformed", false, "chunks refused: the header cannot be read")  \
     X(REFUSED_STALE, "refused_stale", false,                                                       \
-      "chunks refused: an old epoch of this process or of the sender")                             \
+      "chunks refused: an old epoch of this process or of the sender, or another transport")       \
     X(REFUSED_UNKNOWN, "refused_unknown", false,                                                   \
       "chunks refused: no such transfer (ended, or never expected)")                               \
     X(REFUSED_FORGED, "refused_forged", false, "chunks refused: the header's MAC is wrong")        \
@@ -43,6 +43,7 @@
       "chunks refused: the transfer is being stopped")                                             \
     X(REFUSED_NO_MEMORY, "refused_no_memory", false, "chunks refused: no memory to describe them") \
     X(CORRUPT, "corrupt", false, "chunks whose content did not match its hash")                    \
+    X(VERIFY_NS, "verify_ns", false, "nanoseconds spent on comparing contents with their hashes")  \
     X(LATE, "late", false, "sends and receives that ended after their transfer had failed")        \
     X(CUTS, "cuts", false, "connections closed by force to make transfers quiet")                  \
     X(COMMANDS_DROPPED, "commands_dropped", false,                                                 \

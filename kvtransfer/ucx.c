@@ -36,6 +36,7 @@ static bool ucx_progress(struct kvt_transport *base)
             break;
     }
     worked = ucx_report_operations(transport) || worked;
+    worked = ucx_make_endpoints(transport) || worked;
     worked = ucx_report_endpoints(transport) || worked;
     worked = ucx_close_endpoints(transport) || worked;
     return worked;
@@ -51,7 +52,7 @@ static td_status_t ucx_arm(struct kvt_transport *base)
     struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
     ucs_status_t status;
 
-    if (transport->has_news || !td_list_empty(&transport->ended) ||
+    if (transport->has_requests || transport->has_news || !td_list_empty(&transport->ended) ||
         !td_list_empty(&transport->closing))
         return TD_AGAIN;
     status = ucp_worker_arm(transport->worker);
@@ -104,15 +105,15 @@ static void wait_for_ends(struct ucx_transport *transport)
 {
     for (int i = 0; i < UCX_CLOSE_ROUNDS; i++) {
         ucp_worker_progress(transport->worker);
-        if (td_list_empty(&transport->operations) && transport->requests == 0)
+        if (td_list_empty(&transport->operations) && td_list_empty(&transport->ending) &&
+            transport->greetings == 0)
             return;
     }
     td_log(TD_LOG_WARN, "kvtransfer", "ucx did not end everything before it was closed");
 }
 
-static void free_ended(struct ucx_transport *transport, struct td_list *list)
+static void free_operations(struct td_list *list)
 {
-    (void)transport;
     td_list_for_each(node, list)
     {
         td_list_remove(node);
@@ -134,8 +135,10 @@ static void ucx_close(struct kvt_transport *base)
     wait_for_ends(transport);
     ucp_worker_destroy(transport->worker);
     ucp_cleanup(transport->context);
-    free_ended(transport, &transport->ended);
-    free_ended(transport, &transport->operations);
+    free_operations(&transport->ended);
+    free_operations(&transport->operations);
+    td_list_for_each(node, &transport->ending)
+        ucx_endpoint_free(td_container_of(node, struct ucx_endpoint, in_transport));
     free(transport);
 }
 
@@ -275,6 +278,7 @@ td_status_t kvt_ucx_open(const struct kvt_ucx_config *config, struct kvt_transpo
     transport->token = td_random_u64();
     td_list_init(&transport->endpoints);
     td_list_init(&transport->closing);
+    td_list_init(&transport->ending);
     td_list_init(&transport->operations);
     td_list_init(&transport->ended);
     status = kvt_host_identity(&transport->host, error);

@@ -1,8 +1,9 @@
 /*
  * ucx_endpoint.c: connections to peers.
  *
- * Making an endpoint returns at once, and over shared memory UCX itself would not notice that nobody is
- * there. So each side sends a PING through its new endpoint; the PONG proves that the peer is alive,
+ * Endpoints are made and closed by progress alone, never inside one of UCX's callbacks, from where the
+ * core may ask for both. Making one returns at once, and over shared memory UCX itself would not notice
+ * that nobody is there. So each side sends a PING through its new endpoint; the PONG proves that the peer is alive,
  * is the incarnation that was meant, and that the lanes are final. A side that closes its endpoint
  * says BYE: a closed endpoint is silent otherwise, and the other side would wait for its deadlines.
  */
@@ -30,7 +31,7 @@ static void on_greeted(void *request, ucs_status_t status, void *argument)
     struct greeting_request *greeting = argument;
 
     (void)status; /* if the peer is gone the endpoint says so */
-    greeting->transport->requests--;
+    greeting->transport->greetings--;
     ucp_request_free(request);
     free(greeting);
 }
@@ -57,7 +58,7 @@ static td_status_t greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_
     td_write_u64(&writer, greeting->number);
     request = ucp_am_send_nbx(ep, message, sending->bytes, sizeof sending->bytes, NULL, 0, &param);
     if (UCS_PTR_IS_PTR(request)) {
-        transport->requests++;
+        transport->greetings++;
         return TD_OK;
     }
     free(sending);
@@ -193,8 +194,15 @@ static void on_endpoint_failed(void *argument, ucp_ep_h ep, ucs_status_t status)
     note_lost(endpoint, status == UCS_ERR_ENDPOINT_TIMEOUT ? TD_TIMEOUT : TD_PEER_LOST);
 }
 
-static td_status_t read_body(const uint8_t *address, size_t length, struct ucx_endpoint *endpoint,
-                             struct td_u128 *host_out, const uint8_t **worker_address_out)
+void ucx_endpoint_free(struct ucx_endpoint *endpoint)
+{
+    td_list_remove(&endpoint->in_transport);
+    free(endpoint->worker_address);
+    free(endpoint);
+}
+
+/* Takes the address apart, into the endpoint. */
+static td_status_t read_body(struct ucx_endpoint *endpoint, const uint8_t *address, size_t length)
 {
     const uint8_t *body;
     size_t body_bytes;
@@ -207,18 +215,21 @@ static td_status_t read_body(const uint8_t *address, size_t length, struct ucx_e
         return TD_INVALID;
     reader = td_reader_over(body, body_bytes);
     endpoint->remote = td_read_u64(&reader);
-    *host_out = td_read_u128(&reader);
-    *worker_address_out = reader.cursor;
+    endpoint->is_same_host = td_u128_equal(td_read_u128(&reader), endpoint->transport->host);
+    endpoint->worker_address = malloc(td_reader_left(&reader));
+    if (endpoint->worker_address == NULL)
+        return TD_NO_MEMORY;
+    memcpy(endpoint->worker_address, reader.cursor, td_reader_left(&reader));
     return TD_OK;
 }
 
-/* worker_address was checked by its envelope only: UCX trusts it, and so do we the worker that sent it. */
-static td_status_t make_ep(struct ucx_endpoint *endpoint, const uint8_t *worker_address)
+/* The address was checked by its envelope only: UCX trusts it, and so do we the worker that sent it. */
+static td_status_t make_ep(struct ucx_endpoint *endpoint)
 {
     ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
                                             UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                                             UCP_EP_PARAM_FIELD_ERR_HANDLER,
-                              .address = (const ucp_address_t *)worker_address,
+                              .address = (const ucp_address_t *)endpoint->worker_address,
                               .err_mode = UCP_ERR_HANDLING_MODE_PEER,
                               .err_handler = {.cb = on_endpoint_failed, .arg = endpoint}};
     ucs_status_t status = ucp_ep_create(endpoint->transport->worker, &params, &endpoint->ep);
@@ -233,38 +244,55 @@ td_status_t ucx_connect(struct kvt_transport *base, const uint8_t *address, size
 {
     struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
     struct ucx_endpoint *endpoint = calloc(1, sizeof *endpoint);
-    struct ucx_greeting ping;
-    const uint8_t *worker_address;
-    struct td_u128 host;
     td_status_t status;
 
     if (endpoint == NULL)
         return TD_NO_MEMORY;
+    td_list_init(&endpoint->in_transport);
     endpoint->base.context = context;
     endpoint->transport = transport;
     endpoint->number = ++transport->number;
-    status = read_body(address, length, endpoint, &host, &worker_address);
-    if (status == TD_OK)
-        status = make_ep(endpoint, worker_address);
+    status = read_body(endpoint, address, length);
     if (status != TD_OK) {
-        free(endpoint);
+        ucx_endpoint_free(endpoint);
         return status;
     }
-    endpoint->is_same_host = td_u128_equal(host, transport->host);
     td_list_push_back(&transport->endpoints, &endpoint->in_transport);
-    ping = (struct ucx_greeting){
-        .from = transport->token, .to = endpoint->remote, .number = endpoint->number};
-    status = greet(transport, endpoint->ep, UCX_PING, &ping);
-    if (status != TD_OK)
-        note_lost(endpoint, status);
+    transport->has_requests = true;
     *endpoint_out = &endpoint->base;
     return TD_OK;
 }
 
-/*
- * Closing by force means: UCX fails what is in flight, after it has flushed and destroyed its lanes.
- * It must not happen inside one of its callbacks, so it waits for the end of this progress.
- */
+/* Says hello through a new endpoint. */
+static void open_endpoint(struct ucx_endpoint *endpoint)
+{
+    struct ucx_transport *transport = endpoint->transport;
+    struct ucx_greeting ping = {
+        .from = transport->token, .to = endpoint->remote, .number = endpoint->number};
+    td_status_t status = make_ep(endpoint);
+
+    if (status == TD_OK)
+        status = greet(transport, endpoint->ep, UCX_PING, &ping);
+    if (status != TD_OK)
+        note_lost(endpoint, status);
+}
+
+bool ucx_make_endpoints(struct ucx_transport *transport)
+{
+    if (!transport->has_requests)
+        return false;
+    transport->has_requests = false;
+    td_list_for_each(node, &transport->endpoints)
+    {
+        struct ucx_endpoint *endpoint = td_container_of(node, struct ucx_endpoint, in_transport);
+
+        if (endpoint->ep == NULL && !endpoint->is_lost)
+            open_endpoint(endpoint);
+    }
+    return true;
+}
+
+/* Closing by force means: UCX fails what is in flight, after it has flushed and destroyed its lanes. */
 void ucx_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_base, bool force)
 {
     struct ucx_endpoint *endpoint = td_container_of(endpoint_base, struct ucx_endpoint, base);
@@ -278,14 +306,13 @@ void ucx_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_ba
 
 static void on_closed(void *request, ucs_status_t status, void *argument)
 {
-    struct ucx_transport *transport = argument;
-
     (void)status;
-    transport->requests--;
     ucp_request_free(request);
+    ucx_endpoint_free(argument);
 }
 
-static void close_ep(struct ucx_endpoint *endpoint)
+/* The endpoint is freed when UCX says that it will not call its failure handler any more. */
+static void close_endpoint(struct ucx_endpoint *endpoint)
 {
     struct ucx_transport *transport = endpoint->transport;
     struct ucx_greeting bye = {.from = transport->token, .to = endpoint->remote};
@@ -294,14 +321,20 @@ static void close_ep(struct ucx_endpoint *endpoint)
                                                  UCP_OP_ATTR_FIELD_FLAGS,
                                  .flags = UCP_EP_CLOSE_FLAG_FORCE,
                                  .cb.send = on_closed,
-                                 .user_data = transport};
+                                 .user_data = endpoint};
     ucs_status_ptr_t request;
 
+    if (endpoint->ep == NULL) {
+        ucx_endpoint_free(endpoint);
+        return;
+    }
+    td_list_remove(&endpoint->in_transport);
+    td_list_push_back(&transport->ending, &endpoint->in_transport);
     if (!endpoint->is_lost)
         (void)!greet(transport, endpoint->ep, UCX_BYE, &bye); /* as far as it gets */
     request = ucp_ep_close_nbx(endpoint->ep, &param);
-    if (UCS_PTR_IS_PTR(request))
-        transport->requests++;
+    if (request == NULL)
+        ucx_endpoint_free(endpoint);
     else if (UCS_PTR_IS_ERR(request))
         td_log(TD_LOG_WARN, "kvtransfer", "ucx cannot close an endpoint: %s",
                ucs_status_string(UCS_PTR_STATUS(request)));
@@ -313,12 +346,7 @@ bool ucx_close_endpoints(struct ucx_transport *transport)
 
     if (node == NULL)
         return false;
-    for (; node != NULL; node = td_list_first(&transport->closing)) {
-        struct ucx_endpoint *endpoint = td_container_of(node, struct ucx_endpoint, in_transport);
-
-        td_list_remove(node);
-        close_ep(endpoint);
-        free(endpoint);
-    }
+    for (; node != NULL; node = td_list_first(&transport->closing))
+        close_endpoint(td_container_of(node, struct ucx_endpoint, in_transport));
     return true;
 }

@@ -50,9 +50,11 @@ struct ucx_transport {
     struct td_u128 host;
     struct td_list endpoints;  /* struct ucx_endpoint, until disconnected */
     struct td_list closing;    /* disconnected, to be closed by the next progress */
+    struct td_list ending;     /* closed; UCX has not said yet that it is over */
     struct td_list operations; /* struct ucx_operation, in flight */
     struct td_list ended;      /* operations to be reported by the next progress */
-    size_t requests;           /* greetings and closings that have not ended */
+    size_t greetings;          /* that have not ended */
+    bool has_requests;         /* some endpoint is to be made */
     bool has_news;             /* some endpoint is to be reported connected or lost */
     bool is_closing;           /* refuse everything that arrives */
 };
@@ -61,7 +63,8 @@ struct ucx_endpoint {
     struct kvt_endpoint base;
     struct td_list in_transport;
     struct ucx_transport *transport;
-    ucp_ep_h ep;
+    ucp_ep_h ep;             /* NULL until progress has made it */
+    uint8_t *worker_address; /* for that */
     uint64_t number;
     uint64_t remote; /* token of the peer's transport */
     bool is_same_host;
@@ -102,11 +105,16 @@ ucs_status_t ucx_on_pong(void *argument, const void *header, size_t header_bytes
 ucs_status_t ucx_on_bye(void *argument, const void *header, size_t header_bytes, void *data,
                         size_t length, const ucp_am_recv_param_t *param);
 
+/* Makes the endpoints that connect has asked for; true if there were any. */
+bool ucx_make_endpoints(struct ucx_transport *transport);
+
 /* Reports connected and lost endpoints to the sink; true if there were any. */
 bool ucx_report_endpoints(struct ucx_transport *transport);
 
-/* Closes what disconnect has put aside; true if there was any. Not from inside a UCX callback. */
+/* Closes what disconnect has put aside; true if there was any. */
 bool ucx_close_endpoints(struct ucx_transport *transport);
+
+void ucx_endpoint_free(struct ucx_endpoint *endpoint);
 
 /* ---- ucx_chunk.c */
 

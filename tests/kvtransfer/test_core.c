@@ -386,6 +386,55 @@ static void a_repeated_command_does_not_answer_twice(void **state)
     assert_int_equal(world_stat(pair->sender, KVT_STAT_COMMANDS_DROPPED), 1);
 }
 
+static void hand_over_expect(struct world_node *node)
+{
+    const struct pair *pair = node->impl;
+    struct kvt_command command =
+        world_expect_command(&pair->transfer, pair->sender->epoch, 60 * SECOND);
+
+    node->on_drain = NULL; /* it waits once */
+    kvt_core_command(node->core, &command);
+}
+
+/* EXPECT was pushed before the ask went out, but the thread has not come to it when the chunk is here. */
+static void a_chunk_that_overtakes_its_expect_is_not_refused(void **state)
+{
+    struct pair *pair = *state;
+
+    pair->receiver->impl = pair;
+    pair->receiver->on_drain = hand_over_expect;
+    world_offer(pair->sender, &pair->transfer, pair->receiver->epoch, 60 * SECOND);
+    send_all(pair);
+    world_run(pair->world, SECOND);
+    assert_int_equal(world_stat(pair->receiver, KVT_STAT_REFUSED_UNKNOWN), 0);
+    assert_landed(pair);
+    assert_drained(pair, TD_OK);
+}
+
+static void drop_peer_and_expect(struct world_node *node)
+{
+    const struct pair *pair = node->impl;
+    struct kvt_command command = {.kind = KVT_PEER_DROP, .peer = pair->sender->epoch};
+
+    kvt_core_command(node->core, &command);
+    hand_over_expect(node);
+}
+
+/* What waits may as well be the end of the connection over which the chunk has come. */
+static void a_chunk_that_overtakes_the_end_of_its_peer_is_refused(void **state)
+{
+    struct pair *pair = *state;
+
+    pair->receiver->impl = pair;
+    pair->receiver->on_drain = drop_peer_and_expect;
+    world_offer(pair->sender, &pair->transfer, pair->receiver->epoch, 60 * SECOND);
+    send_all(pair);
+    world_run(pair->world, SECOND);
+    assert_not_landed(pair, TD_PEER_LOST); /* the EXPECT found no peer */
+    assert_true(world_stat(pair->receiver, KVT_STAT_REFUSED_UNKNOWN) > 0);
+    assert_int_equal(world_count(pair->sender, KVT_DRAINED, pair->transfer.id), 1);
+}
+
 /* ----------------------------------------------------------------------------- what is refused */
 
 static bool duplicate_chunks(struct world *world, struct kvt_loop_message *message)
@@ -903,6 +952,8 @@ int main(void)
         PAIRED(a_chunk_for_an_ended_transfer_is_refused_and_brings_nothing_back),
         PAIRED(a_send_that_crossed_with_the_end_is_dropped),
         PAIRED(a_repeated_command_does_not_answer_twice),
+        PAIRED(a_chunk_that_overtakes_its_expect_is_not_refused),
+        PAIRED(a_chunk_that_overtakes_the_end_of_its_peer_is_refused),
         PAIRED(a_repeated_chunk_is_refused_and_counted),
         PAIRED(a_damaged_header_changes_nothing_at_the_receiver),
         PAIRED(a_header_under_another_key_changes_nothing),

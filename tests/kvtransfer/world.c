@@ -64,6 +64,14 @@ static void on_emit(void *impl, struct kvt_event *event)
         node->on_event(node, &node->events[node->event_count - 1]);
 }
 
+static void on_drain(void *impl)
+{
+    struct world_node *node = impl;
+
+    if (node->on_drain != NULL)
+        node->on_drain(node);
+}
+
 struct world *world_new(uint64_t seed, bool ignores_force)
 {
     struct world *world = calloc(1, sizeof *world);
@@ -105,6 +113,7 @@ struct world_node *world_node_add(struct world *world, uint64_t epoch)
                                      .block_bytes = WORLD_BLOCK_BYTES,
                                      .clock = {world, clock_now},
                                      .sink = {node, on_emit},
+                                     .inbox = {node, on_drain},
                                      .limits = world->limits};
     struct td_error error;
 
@@ -353,8 +362,8 @@ static struct kvt_block *make_blocks(const struct world_transfer *transfer, cons
     return blocks;
 }
 
-void world_expect(struct world_node *receiver, const struct world_transfer *transfer,
-                  uint64_t sender_epoch, uint64_t deadline_ns)
+struct kvt_command world_expect_command(const struct world_transfer *transfer,
+                                        uint64_t sender_epoch, uint64_t deadline_ns)
 {
     struct kvt_command command = {.kind = KVT_EXPECT,
                                   .transfer = transfer->id,
@@ -366,6 +375,14 @@ void world_expect(struct world_node *receiver, const struct world_transfer *tran
     memcpy(command.expect.mac_key, transfer->mac_key, sizeof command.expect.mac_key);
     command.expect.blocks =
         make_blocks(transfer, transfer->receiver_slots, 0, transfer->block_count);
+    return command;
+}
+
+void world_expect(struct world_node *receiver, const struct world_transfer *transfer,
+                  uint64_t sender_epoch, uint64_t deadline_ns)
+{
+    struct kvt_command command = world_expect_command(transfer, sender_epoch, deadline_ns);
+
     world_command(receiver, &command);
 }
 

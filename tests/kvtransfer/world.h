@@ -39,7 +39,8 @@ struct world_node {
     struct kvt_event events[WORLD_EVENTS_MAX]; /* as emitted; arrays owned here */
     size_t event_count;
     void (*on_event)(struct world_node *node, struct kvt_event *event);
-    void *impl; /* of the test */
+    void (*on_drain)(struct world_node *node); /* hands over what waits, by kvt_core_command */
+    void *impl;                                /* of the test */
 };
 
 struct world_entry {
@@ -120,6 +121,10 @@ void world_transfer_init(struct world_transfer *transfer, struct td_rng *rng, ui
 
 /* Writes the contents into the sender's slots. */
 void world_transfer_fill(const struct world_transfer *transfer, struct world_node *sender);
+
+/* EXPECT as a command; what it owns is the caller's. */
+struct kvt_command world_expect_command(const struct world_transfer *transfer,
+                                        uint64_t sender_epoch, uint64_t deadline_ns);
 
 void world_expect(struct world_node *receiver, const struct world_transfer *transfer,
                   uint64_t sender_epoch, uint64_t deadline_ns);
