@@ -11,10 +11,10 @@
 
 void worker_limits_default(struct worker_times *times_out, struct worker_counts *counts_out)
 {
-#define X(name, value, text) times_out->name = (value);
+#define X(name, flag, value, text) times_out->name = (value);
     WORKER_TIMES_MAP(X)
 #undef X
-#define X(name, value, text) counts_out->name = (value);
+#define X(name, flag, value, text) counts_out->name = (value);
     WORKER_COUNTS_MAP(X)
 #undef X
 }

@@ -22,39 +22,42 @@
 #define WORKER_TRANSPORTS_MAX   4
 #define WORKER_REASON_BYTES     160
 
-/* name, default, text. All in milliseconds; each bounds the stay in one state (see docs/protocol.md). */
-#define WORKER_TIMES_MAP(X)                                                                     \
-    X(collect_ms, 10000, "a request's prompt must have arrived completely")                     \
-    X(request_ms, 600000, "a request that names no deadline of its own")                        \
-    X(grace_ms, 5000, "a request outlives its link to the router")                              \
-    X(ended_ms, 30000, "the output of an ended request waits for the router to acknowledge it") \
-    X(reserve_ms, 2000,                                                                         \
-      "blocks must have been reserved before a prompt is prefilled here instead")               \
-    X(pair_ms, 5000, "a handshake with a prefill worker")                                       \
-    X(pair_retry_ms, 2000, "a peer that could not be paired is left alone")                     \
-    X(ask_ms, 2000, "a prefill worker must have accepted or refused an ask")                    \
-    X(stall_ms, 5000, "an accepted ask may make no progress")                                   \
-    X(lease_ms, 5000, "an ask whose asker has gone silent is kept")                             \
-    X(heartbeat_ms, 1000, "progress is reported at least this often")                           \
-    X(load_ms, 500, "load is reported to schedulers at least this often")
+/* name, flag, default, text. All in milliseconds; each bounds the stay in one state (see docs/protocol.md). */
+#define WORKER_TIMES_MAP(X)                                                                  \
+    X(collect_ms, "collect-ms", 10000, "a request's prompt must have arrived completely")    \
+    X(request_ms, "request-ms", 600000, "a request that names no deadline of its own")       \
+    X(grace_ms, "grace-ms", 5000, "a request outlives its link to the router")               \
+    X(ended_ms, "ended-ms", 30000,                                                           \
+      "the output of an ended request waits for the router to acknowledge it")               \
+    X(reserve_ms, "reserve-ms", 2000,                                                        \
+      "blocks must have been reserved before a prompt is prefilled here instead")            \
+    X(pair_ms, "pair-ms", 5000, "a handshake with a prefill worker")                         \
+    X(pair_retry_ms, "pair-retry-ms", 2000, "a peer that could not be paired is left alone") \
+    X(ask_ms, "ask-ms", 2000, "a prefill worker must have accepted or refused an ask")       \
+    X(stall_ms, "stall-ms", 5000, "an accepted ask may make no progress")                    \
+    X(lease_ms, "lease-ms", 5000, "an ask whose asker has gone silent is kept")              \
+    X(heartbeat_ms, "heartbeat-ms", 1000, "progress is reported at least this often")        \
+    X(load_ms, "load-ms", 500, "load is reported to schedulers at least this often")
 
 struct worker_times {
-#define X(name, value, text) uint32_t name;
+#define X(name, flag, value, text) uint32_t name;
     WORKER_TIMES_MAP(X)
 #undef X
 };
 
-/* name, default, text. */
-#define WORKER_COUNTS_MAP(X)                                                                    \
-    X(requests_max, 1024, "requests at one time, ended and not yet acknowledged ones included") \
-    X(links_max, 64, "routers connected at one time")                                           \
-    X(exports_max, 256, "asks being served at one time")                                        \
-    X(pairs_max, 256, "peers known at one time")                                                \
-    X(schedulers_max, 8, "schedulers reported to")                                              \
-    X(quarantine_max_percent, 10, "of the pool in quarantine; more, and the worker exits")
+/* name, flag, default, text. */
+#define WORKER_COUNTS_MAP(X)                                                \
+    X(requests_max, "requests-max", 1024,                                   \
+      "requests at one time, ended and not yet acknowledged ones included") \
+    X(links_max, "links-max", 64, "routers connected at one time")          \
+    X(exports_max, "exports-max", 256, "asks being served at one time")     \
+    X(pairs_max, "pairs-max", 256, "peers known at one time")               \
+    X(schedulers_max, "schedulers-max", 8, "schedulers reported to")        \
+    X(quarantine_max_percent, "quarantine-max-percent", 10,                 \
+      "of the pool in quarantine; more, and the worker exits")
 
 struct worker_counts {
-#define X(name, value, text) uint32_t name;
+#define X(name, flag, value, text) uint32_t name;
     WORKER_COUNTS_MAP(X)
 #undef X
 };

@@ -1,0 +1,262 @@
+/*
+ * load.c: what a worker needs before it can be asked anything: model, tokenizer, pool, the engine thread
+ * and the transfer thread. Runs before the loop does.
+ */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvtransfer/host.h"
+#include "worker/runtime_internal.h"
+
+/* --- model and text --- */
+
+/* "models/SmolLM2-135M.Q4_1.gguf" -> "SmolLM2-135M.Q4_1" */
+static void name_of_file(const char *path, char out[static WORKER_MODEL_NAME_BYTES])
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash != NULL ? slash + 1 : path;
+    size_t length = strlen(base);
+
+    if (length > 5 && strcmp(base + length - 5, ".gguf") == 0)
+        length -= 5;
+    snprintf(out, WORKER_MODEL_NAME_BYTES, "%.*s", (int)length, base);
+}
+
+static td_status_t take_names(const struct worker_options *options,
+                              struct worker_identity *identity, struct td_error *error)
+{
+    const struct td_flag_list *names = &options->served_names;
+
+    if (names->count > WORKER_MODELS_MAX)
+        return td_fail(error, TD_INVALID, "served-model-name: at most %d", WORKER_MODELS_MAX);
+    for (size_t i = 0; i < names->count; i++) {
+        if (strlen(names->items[i]) >= WORKER_MODEL_NAME_BYTES)
+            return td_fail(error, TD_INVALID, "served-model-name: longer than %d bytes",
+                           WORKER_MODEL_NAME_BYTES - 1);
+        snprintf(identity->models[i], WORKER_MODEL_NAME_BYTES, "%s", names->items[i]);
+    }
+    identity->model_count = (uint32_t)names->count;
+    if (names->count == 0) {
+        name_of_file(options->model, identity->models[0]);
+        identity->model_count = 1;
+    }
+    return TD_OK;
+}
+
+static td_status_t open_text(struct worker_engines *engines, struct td_error *error)
+{
+    const struct text_source *source = &engines->model->text;
+    td_status_t status;
+
+    if (!engines->model->has_text)
+        return td_fail(error, TD_UNSUPPORTED, "the model file has no tokenizer");
+    td_buf_init(&engines->text_bytes, TEXT_SOURCE_BYTES_MAX);
+    status = text_source_encode(source, &engines->text_bytes, error);
+    if (status == TD_OK)
+        status = text_model_open(source, &engines->text, error);
+    if (status == TD_OK)
+        engines->text_id = text_source_id(engines->text_bytes.data, engines->text_bytes.length);
+    return status;
+}
+
+/* --- pool and engine --- */
+
+static uint32_t cores_available(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 1)
+        return 1;
+    return (uint32_t)CPU_COUNT(&set);
+}
+
+static td_status_t open_pool(struct worker_engines *engines, const struct worker_options *options,
+                             struct td_error *error)
+{
+    size_t block_bytes;
+    uint64_t count;
+    td_status_t status =
+        cpu_block_bytes(engines->model, CPU_KV_F16, options->block_tokens, &block_bytes, error);
+
+    if (status != TD_OK)
+        return status;
+    count = options->kv_bytes / block_bytes;
+    if (count == 0 || count > UINT32_MAX)
+        return td_fail(error, TD_INVALID,
+                       "kv-bytes: %llu is no room for a block of %zu bytes, or for too many",
+                       (unsigned long long)options->kv_bytes, block_bytes);
+    if (count * options->block_tokens < engines->model->max_context)
+        td_log(
+            TD_LOG_WARN, "load",
+            "the pool holds %llu tokens, fewer than the model's context of %u: longer requests are "
+            "refused; see --kv-bytes",
+            (unsigned long long)(count * options->block_tokens), engines->model->max_context);
+    return engine_kv_open((uint32_t)count, options->block_tokens, block_bytes, &engines->kv, error);
+}
+
+static td_status_t open_engine(struct worker_runtime *runtime, struct worker_identity *identity,
+                               struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
+    struct cpu_options cpu = {.threads =
+                                  options->threads != 0 ? options->threads : cores_available(),
+                              .rows_max = options->step_tokens,
+                              .outputs_max = options->sequences_max};
+    struct engine_runtime_config config = {
+        .core = {.step_rows = options->step_tokens,
+                 .sequences_max = options->sequences_max,
+                 .waiting_max = options->waiting_max},
+        .kv = &engines->kv,
+        .ring_capacity = WORKER_RING_CAPACITY,
+        .wake = worker_pump_wake,
+        .wake_impl = runtime,
+    };
+    td_status_t status;
+
+    cpu.stop_ids = text_model_stop_ids(engines->text, &cpu.stop_id_count);
+    status = cpu_backend_open(engines->model, &engines->kv, &cpu, &config.backend, error);
+    if (status != TD_OK)
+        return status;
+    identity->model = config.backend->info;
+    identity->threads = cpu.threads;
+    status = engine_runtime_open(&config, &engines->engine, error);
+    if (status != TD_OK)
+        config.backend->ops->close(config.backend);
+    return status;
+}
+
+/* --- transfers --- */
+
+static td_status_t open_transfers(struct worker_runtime *runtime, uint64_t epoch,
+                                  struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
+    struct kvt_runtime_config config = {
+        .epoch = epoch,
+        .memory = {.base = engines->kv.base,
+                   .bytes = (size_t)engines->kv.block_count * engines->kv.block_bytes,
+                   .fd = engines->kv.fd},
+        .block_bytes = engines->kv.block_bytes,
+        .limits = kvt_limits_default(),
+        .use_ucx = options->kv_transport != WORKER_KV_MAP,
+        .ucx = kvt_ucx_config_default(),
+        .use_map = options->kv_transport != WORKER_KV_UCX,
+        .ring_capacity = WORKER_RING_CAPACITY,
+        .wake = worker_pump_wake,
+        .wake_impl = runtime,
+    };
+
+    config.ucx.shm = options->ucx_shm;
+    config.ucx.tcp = options->ucx_tcp;
+    if (strlen(options->ucx_interface) >= sizeof config.ucx.interface)
+        return td_fail(error, TD_INVALID, "ucx-interface: longer than %zu bytes",
+                       sizeof config.ucx.interface - 1);
+    snprintf(config.ucx.interface, sizeof config.ucx.interface, "%s", options->ucx_interface);
+    return kvt_runtime_open(&config, &engines->transfers, error);
+}
+
+/* Adds one of our transports to the identity, if it is in use. */
+static td_status_t add_transport(const struct worker_engines *engines, const char *name,
+                                 const char *host, struct worker_identity *identity)
+{
+    struct worker_transport *transport = &identity->transports[identity->transport_count];
+    const uint8_t *address;
+    size_t length;
+
+    if (kvt_runtime_address(engines->transfers, name, &address, &length) != TD_OK)
+        return TD_OK;
+    transport->address = malloc(length > 0 ? length : 1);
+    if (transport->address == NULL)
+        return TD_NO_MEMORY;
+    memcpy(transport->address, address, length);
+    transport->address_bytes = length;
+    snprintf(transport->name, sizeof transport->name, "%s", name);
+    snprintf(transport->library, sizeof transport->library, "%s",
+             kvt_runtime_library(engines->transfers, name));
+    snprintf(transport->host, sizeof transport->host, "%s", host);
+    identity->transport_count++;
+    return TD_OK;
+}
+
+/* In the order of preference: map copies once and needs no connection. */
+static td_status_t take_transports(const struct worker_engines *engines,
+                                   struct worker_identity *identity, struct td_error *error)
+{
+    struct td_u128 host;
+    char text[33];
+    td_status_t status = kvt_host_identity(&host, error);
+
+    if (status != TD_OK)
+        return status;
+    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)host.hi,
+             (unsigned long long)host.lo);
+    status = add_transport(engines, "map", text, identity);
+    if (status == TD_OK)
+        status = add_transport(engines, "ucx", text, identity);
+    return status == TD_OK ? TD_OK : td_fail(error, status, "no memory for transport addresses");
+}
+
+/* --- all of it --- */
+
+static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
+                            struct worker_identity *identity, struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
+    td_status_t status = take_names(options, identity, error);
+
+    if (status == TD_OK)
+        status = engine_model_open(options->model, &engines->model, error);
+    if (status == TD_OK)
+        status = open_text(engines, error);
+    if (status == TD_OK)
+        status = open_pool(engines, options, error);
+    if (status == TD_OK)
+        status = open_engine(runtime, identity, error);
+    if (status == TD_OK)
+        status = open_transfers(runtime, epoch, error);
+    if (status == TD_OK)
+        status = take_transports(engines, identity, error);
+    return status;
+}
+
+td_status_t worker_engines_open(struct worker_runtime *runtime, uint64_t epoch,
+                                struct worker_identity *identity_out, struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
+    uint64_t start_ns = td_now_ns();
+    td_status_t status;
+
+    td_log(TD_LOG_INFO, "load", "loading %s", options->model);
+    status = open_all(runtime, epoch, identity_out, error);
+    if (status != TD_OK)
+        return status; /* the caller closes what is open */
+    identity_out->epoch = epoch;
+    identity_out->text_id = engines->text_id;
+    identity_out->block_count = engines->kv.block_count;
+    identity_out->max_sequences = options->sequences_max;
+    identity_out->max_waiting = options->waiting_max;
+    td_log(TD_LOG_INFO, "load",
+           "loaded %s ms %.0f threads %u kv_blocks %u block_bytes %zu context %u",
+           identity_out->models[0], td_ns_to_ms(td_now_ns() - start_ns), identity_out->threads,
+           engines->kv.block_count, engines->kv.block_bytes, identity_out->model.max_context);
+    return TD_OK;
+}
+
+/* In this order: nobody outside may touch the pool before the engine lets go of it. */
+void worker_engines_close(struct worker_engines *engines)
+{
+    if (engines->transfers != NULL)
+        kvt_runtime_close(engines->transfers);
+    if (engines->engine != NULL)
+        engine_runtime_close(engines->engine);
+    engine_kv_close(&engines->kv);
+    text_model_close(engines->text);
+    td_buf_fini(&engines->text_bytes);
+    engine_model_close(engines->model);
+}

@@ -1,0 +1,142 @@
+/* main.c: command line, life and end of a worker process, see main.h. */
+#include "worker/main.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/gguf.h"
+#include "kvtransfer/ucx.h"
+#include "lib/base/log.h"
+#include "lib/net/process.h"
+#include "lib/net/program.h"
+#include "worker/runtime.h"
+
+struct worker_program {
+    const struct worker_role *role;
+    struct worker_options options;
+    struct net_program_options common;
+    struct api_limits limits;
+    struct td_arena arena;
+    struct net_program *program;
+    struct worker_runtime *runtime;
+};
+
+/* Returns -1 to go on, or the status to exit with. */
+static int parse(struct worker_program *worker, int argc, char **argv)
+{
+    struct td_flag_table tables[WORKER_TABLES + 2];
+    struct td_flags flags = {.program = worker->role->program,
+                             .summary = worker->role->summary,
+                             .usage = "MODEL [flags]",
+                             .examples = worker->role->examples,
+                             .tables = tables,
+                             .table_count = WORKER_TABLES + 2};
+    struct td_flags_result result;
+    int status;
+
+    worker_option_tables(&worker->options, tables);
+    tables[WORKER_TABLES] = api_limits_table(&worker->limits);
+    tables[WORKER_TABLES + 1] = net_program_table(&worker->common);
+    status = net_program_flags(&flags, argc, argv, &worker->arena, &result);
+    if (status >= 0)
+        return status;
+    if (worker->options.model == NULL && result.positionals.count == 1)
+        worker->options.model = result.positionals.items[0];
+    else if (worker->options.model == NULL || result.positionals.count > 0) {
+        fprintf(stderr, "%s: name one model file; see '%s --help'.\n", worker->role->program,
+                worker->role->program);
+        return NET_EXIT_USAGE;
+    }
+    if (worker->options.listen == NULL)
+        worker->options.listen = worker->role->listen;
+    if (worker->options.http_listen == NULL)
+        worker->options.http_listen = worker->role->http_listen;
+    return -1;
+}
+
+static void on_drain(void *ctx)
+{
+    struct worker_program *worker = ctx;
+
+    worker_runtime_drain(worker->runtime);
+}
+
+static void on_stop(void *ctx)
+{
+    struct worker_program *worker = ctx;
+
+    worker_runtime_stop(worker->runtime);
+}
+
+static void on_stopped(void *ctx, int exit_status)
+{
+    struct worker_program *worker = ctx;
+
+    net_program_finish(worker->program, exit_status);
+}
+
+static td_status_t open_runtime(struct worker_program *worker, struct td_error *error)
+{
+    struct worker_runtime_config config = {
+        .loop = net_program_loop(worker->program),
+        .rpc = net_program_rpc(worker->program),
+        .insecure = worker->common.insecure,
+        .drain_ms = worker->common.drain_ms,
+        .options = &worker->options,
+        .limits = &worker->limits,
+        .policy = worker->role->policy,
+        .stopped = on_stopped,
+        .ctx = worker,
+    };
+
+    if (worker->options.import_tokens_min > config.policy.import_tokens_min)
+        config.policy.import_tokens_min = worker->options.import_tokens_min;
+    return worker_runtime_open(&config, &worker->runtime, error);
+}
+
+static void report_ready(const char *http_address)
+{
+    char line[NET_READY_LINE_MAX];
+
+    snprintf(line, sizeof line, "ready %s", http_address);
+    (void)!net_ready_report(line); /* NOT_FOUND: started by hand */
+    td_log(TD_LOG_INFO, "main", "%s", line);
+}
+
+static int run(struct worker_program *worker)
+{
+    struct net_program_config config = {.name = worker->role->name,
+                                        .options = worker->common,
+                                        .ctx = worker,
+                                        .drain = on_drain,
+                                        .stop = on_stop};
+    struct td_error error = {0};
+    int status = NET_EXIT_FAILURE;
+
+    if (engine_gguf_install_sigbus(&error) != TD_OK ||
+        (worker->options.kv_transport != WORKER_KV_MAP && kvt_ucx_prepare_process() != TD_OK) ||
+        net_program_open(&config, &worker->program, &error) != TD_OK)
+        goto fail;
+    if (open_runtime(worker, &error) != TD_OK)
+        goto close_program;
+    report_ready(worker_runtime_http_address(worker->runtime));
+    status = net_program_run(worker->program);
+    worker_runtime_close(worker->runtime);
+close_program:
+    net_program_close(worker->program);
+fail:
+    if (error.text[0] != '\0')
+        fprintf(stderr, "%s: %s\n", worker->role->program, error.text);
+    return status;
+}
+
+int worker_main(const struct worker_role *role, int argc, char **argv)
+{
+    struct worker_program worker = {.role = role};
+    int status = parse(&worker, argc, argv);
+
+    if (status < 0)
+        status = run(&worker);
+    td_arena_fini(&worker.arena);
+    return status;
+}

@@ -1,0 +1,52 @@
+/*
+ * options.h: the flags of the worker binaries, beyond those that every process has.
+ */
+#ifndef TANDEM_WORKER_OPTIONS_H
+#define TANDEM_WORKER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/flags.h"
+#include "worker/types.h"
+
+/* Values of --kv-transport. */
+enum worker_kv_transport {
+    WORKER_KV_AUTO = 0, /* map between processes of one host, else ucx */
+    WORKER_KV_UCX,
+    WORKER_KV_MAP,
+};
+
+/* All texts live as long as the process. */
+struct worker_options {
+    const char *model; /* a GGUF file */
+    struct td_flag_list served_names;
+    const char *listen;    /* RPC */
+    const char *advertise; /* NULL: the listening address */
+    const char *http_listen;
+    struct td_flag_list schedulers;
+
+    uint32_t threads; /* 0: the cores that this process may use */
+    uint64_t kv_bytes;
+    uint32_t block_tokens;
+    uint32_t step_tokens;
+    uint32_t sequences_max;
+    uint32_t waiting_max;
+    uint32_t import_tokens_min;
+
+    unsigned kv_transport; /* enum worker_kv_transport */
+    bool ucx_shm;
+    bool ucx_tcp;
+    const char *ucx_interface;
+
+    struct worker_times times;
+    struct worker_counts counts;
+};
+
+#define WORKER_TABLES 5
+
+/* Fills tables_out with the flags over options. listen and http_listen have no default here. */
+void worker_option_tables(struct worker_options *options,
+                          struct td_flag_table tables_out[static WORKER_TABLES]);
+
+#endif

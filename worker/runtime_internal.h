@@ -1,0 +1,132 @@
+/*
+ * runtime_internal.h: the parts of a worker's runtime, shared by its files and by nobody else.
+ *
+ *   load.c     model, pool, engine thread, transfer thread
+ *   pump.c     rings of the two threads <-> worker core
+ *   serve.c    RPC that others call: Generate, Prefill, Pair, Text
+ *   dial.c     RPC that we call: Pair, Prefill
+ *   report.c   RPC to schedulers: Announce
+ *   local.c    our own OpenAI port: the front's backend
+ *   gauges.c   metrics
+ *   runtime.c  opening, stopping, closing
+ */
+#ifndef TANDEM_WORKER_RUNTIME_INTERNAL_H
+#define TANDEM_WORKER_RUNTIME_INTERNAL_H
+
+#include "engine/cpu/cpu.h"
+#include "engine/model.h"
+#include "engine/runtime.h"
+#include "front/front.h"
+#include "kvtransfer/runtime.h"
+#include "lib/base/buf.h"
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "lib/base/map.h"
+#include "lib/base/metrics.h"
+#include "lib/base/time.h"
+#include "lib/net/rpc.h"
+#include "lib/text/model.h"
+#include "worker/core.h"
+#include "worker/runtime.h"
+
+#define WORKER_RING_CAPACITY 4096
+
+struct worker_engines {
+    struct engine_model *model;
+    struct text_model *text;
+    struct td_buf text_bytes; /* the serialised source, for routers */
+    struct td_u128 text_id;
+    struct engine_kv kv;
+    struct engine_runtime *engine;
+    struct kvt_runtime *transfers;
+};
+
+enum worker_phase {
+    WORKER_SERVING = 0,
+    WORKER_DRAINING,
+    WORKER_STOPPING_TRANSFERS,
+    WORKER_STOPPING_ENGINE,
+    WORKER_CLOSING_FRONT,
+    WORKER_STOPPED,
+};
+
+struct worker_runtime {
+    struct worker_runtime_config config;
+    struct worker_engines engines;
+    struct worker_core *core;
+    enum worker_phase phase;
+    int exit_status;
+    int64_t created; /* Unix seconds */
+    char model_name[WORKER_MODEL_NAME_BYTES];
+    struct td_u128 content_id;
+
+    /* pump.c */
+    struct net_wake *wake;
+    struct td_list engine_backlog; /* commands for which a ring had no room */
+    struct td_list transfer_backlog;
+    struct net_defer settle; /* at the end of a turn in which the core was called */
+    struct net_timer timer;
+
+    /* serve.c */
+    struct rpc_server *server;
+
+    /* dial.c */
+    struct td_list channels;
+    uint32_t channel_count;
+    struct td_map asks;  /* by number */
+    struct td_map pairs; /* by number */
+
+    /* report.c */
+    struct td_list reports;
+
+    /* local.c */
+    struct front *front;
+
+    /* gauges.c */
+    struct td_metrics *metrics;
+    struct engine_load load; /* copies, taken when metrics are rendered */
+    struct worker_counters counters;
+    struct worker_gauges gauges;
+};
+
+/* load.c */
+td_status_t worker_engines_open(struct worker_runtime *runtime, uint64_t epoch,
+                                struct worker_identity *identity_out,
+                                struct td_error *error) TD_MUST_USE;
+void worker_engines_close(struct worker_engines *engines);
+
+/* pump.c */
+td_status_t worker_pump_open(struct worker_runtime *runtime) TD_MUST_USE;
+void worker_pump_close(struct worker_runtime *runtime);
+void worker_pump_wake(void *impl); /* any thread */
+void worker_pump_engine(void *impl, struct engine_command *command);
+void worker_pump_transfers(void *impl, struct kvt_command *command);
+/* To be called in every turn in which the core was called. */
+void worker_touch(struct worker_runtime *runtime);
+
+/* serve.c */
+td_status_t worker_serve_open(struct worker_runtime *runtime, struct td_error *error) TD_MUST_USE;
+void worker_serve_close(struct worker_runtime *runtime);
+void worker_serve_env(struct worker_env *env);
+
+/* dial.c */
+void worker_dial_open(struct worker_runtime *runtime);
+void worker_dial_close(struct worker_runtime *runtime);
+void worker_dial_env(struct worker_env *env);
+
+/* report.c */
+td_status_t worker_report_open(struct worker_runtime *runtime, struct td_error *error) TD_MUST_USE;
+void worker_report_close(struct worker_runtime *runtime);
+void worker_report_env(struct worker_env *env);
+
+/* local.c */
+struct front_backend worker_local_backend(struct worker_runtime *runtime);
+
+/* gauges.c */
+td_status_t worker_gauges_open(struct worker_runtime *runtime) TD_MUST_USE;
+void worker_gauges_render(struct worker_runtime *runtime, struct td_buf *out);
+
+/* runtime.c: looks whether the present phase of stopping is over. */
+void worker_phase_advance(struct worker_runtime *runtime);
+
+#endif
