@@ -1,0 +1,22 @@
+/* bench.c: `tandem bench`: the measurements of bench/ under one name. */
+#include "bench/bench.h"
+
+#include "cli/command.h"
+
+static const struct cli_command measurements[] = {
+    {"engine", "MODEL.gguf [flags]", "prompt and decode speed beside the memory bandwidth",
+     bench_engine},
+};
+
+int cli_bench(int argc, char **argv)
+{
+    const struct cli_menu menu = {
+        .program = "tandem bench",
+        .summary = "Measures parts of Tandem on this machine; --json gives one object.",
+        .examples = "  tandem bench engine model.gguf --json\n",
+        .commands = measurements,
+        .count = sizeof measurements / sizeof measurements[0],
+    };
+
+    return cli_menu_run(&menu, argc, argv);
+}

@@ -1,0 +1,220 @@
+/* cluster.c: command lines of a cluster's processes, see cluster.h. */
+#include "cli/cluster.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cpus.h"
+
+#define OPTIONS struct cli_cluster_options
+
+#define WORDS_MAX      64 /* of one command line */
+#define WORD_BYTES_MAX 4096
+
+const char *const cli_kv_transports[] = {"auto", "ucx", "map", NULL};
+const char *const cli_log_levels[] = {"error", "warn", "info", "debug", NULL};
+
+static const struct td_flag cluster_flags[] = {
+    {TD_FLAG_AS_UINT32(OPTIONS, prefill), .name = "prefill", .fallback = "1", .max = 64,
+     .help = "Prefill workers. 0: decode workers read the prompts too, and no KV crosses."},
+    {TD_FLAG_AS_UINT32(OPTIONS, decode), .name = "decode", .fallback = "1", .min = 1, .max = 62,
+     .help = "Decode workers."},
+    {TD_FLAG_AS_TEXT(OPTIONS, host), .name = "host", .value = "HOST", .fallback = "127.0.0.1",
+     .help = "Where the OpenAI API is offered; 0.0.0.0 is every interface."},
+    {TD_FLAG_AS_UINT32(OPTIONS, port), .name = "port", .value = "PORT", .fallback = "8000",
+     .max = 65535, .help = "Port of the OpenAI API; 0: any that is free."},
+    {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .fallback = "0", .max = 256,
+     .help = "Compute threads of each worker. 0: the CPUs that this process may use are divided "
+             "among the workers."},
+    {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .value = "SIZE",
+     .help = "Memory for the KV cache of each worker. Not given: the worker's own default."},
+    {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
+     .help = "What clients call the model; the first is canonical. Not given: the name in the "
+             "model file."},
+    {TD_FLAG_AS_DURATION(OPTIONS, start_ms), .name = "start-timeout", .fallback = "10m",
+     .min = 1000, .max = 86400000, .help = "Every process must be ready after this."},
+    {TD_FLAG_AS_DURATION(OPTIONS, drain_ms), .name = "drain-timeout", .fallback = "30s",
+     .max = 86400000,
+     .help = "After Ctrl-C running requests may take this long; then they are broken off."},
+};
+
+struct td_flag_table cli_cluster_table(struct cli_cluster_options *options)
+{
+    return (struct td_flag_table){
+        .group = "Cluster",
+        .flags = cluster_flags,
+        .count = sizeof cluster_flags / sizeof cluster_flags[0],
+        .options = options,
+    };
+}
+
+/* ---- command lines ---- */
+
+struct planner {
+    struct td_arena *arena;
+    const struct cli_cluster_options *options;
+    const struct cli_cluster_surroundings *surroundings;
+    struct cli_cluster *cluster;
+    const char **words; /* of the line being made */
+    size_t word_count;
+    bool failed; /* no memory, or a word is too long */
+};
+
+static const char *format(struct planner *planner, const char *pattern, ...) TD_PRINTF(2, 3);
+
+static const char *format(struct planner *planner, const char *pattern, ...)
+{
+    char text[WORD_BYTES_MAX];
+    const char *copy = NULL;
+    va_list arguments;
+    int length;
+
+    va_start(arguments, pattern);
+    length = vsnprintf(text, sizeof text, pattern, arguments);
+    va_end(arguments);
+    if (length >= 0 && (size_t)length < sizeof text)
+        copy = td_arena_text(planner->arena, text, (size_t)length);
+    if (copy == NULL)
+        planner->failed = true;
+    return copy;
+}
+
+static void add(struct planner *planner, const char *word)
+{
+    if (word == NULL || planner->words == NULL || planner->word_count + 1 >= WORDS_MAX)
+        planner->failed = true;
+    else
+        planner->words[planner->word_count++] = word;
+}
+
+static void add_pair(struct planner *planner, const char *flag, const char *value)
+{
+    add(planner, flag);
+    add(planner, value);
+}
+
+static const char *socket_target(struct planner *planner, const char *name)
+{
+    return format(planner, "unix:%s/%s.sock", planner->surroundings->runtime_folder, name);
+}
+
+/* Starts a command line; the plan points at it at once. */
+static void begin(struct planner *planner, const char *name, const char *binary, unsigned stop_rank)
+{
+    planner->words = td_arena_array(planner->arena, WORDS_MAX, sizeof *planner->words);
+    planner->word_count = 0;
+    add(planner, format(planner, "%s/%s", planner->surroundings->program_folder, binary));
+    planner->cluster->plans[planner->cluster->count++] =
+        (struct cli_child_plan){.name = name, .argv = planner->words, .stop_rank = stop_rank};
+    add_pair(planner, "--log-level", cli_log_levels[planner->options->log_level]);
+    add_pair(planner, "--drain-timeout",
+             format(planner, "%llums", (unsigned long long)planner->options->drain_ms));
+}
+
+static void plan_scheduler(struct planner *planner)
+{
+    begin(planner, "scheduler", "tandem-scheduler", 3);
+    add_pair(planner, "--listen", socket_target(planner, "scheduler"));
+    add_pair(planner, "--http-listen", "127.0.0.1:0");
+    if (planner->options->remote_tokens_min != 0)
+        add_pair(planner, "--remote-tokens-min",
+                 format(planner, "%u", planner->options->remote_tokens_min));
+}
+
+static void plan_router(struct planner *planner)
+{
+    char *address = planner->cluster->router_address;
+
+    net_address_join(planner->options->host, (uint16_t)planner->options->port, address);
+    begin(planner, "router", "tandem-router", 0);
+    add_pair(planner, "--listen", address);
+    add_pair(planner, "--scheduler", socket_target(planner, "scheduler"));
+}
+
+/* A list flag takes commas as separators, so each name is given by a flag of its own. */
+static void add_names(struct planner *planner)
+{
+    for (size_t i = 0; i < planner->options->served_names.count; i++)
+        add_pair(planner, "--served-model-name", planner->options->served_names.items[i]);
+}
+
+static void plan_worker(struct planner *planner, const char *model, const char *name,
+                        const char *binary, unsigned stop_rank)
+{
+    const struct cli_cluster_options *options = planner->options;
+    uint32_t place = (uint32_t)(planner->cluster->count - CLI_CLUSTER_WORKERS);
+    uint32_t threads = options->threads;
+
+    if (threads == 0)
+        threads =
+            cli_cpus_share(planner->surroundings->cpus, options->prefill + options->decode, place);
+    begin(planner, name, binary, stop_rank);
+    add_pair(planner, "--model", model);
+    add_pair(planner, "--listen", socket_target(planner, name));
+    add_pair(planner, "--http-listen", "127.0.0.1:0");
+    add_pair(planner, "--scheduler", socket_target(planner, "scheduler"));
+    add_pair(planner, "--threads", format(planner, "%u", threads));
+    add_pair(planner, "--kv-transport", cli_kv_transports[options->kv_transport]);
+    if (options->kv_bytes != 0)
+        add_pair(planner, "--kv-bytes",
+                 format(planner, "%llu", (unsigned long long)options->kv_bytes));
+    add_names(planner);
+}
+
+/* "decode" if there is one, else "decode-1" and so on. */
+static const char *worker_name(struct planner *planner, const char *role, uint32_t i,
+                               uint32_t count)
+{
+    return count == 1 ? role : format(planner, "%s-%u", role, i + 1);
+}
+
+td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,
+                             const struct cli_cluster_surroundings *surroundings,
+                             struct td_arena *arena, struct cli_cluster *cluster_out,
+                             struct td_error *error)
+{
+    struct planner planner = {
+        .arena = arena, .options = options, .surroundings = surroundings, .cluster = cluster_out};
+
+    cluster_out->count = 0;
+    if (options->prefill > CLI_WORKERS_MAX || options->decode > CLI_WORKERS_MAX - options->prefill)
+        return td_fail(error, TD_INVALID, "--prefill and --decode together are more than %d",
+                       CLI_WORKERS_MAX);
+    if (strlen(options->host) >= NET_HOST_BYTES_MAX)
+        return td_fail(error, TD_INVALID, "--host is longer than a host name can be");
+    if (options->served_names.count > 16)
+        return td_fail(error, TD_INVALID, "--served-model-name: at most 16 names");
+    plan_scheduler(&planner);
+    plan_router(&planner);
+    for (uint32_t i = 0; i < options->prefill; i++)
+        plan_worker(&planner, model, worker_name(&planner, "prefill", i, options->prefill),
+                    "tandem-prefill", 2);
+    for (uint32_t i = 0; i < options->decode; i++)
+        plan_worker(&planner, model, worker_name(&planner, "decode", i, options->decode),
+                    "tandem-decode", 1);
+    if (planner.failed)
+        return td_fail(error, TD_NO_MEMORY, "the command lines of the workers are too long");
+    return TD_OK;
+}
+
+td_status_t cli_program_folder(struct td_arena *arena, const char **folder_out,
+                               struct td_error *error)
+{
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+    char *slash;
+
+    if (length <= 0 || (size_t)length >= sizeof path)
+        return td_fail(error, TD_IO, "cannot find the folder of this program: %s",
+                       strerror(length < 0 ? errno : ENAMETOOLONG));
+    path[length] = '\0';
+    slash = strrchr(path, '/');
+    *folder_out = slash != NULL ? td_arena_text(arena, path, (size_t)(slash - path)) : NULL;
+    if (*folder_out == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for the folder of this program");
+    return TD_OK;
+}

@@ -1,0 +1,42 @@
+/*
+ * command.h: the commands of `tandem`, each in a file of its own.
+ *
+ * A command takes the words from its own name on, as main would (argv[0] is "serve"), and returns an
+ * exit status of lib/net/program.h. Commands with commands of their own ("bench") use the same table.
+ */
+#ifndef TANDEM_CLI_COMMAND_H
+#define TANDEM_CLI_COMMAND_H
+
+#include <stddef.h>
+
+typedef int (*cli_command_fn)(int argc, char **argv);
+
+struct cli_command {
+    const char *name;
+    const char *usage;   /* what follows the name: "MODEL [flags]" */
+    const char *summary; /* one line for the list of commands */
+    cli_command_fn run;
+};
+
+/* A list of commands under one name, with what its help says around the list. */
+struct cli_menu {
+    const char *program; /* "tandem", "tandem bench" */
+    const char *summary;
+    const char *examples; /* lines that can be pasted; NULL: none */
+    const struct cli_command *commands;
+    size_t count;
+};
+
+/*
+ * Runs the command that argv[1] names. Without a word, or with "help", the menu is shown; "help NAME"
+ * shows that command's help. An unknown name is answered with the nearest known one.
+ */
+int cli_menu_run(const struct cli_menu *menu, int argc, char **argv);
+
+int cli_serve(int argc, char **argv);
+int cli_demo(int argc, char **argv);
+int cli_certs(int argc, char **argv);
+int cli_bench(int argc, char **argv);
+int cli_version(int argc, char **argv);
+
+#endif

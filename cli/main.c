@@ -1,0 +1,42 @@
+/* main.c: the `tandem` command: a table of commands. */
+#include <stdio.h>
+
+#include "cli/command.h"
+#include "lib/net/program.h"
+
+static const struct cli_command commands[] = {
+    {"serve", "MODEL [flags]", "serves a model: router, scheduler, prefill and decode workers",
+     cli_serve},
+    {"certs", "DIR [flags]", "makes the certificates of a cluster", cli_certs},
+    {"bench", "WHAT [flags]", "measures the engine on this machine", cli_bench},
+    {"version", "", "says which version this is", cli_version},
+};
+
+static const char examples[] =
+    "  tandem demo model.gguf                      a cluster on this host answers a question\n"
+    "  tandem demo model.gguf --once \"Why?\"        the same, and ends afterwards\n"
+    "  tandem serve model.gguf --port 8000         serves the OpenAI API at http://127.0.0.1:8000\n"
+    "  tandem serve model.gguf --prefill 0         one process reads and writes: no KV crosses\n"
+    "  tandem certs /etc/tandem/certs              for workers on several hosts\n";
+
+int main(int argc, char **argv)
+{
+    const struct cli_menu menu = {
+        .program = "tandem",
+        .summary = "Serves large language models with prefill and decode in separate processes;\n"
+                   "the KV cache travels between them.",
+        .examples = examples,
+        .commands = commands,
+        .count = sizeof commands / sizeof commands[0],
+    };
+
+    return cli_menu_run(&menu, argc, argv);
+}
+
+int cli_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    puts("tandem " TANDEM_VERSION);
+    return NET_EXIT_OK;
+}

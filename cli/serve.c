@@ -1,0 +1,58 @@
+/* serve.c: `tandem serve`: a cluster on this host until a signal comes. */
+#include <stdio.h>
+
+#include "cli/command.h"
+#include "cli/local.h"
+#include "lib/net/program.h"
+
+#define OPTIONS struct cli_cluster_options
+
+static const struct td_flag serve_flags[] = {
+    {TD_FLAG_AS_CHOICE(OPTIONS, kv_transport), .name = "kv-transport", .fallback = "auto",
+     .choices = cli_kv_transports,
+     .help = "How KV travels between workers: ucx, map (one copy out of mapped memory), or auto, "
+             "which is map on one host."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, log_level), .name = "log-level", .fallback = "info",
+     .choices = cli_log_levels, .help = "Log lines of all processes above this are not written."},
+};
+
+static const char examples[] =
+    "  tandem serve model.gguf\n"
+    "  tandem serve model.gguf --prefill 2 --decode 2 --kv-transport ucx --port 9000\n"
+    "  TANDEM_REMOTE_TOKENS_MIN=256 tandem serve model.gguf   (flags of the processes it starts\n"
+    "                                                          can be set as variables)\n";
+
+int cli_serve(int argc, char **argv)
+{
+    OPTIONS options = {0};
+    const struct td_flag_table tables[] = {
+        cli_cluster_table(&options),
+        {"Serving", serve_flags, sizeof serve_flags / sizeof serve_flags[0], &options},
+    };
+    const struct td_flags flags = {
+        .program = "tandem serve",
+        .summary =
+            "Starts router, scheduler, prefill and decode workers on this host, starts again what "
+            "ends\nby itself, and says 'ready http://...' on stdout when requests are answered.\n"
+            "Ctrl-C finishes what runs and ends; a second one stops at once.",
+        .usage = "MODEL.gguf [flags]",
+        .examples = examples,
+        .tables = tables,
+        .table_count = sizeof tables / sizeof tables[0],
+    };
+    struct cli_local_config local = {.program = flags.program, .options = &options};
+    struct td_flags_result result = {0};
+    struct td_arena arena;
+    int exit_status = net_program_flags(&flags, argc, argv, &arena, &result);
+
+    if (exit_status < 0 && result.positionals.count != 1) {
+        fprintf(stderr, "tandem serve: one model file is wanted: tandem serve MODEL.gguf\n");
+        exit_status = NET_EXIT_USAGE;
+    }
+    if (exit_status < 0) {
+        local.model = result.positionals.items[0];
+        exit_status = cli_local_run(&local);
+    }
+    td_arena_fini(&arena);
+    return exit_status;
+}
