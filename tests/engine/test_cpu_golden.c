@@ -14,7 +14,6 @@
 #define TOP_STEPS 8 /* steps for which the golden file has top20 */
 
 static bool run_all;
-static bool is_slow_build;
 
 /* ------------------------------------------------------------------ tiny-llama */
 
@@ -126,7 +125,7 @@ static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt,
     uint32_t *prompt_tokens = cpu_rig_integers(td_json_find(prompt, "tokens"), &token_count);
     uint32_t *greedy = cpu_rig_integers(td_json_find(prompt, "greedy"), &greedy_count);
     uint32_t *tokens = calloc(token_count + greedy_count, sizeof *tokens);
-    uint32_t steps = run_all || !is_slow_build ? greedy_count : TOP_STEPS;
+    uint32_t steps = run_all || !TEST_IS_SANITIZED ? greedy_count : TOP_STEPS;
     const float *logits = NULL;
 
     assert_non_null(tokens);
@@ -182,7 +181,7 @@ static void smollm2_with_f32_kv_is_close_to_the_reference(void **state)
     (void)state;
     if (test_demo_model() == NULL)
         test_skip("no demo model");
-    check_prompts(CPU_KV_F32, run_all ? UINT32_MAX : is_slow_build ? 1 : 3, &closeness);
+    check_prompts(CPU_KV_F32, run_all ? UINT32_MAX : TEST_IS_SANITIZED ? 1 : 3, &closeness);
 }
 
 static void smollm2_with_f16_kv_is_close_to_the_reference(void **state)
@@ -192,7 +191,7 @@ static void smollm2_with_f16_kv_is_close_to_the_reference(void **state)
     (void)state;
     if (test_demo_model() == NULL)
         test_skip("no demo model");
-    check_prompts(CPU_KV_F16, run_all ? UINT32_MAX : is_slow_build ? 1 : 3, &closeness);
+    check_prompts(CPU_KV_F16, run_all ? UINT32_MAX : TEST_IS_SANITIZED ? 1 : 3, &closeness);
 }
 
 /* Mean negative log-likelihood of a window, each token but the first predicted from those before. */
@@ -253,12 +252,5 @@ int main(int argc, char **argv)
     };
 
     run_all = argc > 1 && strcmp(argv[1], "--all") == 0;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    is_slow_build = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    is_slow_build = true;
-#endif
-#endif
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,18 @@ const char *test_demo_model(void);
 /* Reads a whole file (malloc, NUL-terminated); fails the test if it cannot. */
 char *test_read_file(const char *path, size_t *length_out);
 
+/* Whether this is a build with AddressSanitizer or ThreadSanitizer: several times slower. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TEST_IS_SANITIZED 1
+#endif
+#endif
+#ifndef TEST_IS_SANITIZED
+#define TEST_IS_SANITIZED 0
+#endif
+
 /* Prints why and leaves the test as skipped. */
 #define test_skip(...)                  \
     do {                                \
