@@ -22,6 +22,9 @@
 #include "lib/net/loop.h"
 #include "lib/text/model.h"
 
+/* What every program uses for ping_ms: below the idle timeouts of common proxies. */
+#define FRONT_PING_MS 15000
+
 struct front;
 struct front_exchange;
 
@@ -36,6 +39,8 @@ struct front_model {
 
 /* What the front hands down. */
 struct front_job {
+    struct td_u128
+        id; /* random, part of the answer's id: so it can be the request's id below, too */
     const char *model; /* canonical name; borrowed for the call */
     uint32_t *tokens;  /* malloc memory; moves when start returns TD_OK */
     uint32_t token_count;
@@ -98,9 +103,12 @@ void front_exchange_tokens(struct front_exchange *exchange, const uint32_t *toke
 /* The end of an exchange. The backend's handle is dead afterwards. */
 void front_exchange_end(struct front_exchange *exchange, const struct front_result *result);
 
-/* SIGTERM: /ready answers 503, idle connections close, running exchanges go on. */
+/*
+ * SIGTERM: running exchanges go on; /ready and new requests for completions are answered 503. Once no
+ * exchange lives, listening stops and connections close as their answers have left.
+ */
 void front_drain(struct front *front);
-/* Whether no exchange lives. */
+/* Whether no exchange lives and, after front_drain, all answers have left. */
 bool front_idle(const struct front *front);
 /* Ends what is left, breaking its connections, and frees the front; done is called on the loop. */
 void front_close(struct front *front, void (*done)(void *context), void *context);
