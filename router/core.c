@@ -12,14 +12,17 @@
 
 struct router_limits router_limits_default(void)
 {
-    return (struct router_limits){.queue_max = ROUTER_QUEUE_MAX,
-#define X(name, value, text) .name = (value),
-                                  ROUTER_TIMES_MAP(X)
+    const uint32_t ms = 1;
+    const uint32_t s = 1000 * ms;
+    struct router_limits limits = {.queue_max = ROUTER_QUEUE_MAX};
+
+#define X(name, flag, count, unit, text) limits.name = (count)*unit;
+    ROUTER_TIMES_MAP(X)
 #undef X
-#define X(name, value, max, text) .name = (value),
-                                      ROUTER_COUNTS_MAP(X)
+#define X(name, flag, value, max, text) limits.name = (value);
+    ROUTER_COUNTS_MAP(X)
 #undef X
-    };
+    return limits;
 }
 
 td_status_t router_core_open(const struct router_config *config, struct router_core **core_out)

@@ -21,30 +21,36 @@
 #define ROUTER_TRIES_MAX    8
 #define ROUTER_QUEUE_MAX    5000 /* the default; the flag is one of the API's limits */
 
-/* name, default, text. In milliseconds. */
-#define ROUTER_TIMES_MAP(X)                                                           \
-    X(queue_ms, 60000, "a request may wait for capacity")                             \
-    X(place_ms, 1000, "a scheduler must have named a place; then the next try")       \
-    X(request_ms, 600000, "a request that names no deadline of its own")              \
-    X(grace_ms, 5000, "a worker may be out of reach after tokens were passed on")     \
-    X(cancel_ms, 5000, "a worker must have confirmed a cancel")                       \
-    X(retry_ms, 100, "before the next try to place a request that nobody could take") \
-    X(link_open_ms, 5000, "a link may take until its worker has greeted")             \
-    X(link_retry_ms, 250, "before a broken link to a worker is opened again")         \
-    X(link_idle_ms, 60000, "a link that no request uses is kept")
+/* name, flag, default and its unit (s or ms), text. Kept in milliseconds. */
+#define ROUTER_TIMES_MAP(X)                                                                        \
+    X(queue_ms, "queue-time", 60, s, "How long a request may wait for capacity.")                  \
+    X(place_ms, "place-time", 1, s,                                                                \
+      "When a scheduler must have named a place; after half of it another one is asked, then the " \
+      "router chooses by itself.")                                                                 \
+    X(request_ms, "request-time", 600, s, "The deadline of a whole request.")                      \
+    X(grace_ms, "grace-time", 5, s,                                                                \
+      "How long a worker may be out of reach after tokens were passed on; then the request "       \
+      "fails.")                                                                                    \
+    X(cancel_ms, "cancel-time", 5, s, "When a worker must have confirmed a cancel.")               \
+    X(retry_ms, "retry-time", 100, ms,                                                             \
+      "Pause before the next try to place a request that nobody could take.")                      \
+    X(link_open_ms, "link-open-time", 5, s, "When a worker must have greeted on a new link.")      \
+    X(link_retry_ms, "link-retry-time", 250, ms,                                                   \
+      "Pause before a broken link to a worker is opened again.")                                   \
+    X(link_idle_ms, "link-idle-time", 60, s, "How long a link that no request uses is kept.")
 
-/* name, default, maximum, text. */
-#define ROUTER_COUNTS_MAP(X)                                                \
-    X(running_max, 4096, 1000000, "requests handed to workers at one time") \
-    X(tries_max, 3, ROUTER_TRIES_MAX,                                       \
-      "workers tried before a request fails; only before its first token")
+/* name, flag, default, maximum, text. */
+#define ROUTER_COUNTS_MAP(X)                                                                \
+    X(running_max, "running-max", 4096, 1000000, "Requests handed to workers at one time.") \
+    X(tries_max, "tries-max", 3, ROUTER_TRIES_MAX,                                          \
+      "Workers tried before a request fails; only while none of its tokens was passed on.")
 
 struct router_limits {
     uint32_t queue_max; /* requests waiting for capacity; more are answered 429 */
-#define X(name, value, text) uint32_t name;
+#define X(name, flag, count, unit, text) uint32_t name;
     ROUTER_TIMES_MAP(X)
 #undef X
-#define X(name, value, max, text) uint32_t name;
+#define X(name, flag, value, max, text) uint32_t name;
     ROUTER_COUNTS_MAP(X)
 #undef X
 };
