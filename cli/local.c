@@ -46,8 +46,6 @@ static void begin_stopping(struct cli_local *local)
 {
     local->is_stopping = true;
     cli_await_fini(&local->await);
-    if (local->config->on_stopping != NULL)
-        local->config->on_stopping(local->config->ctx);
 }
 
 void cli_local_stop(struct cli_local *local)
@@ -255,6 +253,8 @@ static td_status_t open_all(struct cli_local *local, struct td_error *error)
 
 static void close_all(struct cli_local *local)
 {
+    if (local->config->on_closing != NULL)
+        local->config->on_closing(local->config->ctx);
     cli_await_fini(&local->await);
     cli_supervisor_close(local->supervisor);
     for (size_t i = 0; i < STOP_SIGNALS; i++)

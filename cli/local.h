@@ -21,8 +21,8 @@ struct cli_local_config {
     void *ctx;
     /* Requests are answered at origin, "http://127.0.0.1:8000". May be NULL. */
     void (*on_ready)(void *ctx, struct cli_local *local, const char *origin);
-    /* The cluster begins to stop, by a signal, a failure or cli_local_stop. May be NULL. */
-    void (*on_stopping)(void *ctx);
+    /* All processes have ended: close what was opened on the loop. May be NULL. */
+    void (*on_closing)(void *ctx);
 };
 
 /*

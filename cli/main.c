@@ -7,6 +7,8 @@
 static const struct cli_command commands[] = {
     {"serve", "MODEL [flags]", "serves a model: router, scheduler, prefill and decode workers",
      cli_serve},
+    {"demo", "MODEL [flags]", "the same, asks one question, and shows where the time went",
+     cli_demo},
     {"certs", "DIR [flags]", "makes the certificates of a cluster", cli_certs},
     {"bench", "WHAT [flags]", "measures the engine on this machine", cli_bench},
     {"version", "", "says which version this is", cli_version},

@@ -1,0 +1,237 @@
+/*
+ * demo.c: `tandem demo`: a cluster on this host answers one question, shows where the time went, and
+ * keeps serving, or ends with --once.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "cli/local.h"
+#include "cli/question.h"
+#include "cli/report.h"
+#include "cli/say.h"
+#include "lib/net/program.h"
+
+#define REPORT_BYTES_MAX ((size_t)32 << 20) /* the text, escaped */
+
+/* What the scheduler's threshold becomes, so that short prompts cross too. */
+#define REMOTE_TOKENS_MIN 1
+
+static const char default_user[] =
+    "I have heard that large language models read a prompt and write an answer in two different "
+    "ways. Why is reading bound by arithmetic and writing by memory? Answer in a few sentences.";
+
+struct demo_options {
+    struct cli_cluster_options cluster;
+    const char *once;
+    bool aggregated;
+    bool json;
+    uint32_t max_tokens;
+};
+
+struct demo {
+    const struct demo_options *options;
+    struct cli_local *local;
+    const char *origin;
+    struct cli_question question;
+    bool has_succeeded; /* the answer is what the demo promises */
+};
+
+#define OPTIONS struct demo_options
+
+static const struct td_flag demo_flags[] = {
+    {TD_FLAG_AS_TEXT(OPTIONS, once), .name = "once", .value = "PROMPT",
+     .help = "Asks this, and ends after the answer: with status 0 only if the KV really crossed "
+             "between two processes (with --aggregated: if the answer is complete)."},
+    {TD_FLAG_AS_BOOL(OPTIONS, aggregated), .name = "aggregated",
+     .help = "One worker reads and writes; the same as --prefill 0."},
+    {TD_FLAG_AS_BOOL(OPTIONS, json), .name = "json",
+     .help = "The last line on stdout is one JSON object; the answer goes to stderr."},
+    {TD_FLAG_AS_UINT32(OPTIONS, max_tokens), .name = "max-tokens", .fallback = "160", .min = 1,
+     .max = 65536, .help = "How long the answer may become."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, cluster.kv_transport), .name = "kv-transport", .fallback = "ucx",
+     .choices = cli_kv_transports,
+     .help = "How KV travels between workers: ucx, map (one copy out of mapped memory), or auto, "
+             "which is map on one host."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, cluster.log_level), .name = "log-level", .fallback = "warn",
+     .choices = cli_log_levels, .help = "Log lines of all processes above this are not written."},
+};
+
+static const char examples[] = "  tandem demo model.gguf\n"
+                               "  tandem demo model.gguf --once \"Why is the sky blue?\" --json\n"
+                               "  tandem demo model.gguf --kv-transport map --prefill 2\n";
+
+/* ---- the answer ---- */
+
+/* The stream of the answer: the person's, unless a program reads stdout. */
+static FILE *answer_stream(const struct demo *demo)
+{
+    return demo->options->json ? stderr : stdout;
+}
+
+static void on_text(void *ctx, const char *text, size_t length)
+{
+    struct demo *demo = ctx;
+
+    fwrite(text, 1, length, answer_stream(demo));
+    fflush(answer_stream(demo));
+}
+
+static void print_report(const struct demo *demo, const struct cli_answer *answer)
+{
+    struct td_buf report;
+
+    td_buf_init(&report, REPORT_BYTES_MAX);
+    cli_report_print(answer, &report);
+    fprintf(answer_stream(demo), "\n\n%s\n", report.status == TD_OK ? report.data : "");
+    fflush(answer_stream(demo));
+    td_buf_fini(&report);
+}
+
+static void print_json(const struct cli_answer *answer)
+{
+    struct td_buf json;
+
+    td_buf_init(&json, REPORT_BYTES_MAX);
+    cli_report_write_json(answer, &json);
+    printf("%s\n", json.status == TD_OK ? json.data : "{}");
+    fflush(stdout);
+    td_buf_fini(&json);
+}
+
+static void print_invitation(const struct demo *demo, const struct cli_answer *answer)
+{
+    fprintf(answer_stream(demo),
+            "Serving the OpenAI API at %s/v1 until Ctrl-C. Try:\n\n"
+            "  curl -N %s/v1/chat/completions -H 'Content-Type: application/json' -d '{\n"
+            "    \"model\": \"%s\", \"stream\": true, \"max_tokens\": 100,\n"
+            "    \"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'\n\n",
+            demo->origin, demo->origin, answer->model);
+    fflush(answer_stream(demo));
+}
+
+static bool is_aggregated(const struct demo_options *options)
+{
+    return options->cluster.prefill == 0;
+}
+
+/* Whether the answer is what the demo promises; says so if not. */
+static bool check(const struct demo *demo, const struct cli_answer *answer)
+{
+    const char *why_not;
+
+    if (!answer->is_complete) {
+        fprintf(stderr, "tandem demo: %s\n", answer->failure);
+        return false;
+    }
+    if (!is_aggregated(demo->options) && !cli_report_kv_crossed(answer, &why_not)) {
+        fprintf(stderr, "tandem demo: no KV crossed: %s\n", why_not);
+        return false;
+    }
+    return true;
+}
+
+static void on_end(void *ctx, const struct cli_answer *answer)
+{
+    struct demo *demo = ctx;
+
+    if (answer->is_complete)
+        print_report(demo, answer);
+    demo->has_succeeded = check(demo, answer);
+    if (answer->is_complete && demo->options->once == NULL)
+        print_invitation(demo, answer);
+    if (answer->is_complete && demo->options->json)
+        print_json(answer);
+    if (demo->options->once != NULL || !answer->is_complete)
+        cli_local_stop(demo->local);
+}
+
+/* ---- the cluster ---- */
+
+static void on_ready(void *ctx, struct cli_local *local, const char *origin)
+{
+    struct demo *demo = ctx;
+    struct td_error error = {0};
+    const char *user = demo->options->once != NULL ? demo->options->once : default_user;
+    const struct cli_question_config config = {
+        .loop = cli_local_loop(local),
+        .origin = origin,
+        .user = user,
+        .max_tokens = demo->options->max_tokens,
+        .ctx = demo,
+        .on_text = on_text,
+        .on_end = on_end,
+    };
+
+    demo->local = local;
+    demo->origin = origin;
+    if (!is_aggregated(demo->options))
+        cli_say("the scheduler's --remote-tokens-min is %d here, so that short prompts cross too",
+                REMOTE_TOKENS_MIN);
+    fprintf(answer_stream(demo), "\n> %s\n\n", user);
+    if (cli_question_init(&demo->question, &config, &error) != TD_OK) {
+        fprintf(stderr, "tandem demo: %s\n", error.text);
+        cli_local_stop(local);
+    }
+}
+
+static void on_closing(void *ctx)
+{
+    struct demo *demo = ctx;
+
+    cli_question_fini(&demo->question);
+}
+
+static int run(const char *model, struct demo_options *options)
+{
+    struct demo demo = {.options = options};
+    struct cli_local_config local = {
+        .program = "tandem demo",
+        .model = model,
+        .options = &options->cluster,
+        .quiet_ready = true,
+        .ctx = &demo,
+        .on_ready = on_ready,
+        .on_closing = on_closing,
+    };
+    int exit_status;
+
+    if (options->aggregated)
+        options->cluster.prefill = 0;
+    if (options->once != NULL)
+        options->cluster.port = 0; /* nobody will ask for the usual one */
+    options->cluster.remote_tokens_min = REMOTE_TOKENS_MIN;
+    exit_status = cli_local_run(&local);
+    return demo.has_succeeded ? exit_status : NET_EXIT_FAILURE;
+}
+
+int cli_demo(int argc, char **argv)
+{
+    OPTIONS options = {0};
+    const struct td_flag_table tables[] = {
+        {"Demo", demo_flags, sizeof demo_flags / sizeof demo_flags[0], &options},
+        cli_cluster_table(&options.cluster),
+    };
+    const struct td_flags flags = {
+        .program = "tandem demo",
+        .summary = "Starts a cluster on this host, asks it one question, streams the answer, shows "
+                   "where the time\nwent and how much KV crossed by which transport, and keeps "
+                   "serving until Ctrl-C.",
+        .usage = "MODEL.gguf [flags]",
+        .examples = examples,
+        .tables = tables,
+        .table_count = sizeof tables / sizeof tables[0],
+    };
+    struct td_flags_result result = {0};
+    struct td_arena arena;
+    int exit_status = net_program_flags(&flags, argc, argv, &arena, &result);
+
+    if (exit_status < 0 && result.positionals.count != 1) {
+        fprintf(stderr, "tandem demo: one model file is wanted: tandem demo MODEL.gguf\n");
+        exit_status = NET_EXIT_USAGE;
+    }
+    if (exit_status < 0)
+        exit_status = run(result.positionals.items[0], &options);
+    td_arena_fini(&arena);
+    return exit_status;
+}
