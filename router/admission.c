@@ -90,6 +90,7 @@ void admission_run(struct router_core *core)
 
         if (journey == NULL)
             break;
+        admission_remove(journey);
         core->running++;
         journey->counted = true;
         journey->admitted_ns = core->now_ns;

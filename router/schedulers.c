@@ -32,6 +32,7 @@ struct scheduler {
     struct net_timer retry;
     uint32_t retry_ms;
     bool connected;
+    bool missed; /* it has been logged that it cannot be reached */
     uint64_t distrusted_ns; /* not asked for places before this, if another one can be */
 };
 
@@ -95,6 +96,7 @@ static void on_fleet_message(void *ctx, struct rpc_call *call, const uint8_t *by
         td_log(TD_LOG_INFO, "schedulers", "connected scheduler %s address %s workers %zu",
                scheduler->target, rpc_call_peer_name(call), picture.update->n_workers);
     scheduler->connected = true;
+    scheduler->missed = false;
     scheduler->retry_ms = RETRY_FIRST_MS;
     all->counters.fleet_pictures++;
     router_fleet_take(&all->fleet, scheduler->index, &picture, td_now_ns());
@@ -123,10 +125,11 @@ static void on_fleet_close(void *ctx, struct rpc_call *call, td_status_t status,
         all->counters.schedulers_lost++;
         td_log(TD_LOG_WARN, "schedulers", "lost scheduler %s: %s (%s)", scheduler->target,
                td_status_text(status), detail);
-    } else {
-        td_log(TD_LOG_DEBUG, "schedulers", "cannot reach scheduler %s: %s (%s)", scheduler->target,
-               td_status_text(status), detail);
+    } else if (!scheduler->missed) {
+        td_log(TD_LOG_WARN, "schedulers", "cannot reach scheduler %s: %s (%s); trying on",
+               scheduler->target, td_status_text(status), detail);
     }
+    scheduler->missed = true;
     retry_later(scheduler);
     if (!scheduler->connected)
         return;
