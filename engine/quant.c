@@ -56,10 +56,13 @@ const struct engine_type_info *engine_type_info(uint32_t id)
 bool engine_type_row_bytes(uint32_t id, uint64_t count, size_t *bytes_out)
 {
     const struct engine_type_info *info = engine_type_info(id);
+    size_t bytes;
 
-    if (info == NULL || info->block_bytes == 0 || count % info->block_values != 0)
+    if (info == NULL || info->block_bytes == 0 || count % info->block_values != 0 ||
+        __builtin_mul_overflow(count / info->block_values, info->block_bytes, &bytes))
         return false;
-    return !__builtin_mul_overflow(count / info->block_values, info->block_bytes, bytes_out);
+    *bytes_out = bytes;
+    return true;
 }
 
 static float float_of_bits(uint32_t bits)

@@ -93,7 +93,10 @@ struct cpu_kernels {
     void (*gemm)(const struct cpu_gemm *job);
     void (*weigh)(const struct cpu_weigh *job);
     float (*sum_squares)(const float *x, uint32_t count);
-    /* scores[i] = exp(scores[i] - max); count is at least 1. */
+    /*
+     * scores[i] = exp(scores[i] - max); count is at least 1. A maximum of zero may have either sign:
+     * it is only ever subtracted, and both zeros give the same exponential.
+     */
     void (*softmax)(float *scores, uint32_t count, float *max_out, float *sum_out);
     void (*silu_multiply)(float *gate, const float *up,
                           uint32_t count); /* gate = silu(gate) * up */

@@ -1,0 +1,499 @@
+/*
+ * test_kernels.c: every set of kernels gives the bits of the plain C one, for all types, odd sizes and
+ * extreme values; and the plain C one gives what a sum in double precision says.
+ *
+ * Where a NaN may come out, any NaN will do: its sign and payload depend on the order of operands. All
+ * pointers are moved by one element, and the memory behind results must stay as it was.
+ */
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/math.h"
+#include "lib/base/random.h"
+
+#define COLUMNS_MAX 1600
+#define ROWS_MAX    24
+#define X_STRIDE    (COLUMNS_MAX + 64)
+#define CANARY      0x5ca1ab1eu
+
+static const enum engine_type all_types[] = {ENGINE_TYPE_F32,  ENGINE_TYPE_F16,  ENGINE_TYPE_BF16,
+                                             ENGINE_TYPE_Q4_0, ENGINE_TYPE_Q4_1, ENGINE_TYPE_Q8_0};
+#define TYPE_COUNT (sizeof all_types / sizeof all_types[0])
+
+static const struct cpu_kernels *sets[3];
+static uint32_t set_count;
+static struct td_rng rng;
+
+/* Aligned memory, so that one element further is certainly not. */
+static float xs[ROWS_MAX * X_STRIDE];
+static float panel[ROWS_MAX * X_STRIDE];
+static uint8_t weights[ROWS_MAX * COLUMNS_MAX * 4 + 64];
+static float expected[ROWS_MAX * COLUMNS_MAX + 64];
+static float actual[ROWS_MAX * COLUMNS_MAX + 64];
+
+/* ---- values ---- */
+
+enum flavor {
+    ORDINARY, /* about as large as weights and activations are */
+    WIDE,     /* all magnitudes, subnormals and zeros of both signs; sums may become infinite */
+    HOSTILE,  /* any bits: infinities and NaN too */
+    FLAVORS,
+};
+
+static float random_float(enum flavor flavor)
+{
+    uint32_t bits = (uint32_t)td_rng_next(&rng);
+    float value;
+
+    if (flavor == ORDINARY)
+        return (float)(td_rng_unit(&rng) - 0.5) * 4.0f;
+    if (flavor == WIDE && td_rng_below(&rng, 8) == 0)
+        bits &= 0x800fffff; /* zeros and subnormals */
+    if (flavor == WIDE && (bits & 0x7f800000) == 0x7f800000)
+        bits &= 0xbfffffff;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void fill(float *values, size_t count, enum flavor flavor)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = random_float(flavor);
+}
+
+/* A row of `count` values with zeros up to the next whole number of lanes. */
+static void fill_padded(float *values, uint32_t count, enum flavor flavor)
+{
+    fill(values, count, flavor);
+    memset(values + count, 0, (cpu_pad(count) - count) * sizeof *values);
+}
+
+/* Random blocks; except for hostile ones, with scales that are numbers. */
+static void fill_weights(enum engine_type type, size_t bytes, enum flavor flavor)
+{
+    for (size_t i = 0; i < bytes; i++)
+        weights[1 + i] = (uint8_t)td_rng_next(&rng);
+    if (flavor == HOSTILE)
+        return;
+    if (type == ENGINE_TYPE_F32 || type == ENGINE_TYPE_F16 || type == ENGINE_TYPE_BF16) {
+        for (size_t i = 1; i < bytes + 1; i += 2)
+            weights[1 + i] =
+                (uint8_t)((weights[1 + i] & 0x80) | 0x3a); /* exponents in the middle */
+        return;
+    }
+    for (size_t i = 0; i < bytes; i += engine_type_info(type)->block_bytes) {
+        weights[1 + i + 1] &= 0xbb; /* the exponent of d, and of Q4_1's m, is not full */
+        weights[1 + i + 3] =
+            type == ENGINE_TYPE_Q4_1 ? weights[1 + i + 3] & 0xbb : weights[1 + i + 3];
+    }
+}
+
+static void assert_same(const float *got, const float *want, size_t count, const char *what)
+{
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(&got[i], &want[i], sizeof *got) != 0 && !(isnan(got[i]) && isnan(want[i])))
+            fail_msg("%s: value %zu of %zu is %a instead of %a", what, i, count, (double)got[i],
+                     (double)want[i]);
+}
+
+static void plant_canaries(float *values, size_t count)
+{
+    uint32_t canary = CANARY;
+
+    for (size_t i = 0; i < count; i++)
+        memcpy(&values[i], &canary, sizeof canary);
+}
+
+static void assert_untouched(const float *values, size_t count, const char *what)
+{
+    uint32_t canary = CANARY;
+
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(&values[i], &canary, sizeof canary) != 0)
+            fail_msg("%s: wrote beyond its result", what);
+}
+
+/* ---- products ---- */
+
+static bool can_have(enum engine_type type, uint32_t columns)
+{
+    return columns % engine_type_info(type)->block_values == 0;
+}
+
+static const uint32_t column_counts[] = {1,  2,  15, 16,  17,  31,  32,  33,  47,
+                                         48, 64, 96, 100, 127, 288, 576, 577, 1536};
+#define COLUMN_COUNTS (sizeof column_counts / sizeof column_counts[0])
+
+static void check_gemv(const struct cpu_kernels *set, enum engine_type type, uint32_t columns,
+                       uint32_t rows, enum flavor flavor)
+{
+    struct cpu_gemv job = {.weights = weights + 1,
+                           .rows = rows,
+                           .columns = columns,
+                           .x = xs + 1,
+                           .add = rows % 2 == 1};
+    char what[96];
+
+    assert_true(engine_type_row_bytes(type, columns, &job.row_bytes));
+    fill_weights(type, rows * job.row_bytes, flavor);
+    fill_padded(xs + 1, columns, flavor);
+    plant_canaries(expected, rows + 16);
+    fill(expected, rows, flavor);
+    memcpy(actual, expected, (rows + 16) * sizeof *actual);
+    job.y = expected;
+    cpu_kernels_reference.gemv[type](&job);
+    job.y = actual;
+    set->gemv[type](&job);
+    snprintf(what, sizeof what, "%s gemv %s, %u columns", set->name, engine_type_info(type)->name,
+             columns);
+    assert_same(actual, expected, rows, what);
+    assert_untouched(actual + rows, 16, what);
+}
+
+static void gemv_gives_the_same_bits(void **state)
+{
+    static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 7, 8, 13, ROWS_MAX};
+
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (size_t t = 0; t < TYPE_COUNT; t++)
+            for (size_t c = 0; c < COLUMN_COUNTS; c++)
+                for (size_t r = 0; r < sizeof row_counts / sizeof row_counts[0]; r++)
+                    for (int flavor = 0; flavor < FLAVORS; flavor++)
+                        if (can_have(all_types[t], column_counts[c]))
+                            check_gemv(sets[s], all_types[t], column_counts[c], row_counts[r],
+                                       (enum flavor)flavor);
+}
+
+static void check_unpack(const struct cpu_kernels *set, enum engine_type type, uint32_t columns,
+                         enum flavor flavor)
+{
+    size_t bytes;
+    char what[96];
+
+    assert_true(engine_type_row_bytes(type, columns, &bytes));
+    fill_weights(type, bytes, flavor);
+    plant_canaries(actual, cpu_pad(columns) + 16);
+    engine_dequantize(type, weights + 1, columns, expected);
+    memset(expected + columns, 0, (cpu_pad(columns) - columns) * sizeof *expected);
+    set->unpack[type](weights + 1, columns, actual);
+    snprintf(what, sizeof what, "%s unpack %s, %u columns", set->name, engine_type_info(type)->name,
+             columns);
+    assert_same(actual, expected, cpu_pad(columns), what);
+    assert_untouched(actual + cpu_pad(columns), 16, what);
+}
+
+static void unpack_gives_what_dequantize_gives_and_zeros(void **state)
+{
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (size_t t = 0; t < TYPE_COUNT; t++)
+            for (size_t c = 0; c < COLUMN_COUNTS; c++)
+                for (int flavor = 0; flavor < FLAVORS; flavor++)
+                    if (can_have(all_types[t], column_counts[c]))
+                        check_unpack(sets[s], all_types[t], column_counts[c], (enum flavor)flavor);
+}
+
+static void check_gemm(const struct cpu_kernels *set, uint32_t columns, uint32_t rows,
+                       uint32_t tokens, enum flavor flavor)
+{
+    size_t y_stride = rows + 3;
+    struct cpu_gemm job = {.panel = panel + 1,
+                           .panel_stride = cpu_pad(columns) + 16,
+                           .rows = rows,
+                           .columns = columns,
+                           .x = xs + 1,
+                           .x_stride = X_STRIDE,
+                           .tokens = tokens,
+                           .y_stride = y_stride,
+                           .add = tokens % 2 == 1};
+    char what[96];
+
+    for (uint32_t row = 0; row < rows; row++)
+        fill_padded(panel + 1 + row * job.panel_stride, columns, flavor);
+    for (uint32_t token = 0; token < tokens; token++)
+        fill_padded(xs + token * X_STRIDE + 1, columns, flavor);
+    plant_canaries(expected, tokens * y_stride);
+    for (uint32_t token = 0; token < tokens; token++)
+        fill(expected + token * y_stride, rows, flavor);
+    memcpy(actual, expected, tokens * y_stride * sizeof *actual);
+    job.y = expected;
+    cpu_kernels_reference.gemm(&job);
+    job.y = actual;
+    set->gemm(&job);
+    snprintf(what, sizeof what, "%s gemm %u x %u x %u", set->name, rows, columns, tokens);
+    for (uint32_t token = 0; token < tokens; token++) {
+        assert_same(actual + token * y_stride, expected + token * y_stride, rows, what);
+        assert_untouched(actual + token * y_stride + rows, y_stride - rows, what);
+    }
+}
+
+static void gemm_gives_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (size_t c = 0; c < COLUMN_COUNTS; c++)
+            for (uint32_t rows = 1; rows <= 9; rows++)
+                for (uint32_t tokens = 1; tokens <= 14; tokens++)
+                    check_gemm(sets[s], column_counts[c], rows, tokens,
+                               (enum flavor)((rows + tokens) % FLAVORS));
+}
+
+/* gemv over packed weights and gemm over the unpacked panel are two ways to one result. */
+static void gemv_and_gemm_agree(void **state)
+{
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (size_t t = 0; t < TYPE_COUNT; t++) {
+            enum engine_type type = all_types[t];
+            struct cpu_gemv gemv = {
+                .weights = weights + 1, .rows = 12, .columns = 576, .x = xs + 1, .y = expected};
+            struct cpu_gemm gemm = {.panel = panel,
+                                    .panel_stride = 576,
+                                    .rows = 12,
+                                    .columns = 576,
+                                    .x = xs + 1,
+                                    .x_stride = 576,
+                                    .tokens = 1,
+                                    .y = actual,
+                                    .y_stride = 12};
+
+            assert_true(engine_type_row_bytes(type, 576, &gemv.row_bytes));
+            fill_weights(type, 12 * gemv.row_bytes, ORDINARY);
+            fill_padded(xs + 1, 576, ORDINARY);
+            for (uint32_t row = 0; row < 12; row++)
+                sets[s]->unpack[type](weights + 1 + row * gemv.row_bytes, 576, panel + row * 576);
+            sets[s]->gemv[type](&gemv);
+            sets[s]->gemm(&gemm);
+            assert_same(actual, expected, 12, sets[s]->name);
+        }
+}
+
+static void the_reference_computes_the_sum(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < TYPE_COUNT; t++) {
+        enum engine_type type = all_types[t];
+        struct cpu_gemv job = {
+            .weights = weights + 1, .rows = 3, .columns = 1536, .x = xs + 1, .y = actual};
+
+        assert_true(engine_type_row_bytes(type, 1536, &job.row_bytes));
+        fill_weights(type, 3 * job.row_bytes, ORDINARY);
+        fill_padded(xs + 1, 1536, ORDINARY);
+        cpu_kernels_reference.gemv[type](&job);
+        for (uint32_t row = 0; row < 3; row++) {
+            double sum = 0.0;
+            double magnitude = 0.0;
+
+            engine_dequantize(type, weights + 1 + row * job.row_bytes, 1536, expected);
+            for (uint32_t k = 0; k < 1536; k++) {
+                sum += (double)expected[k] * (double)xs[1 + k];
+                magnitude += fabs((double)expected[k] * (double)xs[1 + k]);
+            }
+            assert_true(fabs(actual[row] - sum) <= 1e-5 * magnitude);
+        }
+    }
+}
+
+/* ---- attention and the rest ---- */
+
+static void check_weigh(const struct cpu_kernels *set, uint32_t columns, uint32_t queries,
+                        uint32_t count, enum flavor flavor)
+{
+    size_t stride = cpu_pad(columns) + 16;
+    struct cpu_weigh job = {.weights = panel + 1,
+                            .weights_stride = 80,
+                            .queries = queries,
+                            .values = xs,
+                            .values_stride = stride,
+                            .count = count,
+                            .sums_stride = stride,
+                            .columns = columns};
+    char what[96];
+
+    fill(panel + 1, (size_t)queries * 80, flavor);
+    for (uint32_t p = 0; p < count; p++)
+        fill_padded(xs + p * stride, columns, flavor);
+    for (uint32_t q = 0; q < queries; q++)
+        fill_padded(expected + q * stride, columns, flavor);
+    memcpy(actual, expected, queries * stride * sizeof *actual);
+    job.sums = expected;
+    cpu_kernels_reference.weigh(&job);
+    job.sums = actual;
+    set->weigh(&job);
+    snprintf(what, sizeof what, "%s weigh %u x %u x %u", set->name, columns, queries, count);
+    for (uint32_t q = 0; q < queries; q++)
+        assert_same(actual + q * stride, expected + q * stride, columns, what);
+}
+
+static void weigh_gives_the_same_bits(void **state)
+{
+    static const uint32_t dims[] = {2, 6, 16, 18, 32, 48, 64, 80, 96, 128, 192, 256};
+    static const uint32_t counts[] = {1, 2, 15, 16, 63, 64};
+
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++)
+            for (uint32_t queries = 1; queries <= 14; queries++)
+                for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
+                    check_weigh(sets[s], dims[d], queries, counts[c],
+                                (enum flavor)((queries + c) % FLAVORS));
+}
+
+static void sum_squares_gives_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t count = 1; count < 600; count += count < 70 ? 1 : 53)
+            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+                float got;
+                float want;
+
+                fill(xs + 1, count, (enum flavor)flavor);
+                got = sets[s]->sum_squares(xs + 1, count);
+                want = cpu_kernels_reference.sum_squares(xs + 1, count);
+                assert_same(&got, &want, 1, "sum of squares");
+            }
+}
+
+static void check_softmax(const struct cpu_kernels *set, uint32_t count, float spread)
+{
+    float max[2];
+    float sum[2];
+
+    plant_canaries(expected, count + 33);
+    for (uint32_t i = 0; i < count; i++)
+        expected[1 + i] = (float)(td_rng_unit(&rng) - 0.5) * spread;
+    memcpy(actual, expected, (count + 33) * sizeof *actual);
+    cpu_kernels_reference.softmax(expected + 1, count, &max[0], &sum[0]);
+    set->softmax(actual + 1, count, &max[1], &sum[1]);
+    assert_same(actual + 1, expected + 1, count, "softmax");
+    assert_untouched(actual + 1 + count, 32, "softmax");
+    assert_true(max[1] == max[0]); /* a zero of either sign: see kernels.h */
+    assert_same(&sum[1], &sum[0], 1, "sum of exponentials");
+    assert_true(sum[0] >= 1.0f && sum[0] <= (float)count);
+}
+
+static void softmax_gives_the_same_bits(void **state)
+{
+    static const float spreads[] = {0.0f, 1.0f, 30.0f, 500.0f, 1e30f};
+
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t count = 1; count <= 256; count += count < 40 ? 1 : 27)
+            for (size_t i = 0; i < sizeof spreads / sizeof spreads[0]; i++)
+                check_softmax(sets[s], count, spreads[i]);
+}
+
+/* Whatever one score is that is no number, nobody may take the row for an answer. */
+static void softmax_of_nan_is_nan(void **state)
+{
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (uint32_t place = 0; place < 40; place++) {
+            float max;
+            float sum;
+
+            fill(actual, 40, ORDINARY);
+            actual[place] = NAN;
+            sets[s]->softmax(actual, 40, &max, &sum);
+            assert_true(isnan(sum));
+        }
+}
+
+static void silu_multiply_gives_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t count = 1; count < 300; count += count < 40 ? 1 : 37)
+            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+                plant_canaries(expected, count + 33);
+                fill(expected + 1, count, (enum flavor)flavor);
+                fill(xs + 1, count, (enum flavor)flavor);
+                memcpy(actual, expected, (count + 33) * sizeof *actual);
+                cpu_kernels_reference.silu_multiply(expected + 1, xs + 1, count);
+                sets[s]->silu_multiply(actual + 1, xs + 1, count);
+                assert_same(actual + 1, expected + 1, count, "silu");
+                assert_untouched(actual + 1 + count, 32, "silu");
+            }
+}
+
+static void to_half_gives_the_same_bits(void **state)
+{
+    static uint16_t halves[2][COLUMNS_MAX];
+
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t count = 1; count < 300; count += count < 40 ? 1 : 37)
+            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+                memset(halves, 0xa5, sizeof halves);
+                fill(xs + 1, count, (enum flavor)flavor);
+                cpu_kernels_reference.to_half(xs + 1, count, halves[0] + 1);
+                sets[s]->to_half(xs + 1, count, halves[1] + 1);
+                assert_memory_equal(halves[1], halves[0], sizeof halves[0]);
+            }
+}
+
+static void the_exponential_is_close_to_the_true_one(void **state)
+{
+    double worst = 0.0;
+
+    (void)state;
+    for (double x = -86.9; x < 87.9; x += 0.00137) {
+        double truth = exp((double)(float)x);
+        double error = fabs((double)cpu_exp((float)x) - truth) / truth;
+
+        worst = error > worst ? error : worst;
+    }
+    assert_true(worst < 1.2e-7);
+    assert_true(cpu_exp(0.0f) == 1.0f);
+    assert_true(cpu_exp(-1e30f) > 0.0f && cpu_exp(-INFINITY) < 1e-37f);
+    assert_true(cpu_exp(INFINITY) > 1e37f && isfinite(cpu_exp(INFINITY)));
+    assert_true(isnan(cpu_exp(NAN)));
+}
+
+static void kernels_are_chosen_by_name(void **state)
+{
+    const struct cpu_kernels *kernels = NULL;
+    struct td_error error = {0};
+
+    (void)state;
+    assert_int_equal(cpu_kernels_choose("reference", &kernels, &error), TD_OK);
+    assert_ptr_equal(kernels, &cpu_kernels_reference);
+    assert_int_equal(cpu_kernels_choose(NULL, &kernels, &error), TD_OK);
+    assert_ptr_equal(kernels, sets[set_count - 1]);
+    assert_int_equal(cpu_kernels_choose("sse9", &kernels, &error), TD_INVALID);
+    assert_non_null(strstr(error.text, "sse9"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gemv_gives_the_same_bits),
+        cmocka_unit_test(unpack_gives_what_dequantize_gives_and_zeros),
+        cmocka_unit_test(gemm_gives_the_same_bits),
+        cmocka_unit_test(gemv_and_gemm_agree),
+        cmocka_unit_test(the_reference_computes_the_sum),
+        cmocka_unit_test(weigh_gives_the_same_bits),
+        cmocka_unit_test(sum_squares_gives_the_same_bits),
+        cmocka_unit_test(softmax_gives_the_same_bits),
+        cmocka_unit_test(softmax_of_nan_is_nan),
+        cmocka_unit_test(silu_multiply_gives_the_same_bits),
+        cmocka_unit_test(to_half_gives_the_same_bits),
+        cmocka_unit_test(the_exponential_is_close_to_the_true_one),
+        cmocka_unit_test(kernels_are_chosen_by_name),
+    };
+
+    td_rng_init(&rng, 20261121);
+    set_count = cpu_kernels_available(sets);
+    print_message("kernels of this processor:");
+    for (uint32_t s = 0; s < set_count; s++)
+        print_message(" %s", sets[s]->name);
+    print_message("\n");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

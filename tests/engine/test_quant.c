@@ -1,0 +1,142 @@
+/* test_quant.c: element types: dequantisation bit for bit like ggml's own, and half floats, all of them. */
+#include "tests/support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/quant.h"
+
+#define VALUES 1024
+
+/* ggml's quantiser wrote the blocks, its dequantiser the floats. */
+static void check_blocks(enum engine_type type, const char *name)
+{
+    char path[128];
+    char *blocks;
+    char *expected;
+    float actual[VALUES];
+    size_t block_bytes;
+    size_t expected_bytes;
+    size_t row_bytes = 0;
+
+    snprintf(path, sizeof path, "engine/quant-blocks/%s.bin", name);
+    blocks = test_read_file(test_data_path(path), &block_bytes);
+    snprintf(path, sizeof path, "engine/quant-blocks/%s.f32", name);
+    expected = test_read_file(test_data_path(path), &expected_bytes);
+    assert_int_equal(expected_bytes, sizeof actual);
+    assert_string_equal(engine_type_info(type)->name, name);
+    assert_true(engine_type_info(type)->is_supported);
+    assert_true(engine_type_row_bytes(type, VALUES, &row_bytes));
+    assert_int_equal(row_bytes, block_bytes);
+    engine_dequantize(type, (const uint8_t *)blocks, VALUES, actual);
+    assert_memory_equal(actual, expected, sizeof actual);
+    free(blocks);
+    free(expected);
+}
+
+static void blocks_of_every_type_mean_what_ggml_says(void **state)
+{
+    (void)state;
+    check_blocks(ENGINE_TYPE_F16, "F16");
+    check_blocks(ENGINE_TYPE_BF16, "BF16");
+    check_blocks(ENGINE_TYPE_Q4_0, "Q4_0");
+    check_blocks(ENGINE_TYPE_Q4_1, "Q4_1");
+    check_blocks(ENGINE_TYPE_Q8_0, "Q8_0");
+}
+
+static void float32_is_taken_as_it_is(void **state)
+{
+    size_t length;
+    char *input = test_read_file(test_data_path("engine/quant-blocks/input.f32"), &length);
+    float actual[VALUES];
+
+    (void)state;
+    assert_int_equal(length, sizeof actual);
+    engine_dequantize(ENGINE_TYPE_F32, (const uint8_t *)input, VALUES, actual);
+    assert_memory_equal(actual, input, sizeof actual);
+    free(input);
+}
+
+/* What the bits of a half say, computed another way than quant.c does. */
+static double meaning_of(uint16_t half)
+{
+    double sign = half >> 15 == 1 ? -1.0 : 1.0;
+    int exponent = half >> 10 & 31;
+    int fraction = half & 1023;
+
+    if (exponent == 0)
+        return sign * ldexp(fraction, -24);
+    return sign * ldexp(1024 + fraction, exponent - 25);
+}
+
+static void every_half_is_the_float_it_means_and_comes_back(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 65536; bits++) {
+        uint16_t half = (uint16_t)bits;
+        float value = engine_half_to_float(half);
+
+        if ((half & 0x7c00) == 0x7c00 && (half & 0x3ff) != 0) {
+            assert_true(isnan(value) && isnan(engine_half_to_float(engine_float_to_half(value))));
+        } else if ((half & 0x7fff) == 0x7c00) {
+            assert_true(isinf(value) && (signbit(value) != 0) == (half >> 15 != 0));
+            assert_int_equal(engine_float_to_half(value), half);
+        } else {
+            assert_true((double)value == meaning_of(half));
+            assert_int_equal(engine_float_to_half(value), half);
+        }
+    }
+}
+
+/* Between two neighbours the nearer one is taken, and in the middle the even one. */
+static void floats_between_two_halves_go_to_the_nearer(void **state)
+{
+    (void)state;
+    for (uint16_t low = 0; low < 0x7bff; low++) {
+        uint16_t high = (uint16_t)(low + 1);
+        float middle = (float)((meaning_of(low) + meaning_of(high)) / 2);
+        uint16_t even = low % 2 == 0 ? low : high;
+
+        assert_int_equal(engine_float_to_half(middle), even);
+        assert_int_equal(engine_float_to_half(-middle), even | 0x8000);
+        assert_int_equal(engine_float_to_half(nextafterf(middle, 0.0f)), low);
+        assert_int_equal(engine_float_to_half(nextafterf(middle, INFINITY)), high);
+    }
+    assert_int_equal(engine_float_to_half(65519.996f), 0x7bff);
+    assert_int_equal(engine_float_to_half(65520.0f), 0x7c00); /* infinity */
+    assert_int_equal(engine_float_to_half(-1e30f), 0xfc00);
+    assert_int_equal(engine_float_to_half(1e-30f), 0);
+}
+
+static void rows_are_whole_numbers_of_blocks_and_do_not_overflow(void **state)
+{
+    size_t bytes = 7;
+
+    (void)state;
+    assert_false(engine_type_row_bytes(ENGINE_TYPE_Q4_1, 33, &bytes));
+    assert_false(engine_type_row_bytes(ENGINE_TYPE_F32, UINT64_MAX / 2, &bytes));
+    assert_false(engine_type_row_bytes(4, 32, &bytes));  /* an id that was given up */
+    assert_false(engine_type_row_bytes(40, 32, &bytes)); /* a type of unknown layout */
+    assert_false(engine_type_row_bytes(UINT32_MAX, 32, &bytes));
+    assert_int_equal(bytes, 7);
+    assert_true(engine_type_row_bytes(ENGINE_TYPE_Q4_1, 0, &bytes));
+    assert_int_equal(bytes, 0);
+    assert_true(engine_type_row_bytes(14, 512, &bytes)); /* Q6_K: known, not supported */
+    assert_int_equal(bytes, 420);
+    assert_false(engine_type_info(14)->is_supported);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks_of_every_type_mean_what_ggml_says),
+        cmocka_unit_test(float32_is_taken_as_it_is),
+        cmocka_unit_test(every_half_is_the_float_it_means_and_comes_back),
+        cmocka_unit_test(floats_between_two_halves_go_to_the_nearer),
+        cmocka_unit_test(rows_are_whole_numbers_of_blocks_and_do_not_overflow),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
