@@ -206,13 +206,14 @@ static void start_opening(struct fetch *fetch)
     opening->text = fetch->text;
     opening->id = fetch->text->id;
     snprintf(opening->target, sizeof opening->target, "%s", fetch->target);
+    opening->bytes = fetch->bytes; /* before the work starts: from then on it is the pool's */
+    td_buf_init(&fetch->bytes, 0);
     if (net_work_start(texts->config.loop, &job, opening, &opening->work) != TD_OK) {
+        td_buf_fini(&opening->bytes);
         free(opening);
         fetch_failed(fetch, "no memory");
         return;
     }
-    opening->bytes = fetch->bytes;
-    td_buf_init(&fetch->bytes, 0);
     texts->opening = opening;
     fetch_free(fetch);
 }
