@@ -283,6 +283,8 @@ static void on_drained(void *ctx)
     struct front *front = ctx;
 
     front->drained = true;
+    if (front->config.on_drained != NULL)
+        front->config.on_drained(front->config.context);
 }
 
 static void finish_close(struct front *front)
@@ -290,9 +292,11 @@ static void finish_close(struct front *front)
     void (*on_closed)(void *context) = front->on_closed;
     void *context = front->closed_context;
 
+    net_defer_cancel(&front->idle);
     front_metrics_close(&front->metrics);
     free(front);
-    on_closed(context);
+    if (on_closed != NULL)
+        on_closed(context);
 }
 
 /*
@@ -382,5 +386,8 @@ void front_close(struct front *front, void (*done)(void *context), void *context
     front->on_closed = done;
     front->closed_context = context;
     http_server_close(front->http);
-    front_check_idle(front);
+    if (done == NULL && front->preparer.running == 0)
+        finish_close(front); /* with the server all exchanges have ended */
+    else
+        front_check_idle(front);
 }

@@ -89,6 +89,9 @@ struct front_config {
     struct front_backend backend;
     struct api_limits limits;
     uint32_t ping_ms; /* silence in a stream after which a comment is sent */
+    /* Optional: after front_drain, once, when front_idle has become true. */
+    void (*on_drained)(void *context);
+    void *context;
 };
 
 /* TD_IO with error filled if the address cannot be listened on. */
@@ -110,7 +113,11 @@ void front_exchange_end(struct front_exchange *exchange, const struct front_resu
 void front_drain(struct front *front);
 /* Whether no exchange lives and, after front_drain, all answers have left. */
 bool front_idle(const struct front *front);
-/* Ends what is left, breaking its connections, and frees the front; done is called on the loop. */
+/*
+ * Ends what is left, breaking its connections, and frees the front, which may have to wait for a job of
+ * the thread pool. done is called on the loop, later. Where done is NULL and there is nothing to wait
+ * for, all is freed on return.
+ */
 void front_close(struct front *front, void (*done)(void *context), void *context);
 
 #endif
