@@ -81,6 +81,7 @@ static td_status_t open_runtime(struct worker_program *worker, struct td_error *
         .loop = net_program_loop(worker->program),
         .rpc = net_program_rpc(worker->program),
         .insecure = worker->common.insecure,
+        .has_certificates = net_program_tls(worker->program) != NULL,
         .drain_ms = worker->common.drain_ms,
         .options = &worker->options,
         .limits = &worker->limits,

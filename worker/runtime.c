@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "lib/base/random.h"
+#include "lib/net/address.h"
 #include "worker/runtime_internal.h"
 
 /* --- the core's environment, as far as it belongs to no other file --- */
@@ -103,8 +104,13 @@ static td_status_t open_ports(struct worker_runtime *runtime, struct worker_iden
 static td_status_t open_parts(struct worker_runtime *runtime, struct td_error *error)
 {
     struct worker_identity identity = {0};
-    td_status_t status = worker_pump_open(runtime);
+    td_status_t status =
+        net_listen_check(runtime->config.options->listen, runtime->config.has_certificates,
+                         runtime->config.insecure, error);
 
+    if (status != TD_OK)
+        return status; /* before a large model is loaded */
+    status = worker_pump_open(runtime);
     if (status != TD_OK)
         return td_fail(error, status, "wake-ups: %s", td_status_text(status));
     status = worker_engines_open(runtime, td_random_u64(), &identity, error);

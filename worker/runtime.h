@@ -18,7 +18,8 @@ struct worker_runtime;
 struct worker_runtime_config {
     struct net_loop *loop;
     struct rpc *rpc;
-    bool insecure;
+    bool insecure; /* RPC beyond this host without certificates */
+    bool has_certificates;
     uint64_t drain_ms;
     const struct worker_options *options; /* lives as long as the runtime */
     const struct api_limits *limits;
