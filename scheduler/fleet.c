@@ -48,6 +48,13 @@ static const struct sched_worker *other_block_tokens(const struct sched_fleet *f
     return NULL;
 }
 
+/* A process never changes these; a registration that does comes from somebody else. */
+static bool is_same_process(const struct sched_identity *a, const struct sched_identity *b)
+{
+    return a->role == b->role && td_u128_equal(a->content_id, b->content_id) &&
+           a->block_count == b->block_count;
+}
+
 td_status_t sched_fleet_check(const struct sched_fleet *fleet,
                               const struct sched_identity *identity, struct td_error *error)
 {
@@ -57,6 +64,9 @@ td_status_t sched_fleet_check(const struct sched_fleet *fleet,
     if (same != NULL && strcmp(same->identity.rpc_target, identity->rpc_target) != 0)
         return td_fail(error, TD_REFUSED, "registration: epoch belongs to the worker at %s",
                        same->identity.rpc_target);
+    if (same != NULL && !is_same_process(&same->identity, identity))
+        return td_fail(error, TD_REFUSED,
+                       "registration: epoch is known with another role, content_id or block_count");
     other = other_block_tokens(fleet, identity);
     if (other != NULL)
         return td_fail(error, TD_REFUSED,

@@ -12,6 +12,7 @@
 
 #define OWNER_WORDS    (SCHED_OWNERS_MAX / 64)
 #define SECOND_CHANCES 64 /* touched entries passed over by one eviction: no insertion walks far */
+#define OWN_STEPS      64 /* entries looked at for one of the owner's own */
 #define BUCKETS_AHEAD  16 /* keys; the walk of a match hides two cache misses per key, */
 #define ENTRIES_AHEAD  8  /* the bucket's and then the entry's */
 #define NONE           0  /* as a reference: references are slab positions from 1 */
@@ -35,15 +36,18 @@ struct sched_index {
     struct td_u128 seed;
     uint32_t count;
     uint32_t count_max;
-    uint32_t used;          /* entries that were ever taken: those above are untouched memory */
-    uint32_t free;          /* list of entries given back */
-    uint32_t hand;          /* the clock's */
-    uint32_t sweep;         /* entries up to it are swept in the present round */
-    struct owners live;     /* columns in use */
+    uint32_t used;      /* entries that were ever taken: those above are untouched memory */
+    uint32_t free;      /* list of entries given back */
+    uint32_t hand;      /* the clock's */
+    uint32_t own_hand;  /* of those who have their share */
+    uint32_t sweep;     /* entries up to it are swept in the present round */
+    struct owners live; /* columns in use */
+    uint32_t live_count;
     struct owners dirty;    /* given back, some bits may still be set */
     struct owners sweeping; /* the dirty ones that the present round clears */
     uint32_t counts[SCHED_OWNERS_MAX];
     uint64_t evictions;
+    uint64_t refused;
     size_t bytes;
 };
 
@@ -178,23 +182,51 @@ static bool is_owned(const struct sched_index *index, const struct entry *entry)
     return !owners_empty(owners_and(entry->owners, index->live));
 }
 
+static struct entry *hand_next(struct sched_index *index, uint32_t *hand)
+{
+    *hand = *hand < index->count_max ? *hand + 1 : 1;
+    return &index->entries[*hand];
+}
+
 /* The entry to give up, when all are taken. */
 static struct entry *clock_victim(struct sched_index *index)
 {
     for (uint32_t chances = SECOND_CHANCES;; chances--) {
-        struct entry *entry;
+        struct entry *entry = hand_next(index, &index->hand);
 
-        index->hand = index->hand < index->count_max ? index->hand + 1 : 1;
-        entry = &index->entries[index->hand];
         if (chances == 0 || entry->touched == 0 || !is_owned(index, entry))
             return entry;
         entry->touched = 0;
     }
 }
 
-static void evict_one(struct sched_index *index)
+static bool has_its_share(const struct sched_index *index, uint16_t owner)
 {
-    struct entry *victim = clock_victim(index);
+    return index->live_count > 1 && index->counts[owner] >= index->count_max / index->live_count;
+}
+
+/* An entry of this owner that nobody asked for lately; NULL: none nearby. Others' do not age by it. */
+static struct entry *own_victim(struct sched_index *index, uint16_t owner)
+{
+    for (uint32_t steps = OWN_STEPS; steps > 0; steps--) {
+        struct entry *entry = hand_next(index, &index->own_hand);
+        struct owners others = owners_and(entry->owners, index->live);
+        bool is_sole;
+
+        owners_remove(&others, owner);
+        is_sole = owners_empty(others);
+        if (!is_sole && !owners_has(&entry->owners, owner))
+            continue;
+        if (entry->touched == 0)
+            return entry;
+        if (is_sole)
+            entry->touched = 0;
+    }
+    return NULL;
+}
+
+static void evict(struct sched_index *index, struct entry *victim)
+{
     struct owners losing = owners_and(victim->owners, index->live);
     uint32_t cursor = 0;
     uint16_t owner;
@@ -205,15 +237,29 @@ static void evict_one(struct sched_index *index)
     index->evictions++;
 }
 
-/* An entry for a key that has none. */
+/* Makes room for one more key of this owner; false: it may have none. */
+static bool make_room(struct sched_index *index, uint16_t owner)
+{
+    struct entry *victim;
+
+    if (index->count < index->count_max)
+        return true;
+    victim = has_its_share(index, owner) ? own_victim(index, owner) : clock_victim(index);
+    if (victim == NULL) {
+        index->refused++;
+        return false;
+    }
+    evict(index, victim);
+    return true;
+}
+
+/* An entry for a key that has none. There is room. */
 static struct entry *entry_new(struct sched_index *index, struct td_u128 key)
 {
     uint32_t *bucket = bucket_of(index, key);
     struct entry *entry;
     uint32_t at;
 
-    if (index->count == index->count_max)
-        evict_one(index);
     if (index->free != NONE) {
         at = index->free;
         index->free = index->entries[at].next;
@@ -235,6 +281,7 @@ td_status_t sched_index_claim(struct sched_index *index, uint16_t *owner_out)
         if (owners_has(&index->live, owner) || owners_has(&index->dirty, owner))
             continue;
         owners_add(&index->live, owner);
+        index->live_count++;
         index->counts[owner] = 0;
         *owner_out = owner;
         return TD_OK;
@@ -246,6 +293,7 @@ void sched_index_release(struct sched_index *index, uint16_t owner)
 {
     assert(owners_has(&index->live, owner));
     owners_remove(&index->live, owner);
+    index->live_count--;
     if (index->counts[owner] > 0)
         owners_add(&index->dirty, owner);
     index->counts[owner] = 0;
@@ -257,8 +305,11 @@ void sched_index_put(struct sched_index *index, uint16_t owner, struct td_u128 k
 
     assert(owners_has(&index->live, owner));
     assert(!td_u128_is_zero(key));
-    if (entry == NULL)
+    if (entry == NULL) {
+        if (!make_room(index, owner))
+            return;
         entry = entry_new(index, key);
+    }
     if (!owners_has(&entry->owners, owner)) {
         owners_add(&entry->owners, owner);
         index->counts[owner]++;
@@ -373,5 +424,6 @@ struct sched_index_stats sched_index_stats(const struct sched_index *index)
         .count = index->count,
         .count_max = index->count_max,
         .evictions = index->evictions,
+        .refused = index->refused,
     };
 }

@@ -7,7 +7,8 @@
  * away little by little before anybody can get the same column again.
  *
  * When the table is full, the entry that a clock hand finds first without a match since its last
- * round goes. The index is a hint: a wrong entry costs a recomputation, never a wrong answer, since
+ * round goes. An owner that holds its share of a full table (one of n equal parts) makes room among
+ * its own keys, so that nobody can push the others out. The index is a hint: a wrong entry costs a recomputation, never a wrong answer, since
  * the worker compares keys and tokens itself.
  *
  * Pure and not thread-safe: one owner. Nothing is allocated after the opening.
@@ -43,6 +44,7 @@ struct sched_index_stats {
     uint32_t count;     /* keys in the table */
     uint32_t count_max; /* a key more than this evicts one */
     uint64_t evictions; /* since the opening */
+    uint64_t refused;   /* keys not taken: their owner has its share of a full table */
 };
 
 /* bytes_max bounds all memory of the table; seed should be secret where peers may be hostile. */

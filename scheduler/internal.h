@@ -6,6 +6,8 @@
 
 #include "scheduler/core.h"
 
+#define SCHED_REPLACED_MAX 64
+
 struct sched_core {
     struct sched_config config;
     struct sched_env env;
@@ -19,6 +21,8 @@ struct sched_core {
 
     struct td_list links; /* link.c */
     size_t link_count;
+    uint64_t replaced[SCHED_REPLACED_MAX]; /* epochs, the last ones */
+    uint32_t replaced_next;
     Td__AnnounceOut out; /* storage of sched_link_next */
     Td__Welcome welcome;
     Td__SnapshotRequest snapshot_request;
@@ -26,6 +30,8 @@ struct sched_core {
     struct td_list watchers; /* watch.c */
     size_t watcher_count;
     struct td_timer fleet_timer; /* armed while a change has not been shown */
+    uint64_t
+        pictures_until_ns; /* by then the pictures so far would have come at their steady pace */
     struct td_arena picture_arena;
     Td__FleetUpdate picture;
     bool picture_is_old;

@@ -114,20 +114,48 @@ static void come_back(struct sched_core *core, struct sched_worker *worker, uint
     sched_worker_step(core, worker, SCHED_WORKER_ON_RETURN, now_ns);
 }
 
+/*
+ * Two live processes that advertise one target would push each other out for ever: the newer one stays.
+ * The older one may come back when the newer one has left.
+ */
+static td_status_t check_not_replaced(const struct sched_core *core,
+                                      const struct sched_identity *identity, struct td_error *error)
+{
+    if (sched_fleet_at(&core->fleet, identity->rpc_target) == NULL)
+        return TD_OK;
+    for (uint32_t i = 0; i < SCHED_REPLACED_MAX; i++)
+        if (core->replaced[i] == identity->epoch)
+            return td_fail(error, TD_REFUSED,
+                           "registration: rpc_target %s is a newer process's; do two workers "
+                           "advertise the same address?",
+                           identity->rpc_target);
+    return TD_OK;
+}
+
+static void remember_replaced(struct sched_core *core, uint64_t epoch)
+{
+    core->replaced[core->replaced_next] = epoch;
+    core->replaced_next = (core->replaced_next + 1) % SCHED_REPLACED_MAX;
+}
+
 static td_status_t join(struct sched_core *core, struct sched_identity *identity, uint64_t now_ns,
-                        struct sched_worker **worker_out)
+                        struct sched_worker **worker_out, struct td_error *error)
 {
     struct sched_worker *before = sched_fleet_at(&core->fleet, identity->rpc_target);
     struct sched_worker *worker;
-    td_status_t status;
+    td_status_t status = check_not_replaced(core, identity, error);
+
+    if (status != TD_OK)
+        return status;
 
     if (before != NULL) {
         core->stats.replaced++;
+        remember_replaced(core, before->identity.epoch);
         sched_worker_step(core, before, SCHED_WORKER_ON_REPLACE, now_ns);
     }
     status = sched_fleet_add(&core->fleet, identity, &worker);
     if (status != TD_OK)
-        return status;
+        return td_fail(error, status, "registration: %s", td_status_text(status));
     worker->core = core;
     sched_feed_init(&worker->feed, &core->feeds, worker->identity.block_count);
     td_timer_init(&worker->deadline, on_worker_deadline);
@@ -154,15 +182,12 @@ static td_status_t enroll(struct sched_link *link, const Td__Registration *regis
     if (status != TD_OK)
         goto free_identity;
     worker = sched_fleet_find(&core->fleet, identity.epoch);
-    if (worker != NULL) {
+    if (worker != NULL)
         come_back(core, worker, now_ns);
-    } else {
-        status = join(core, &identity, now_ns, &worker);
-        if (status != TD_OK) {
-            (void)td_fail(error, status, "registration: %s", td_status_text(status));
-            goto free_identity;
-        }
-    }
+    else
+        status = join(core, &identity, now_ns, &worker, error);
+    if (status != TD_OK)
+        goto free_identity;
     core->stats.registrations++;
     td_timer_cancel(&core->timers, &link->deadline);
     link->worker = worker;

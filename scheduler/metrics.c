@@ -18,6 +18,7 @@ struct figures {
     uint64_t index_entries;
     uint64_t index_entries_max;
     uint64_t index_evictions;
+    uint64_t index_refused;
 };
 
 struct sched_metrics {
@@ -111,8 +112,10 @@ static const struct td_metric families[FAMILY_COUNT] = {
                            "Times that a worker's cache differed from what was known of it."),
     [SNAPSHOTS] = COUNTER("snapshots", "outcome", "Snapshots of caches: asked, loaded, failed."),
     [STRAYS] = COUNTER("snapshot_strays", NULL, "Parts of snapshots that nobody waited for."),
-    [REFUSED_KEYS] = COUNTER("keys_refused", NULL,
-                             "Keys not taken because a worker named more than it has blocks."),
+    [REFUSED_KEYS] =
+        COUNTER("keys_refused", "reason",
+                "Keys not taken: a worker named more than it has blocks (blocks), or has its share "
+                "of a full index (share)."),
     [PLACE_SECONDS] = {.name = "tandem_scheduler_place_seconds",
                        .kind = TD_METRIC_HISTOGRAM,
                        .bounds = place_bounds,
@@ -173,7 +176,8 @@ static const struct {
     {SNAPSHOTS, "loaded", FIGURE(feed.loaded)},
     {SNAPSHOTS, "failed", FIGURE(feed.failed)},
     {STRAYS, NULL, FIGURE(feed.strays)},
-    {REFUSED_KEYS, NULL, FIGURE(feed.refused)},
+    {REFUSED_KEYS, "blocks", FIGURE(feed.refused)},
+    {REFUSED_KEYS, "share", FIGURE(index_refused)},
 };
 
 #define SERIES_COUNT (sizeof series / sizeof series[0])
@@ -245,6 +249,7 @@ static struct figures take_figures(const struct sched_service *service)
         .index_entries = index.count,
         .index_entries_max = index.count_max,
         .index_evictions = index.evictions,
+        .index_refused = index.refused,
     };
 
     sched_fleet_for_each(worker, fleet)

@@ -19,6 +19,9 @@
  */
 #define UNPACK_BYTES_MAX ((size_t)12 << 20)
 
+/* Fleet calls, those that have not asked yet included; the core has its own limit on the others. */
+#define ROUTER_STREAMS_MAX (2 * SCHED_WATCHERS_MAX)
+
 #define GOODBYE "the scheduler is shutting down"
 
 /* An open Announce or Fleet call; the core's handle of it. */
@@ -27,6 +30,7 @@ struct stream {
     struct td_list ready; /* among those that the core has something for */
     struct sched_service *service;
     struct rpc_call *call;
+    bool is_router;
     struct sched_link *link;       /* a worker's */
     struct sched_watcher *watcher; /* a router's, once it has said who it is */
     struct net_timer deadline;     /* a router's, for saying so; the core watches over workers */
@@ -41,6 +45,7 @@ struct sched_service {
     struct td_list streams;
     struct td_list ready;
     size_t stream_count;
+    size_t router_stream_count;
     uint32_t register_ms;
     struct td_histogram *place_ns; /* may be NULL */
     bool draining;
@@ -90,7 +95,8 @@ static void *unpack(struct td_arena *arena, const ProtobufCMessageDescriptor *de
 
 static void on_stream_deadline(struct net_timer *timer, uint64_t now_ns);
 
-static struct stream *stream_new(struct sched_service *service, struct rpc_call *call)
+static struct stream *stream_new(struct sched_service *service, struct rpc_call *call,
+                                 bool is_router)
 {
     struct stream *stream = calloc(1, sizeof *stream);
 
@@ -98,10 +104,12 @@ static struct stream *stream_new(struct sched_service *service, struct rpc_call 
         return NULL;
     stream->service = service;
     stream->call = call;
+    stream->is_router = is_router;
     net_timer_init(&stream->deadline, service->loop, on_stream_deadline);
     td_list_init(&stream->ready);
     td_list_push_back(&service->streams, &stream->node);
     service->stream_count++;
+    service->router_stream_count += is_router;
     return stream;
 }
 
@@ -111,6 +119,7 @@ static void stream_free(struct stream *stream)
     td_list_remove(&stream->node);
     td_list_remove(&stream->ready);
     stream->service->stream_count--;
+    stream->service->router_stream_count -= stream->is_router;
     free(stream);
 }
 
@@ -267,7 +276,7 @@ static void announce_open(void *ctx, struct rpc_call *call)
         rpc_call_finish(call, TD_PEER_LOST, GOODBYE);
         return;
     }
-    stream = stream_new(service, call);
+    stream = stream_new(service, call, false);
     if (stream != NULL)
         status = sched_link_open(service->core, stream, certified_role(call), td_now_ns(),
                                  &stream->link);
@@ -316,7 +325,11 @@ static void fleet_open(void *ctx, struct rpc_call *call)
         rpc_call_finish(call, TD_PEER_LOST, GOODBYE);
         return;
     }
-    stream = stream_new(service, call);
+    if (service->router_stream_count >= ROUTER_STREAMS_MAX) {
+        rpc_call_finish(call, TD_LIMIT, "too many routers are connected");
+        return;
+    }
+    stream = stream_new(service, call, true);
     if (stream == NULL) {
         rpc_call_finish(call, TD_NO_MEMORY, "no memory");
         return;

@@ -12,6 +12,13 @@
 #include "proto/version.h"
 #include "scheduler/internal.h"
 
+/*
+ * A fleet that never comes to rest would cost every router picture after picture. So many may follow
+ * each other quickly, then they keep a pace (a bucket, as virtual scheduling: ITU-T I.371).
+ */
+#define PICTURES_AT_ONCE 16
+#define PICTURE_PACE_NS  (250 * TD_NS_PER_MS)
+
 #define PICTURE_BYTES_MAX \
     ((size_t)4 << 20) /* all workers with all names at their maximum: 1.5 MiB */
 
@@ -19,7 +26,9 @@ static void on_fleet_timer(struct td_timer *timer, uint64_t now_ns)
 {
     struct sched_core *core = td_container_of(timer, struct sched_core, fleet_timer);
 
-    (void)now_ns;
+    if (core->pictures_until_ns < now_ns)
+        core->pictures_until_ns = now_ns;
+    core->pictures_until_ns += PICTURE_PACE_NS;
     td_list_for_each(node, &core->watchers)
     {
         struct sched_watcher *watcher = td_container_of(node, struct sched_watcher, node);
@@ -47,10 +56,15 @@ void sched_watch_fini(struct sched_core *core)
 
 void sched_watch_changed(struct sched_core *core, uint64_t now_ns)
 {
+    const uint64_t burst_ns = PICTURES_AT_ONCE * PICTURE_PACE_NS;
+    uint64_t at_ns = now_ns + core->config.fleet_delay_ms * TD_NS_PER_MS;
+
     core->picture_is_old = true;
-    if (!core->fleet_timer.armed)
-        td_timer_set(&core->timers, &core->fleet_timer,
-                     now_ns + core->config.fleet_delay_ms * TD_NS_PER_MS);
+    if (core->fleet_timer.armed)
+        return;
+    if (core->pictures_until_ns > at_ns + burst_ns)
+        at_ns = core->pictures_until_ns - burst_ns;
+    td_timer_set(&core->timers, &core->fleet_timer, at_ns);
 }
 
 /* --- the picture --------------------------------------------------------------------------- */

@@ -647,6 +647,30 @@ static void many_changes_become_one_picture(void **state)
     END;
 }
 
+static void a_fleet_that_never_rests_is_shown_at_a_steady_pace(void **state)
+{
+    WORLD;
+    struct peer peer;
+    struct viewer viewer;
+    uint32_t readies;
+
+    viewer_open(&world, &viewer);
+    peer_join(&world, &peer, 1, DECODE, "a:1");
+    for (int i = 0; i < 100; i++) { /* ten seconds of changes, ten a second */
+        peer_ready(&world, &peer, i % 2 == 0);
+        world_pass(&world, MS(100));
+    }
+    assert_in_range(viewer.readies, 16 + 38, 16 + 42); /* a burst, then four a second */
+    assert_false(viewer_take(&viewer)->workers[0]->ready);
+    readies = viewer.readies;
+    peer_ready(&world, &peer, true);
+    world_pass(&world, MS(250));
+    assert_int_equal(viewer.readies, readies + 1); /* the last change is never held back longer */
+    assert_true(viewer_take(&viewer)->workers[0]->ready);
+    sched_watcher_closed(viewer.watcher);
+    END;
+}
+
 static void a_slow_router_skips_to_the_newest_picture(void **state)
 {
     WORLD;
@@ -769,6 +793,7 @@ int main(void)
         cmocka_unit_test(an_admitted_request_is_counted_once),
         cmocka_unit_test(a_router_gets_the_picture_at_once_and_after_every_change),
         cmocka_unit_test(many_changes_become_one_picture),
+        cmocka_unit_test(a_fleet_that_never_rests_is_shown_at_a_steady_pace),
         cmocka_unit_test(a_slow_router_skips_to_the_newest_picture),
         cmocka_unit_test(a_lost_or_stale_worker_is_shown_as_not_ready),
         cmocka_unit_test(a_bad_fleet_request_is_refused_by_field),

@@ -196,6 +196,46 @@ static void an_epoch_cannot_be_taken_from_another_target(void **state)
     world_close(&world);
 }
 
+static void a_registration_of_a_known_epoch_must_be_the_same_process_s(void **state)
+{
+    struct world world;
+    struct peer peer;
+    struct peer thief;
+
+    (void)state;
+    reach(&world, &peer, SCHED_WORKER_READY);
+    peer_open(&world, &thief);
+    peer_register(&world, &thief, world_registration(EPOCH, TD__ROLE__ROLE_PREFILL, TARGET));
+    assert_null(thief.link);
+    assert_int_equal(thief.status, TD_REFUSED);
+    assert_non_null(strstr(thief.reason, "epoch is known with another role"));
+    assert_non_null(peer.link);
+    assert_int_equal(world_state(&world, EPOCH), SCHED_WORKER_READY);
+    world_close(&world);
+}
+
+static void two_processes_at_one_target_do_not_push_each_other_out_for_ever(void **state)
+{
+    struct world world;
+    struct peer older;
+    struct peer newer;
+
+    (void)state;
+    reach(&world, &older, SCHED_WORKER_READY);
+    peer_join(&world, &newer, EPOCH + 1, TD__ROLE__ROLE_DECODE, TARGET);
+    peer_open(&world, &older);
+    peer_register(&world, &older, world_registration(EPOCH, TD__ROLE__ROLE_DECODE, TARGET));
+    assert_null(older.link);
+    assert_int_equal(older.status, TD_REFUSED);
+    assert_non_null(strstr(older.reason, "do two workers advertise the same address?"));
+    assert_int_equal(world_state(&world, EPOCH + 1), SCHED_WORKER_READY);
+    /* Once the newer one has left for good, the older one may serve again. */
+    peer_close(&world, &newer);
+    world_pass(&world, MS(world.config.grace_ms));
+    peer_join(&world, &older, EPOCH, TD__ROLE__ROLE_DECODE, TARGET);
+    world_close(&world);
+}
+
 static void workers_of_one_content_agree_on_the_block_size(void **state)
 {
     struct world world;
@@ -263,6 +303,8 @@ int main(void)
         cmocka_unit_test(a_worker_silent_for_too_long_loses_its_stream_and_may_come_again),
         cmocka_unit_test(a_new_process_at_the_same_target_replaces_the_old_one),
         cmocka_unit_test(an_epoch_cannot_be_taken_from_another_target),
+        cmocka_unit_test(a_registration_of_a_known_epoch_must_be_the_same_process_s),
+        cmocka_unit_test(two_processes_at_one_target_do_not_push_each_other_out_for_ever),
         cmocka_unit_test(workers_of_one_content_agree_on_the_block_size),
         cmocka_unit_test(the_fleet_has_a_maximum),
     };

@@ -299,6 +299,72 @@ static void what_is_matched_outlives_what_is_not(void **state)
     sched_index_close(index);
 }
 
+static uint32_t count_of(const struct sched_index *index, uint16_t owner, uint64_t from,
+                         uint64_t to)
+{
+    uint32_t count = 0;
+
+    for (uint64_t k = from; k < to; k++)
+        count += sched_index_has(index, owner, key_of(k));
+    return count;
+}
+
+static void who_has_a_share_of_a_full_table_pushes_nobody_out(void **state)
+{
+    struct sched_index *index = open_index((size_t)64 << 10);
+    uint32_t count_max = sched_index_stats(index).count_max;
+    uint16_t modest = claim(index);
+    uint16_t greedy = claim(index);
+
+    (void)state;
+    for (uint64_t k = 0; k < 100; k++)
+        sched_index_put(index, modest, key_of(k));
+    for (uint64_t k = 1000; k < 1000 + 50 * (uint64_t)count_max; k++)
+        sched_index_put(index, greedy, key_of(k));
+    assert_int_equal(sched_index_stats(index).count, count_max);
+    assert_int_equal(count_of(index, modest, 0, 100), 100);
+    assert_int_equal(sched_index_count(index, greedy), count_max - 100);
+    /* The newest of the greedy one are there: it makes room among its own. */
+    assert_true(sched_index_has(index, greedy, key_of(1000 + 50 * (uint64_t)count_max - 1)));
+    /* And the modest one can grow to its own share. */
+    for (uint64_t k = 100; k < count_max; k++)
+        sched_index_put(index, modest, key_of(k));
+    assert_true(sched_index_count(index, modest) >= count_max / 3);
+    sched_index_close(index);
+}
+
+static void touch_all(struct sched_index *index, uint64_t count)
+{
+    uint32_t depth[SCHED_OWNERS_MAX];
+    uint64_t pairs[2];
+
+    for (uint64_t k = 0; k < count; k++)
+        sched_index_match(index, keys_of(pairs, &k, 1), depth);
+}
+
+static void what_others_hold_too_is_given_up_for_a_share_only_if_nobody_asks_for_it(void **state)
+{
+    struct sched_index *index = open_index((size_t)64 << 10);
+    uint32_t count_max = sched_index_stats(index).count_max;
+    uint16_t one = claim(index);
+    uint16_t two = claim(index);
+
+    (void)state;
+    for (uint64_t k = 0; k < count_max; k++) {
+        sched_index_put(index, one, key_of(k));
+        sched_index_put(index, two, key_of(k));
+    }
+    sched_index_put(index, one, key_of(count_max));
+    assert_true(sched_index_has(index, one, key_of(count_max)));
+    assert_int_equal(sched_index_count(index, two), count_max - 1);
+    touch_all(index, count_max);
+    sched_index_put(index, one, key_of(count_max + 1));
+    assert_false(sched_index_has(index, one, key_of(count_max + 1)));
+    assert_int_equal(sched_index_stats(index).refused, 1);
+    assert_int_equal(sched_index_count(index, two), count_max - 1);
+    sched_index_close(index);
+}
+
 static void a_budget_too_small_for_one_key_is_refused(void **state)
 {
     struct sched_index *index;
@@ -319,6 +385,8 @@ int main(void)
         cmocka_unit_test(memory_stays_within_the_budget_however_much_is_put),
         cmocka_unit_test(counts_stay_right_under_eviction),
         cmocka_unit_test(what_is_matched_outlives_what_is_not),
+        cmocka_unit_test(who_has_a_share_of_a_full_table_pushes_nobody_out),
+        cmocka_unit_test(what_others_hold_too_is_given_up_for_a_share_only_if_nobody_asks_for_it),
         cmocka_unit_test(a_budget_too_small_for_one_key_is_refused),
     };
 

@@ -577,6 +577,25 @@ static void a_fleet_call_that_never_asks_is_ended(void **state)
     cluster_fini(&cluster);
 }
 
+#define ROUTERS (2 * SCHED_WATCHERS_MAX)
+
+static void fleet_calls_have_a_maximum(void **state)
+{
+    struct cluster cluster;
+    struct router router;
+
+    (void)state;
+    open_at(&cluster, LOOPBACK, NULL);
+    router_open(&router, &cluster);
+    for (int i = 0; i <= ROUTERS; i++)
+        router_watch_with(&router, NULL); /* the last one is the one that is looked at */
+    line_wait_end(&router.line, &cluster);
+    assert_int_equal(router.line.status, TD_LIMIT);
+    assert_string_equal(router.line.detail, "too many routers are connected");
+    router_close(&router);
+    cluster_fini(&cluster);
+}
+
 static void a_place_that_makes_no_sense_is_answered_with_the_field(void **state)
 {
     struct cluster cluster;
@@ -724,6 +743,7 @@ int main(void)
         cmocka_unit_test(the_largest_message_that_is_allowed_is_read),
         cmocka_unit_test(a_router_of_another_protocol_is_told_so),
         cmocka_unit_test(a_fleet_call_that_never_asks_is_ended),
+        cmocka_unit_test(fleet_calls_have_a_maximum),
         cmocka_unit_test(a_place_that_makes_no_sense_is_answered_with_the_field),
         cmocka_unit_test(with_certificates_each_role_may_do_its_own),
         cmocka_unit_test(a_router_cannot_announce),
