@@ -60,13 +60,20 @@ static struct worker_env make_env(struct worker_runtime *runtime)
 
 /* --- opening --- */
 
+static void on_front_drained(void *context)
+{
+    worker_touch(context); /* it may be what the drain still waited for */
+}
+
 static td_status_t open_front(struct worker_runtime *runtime, struct td_error *error)
 {
     struct front_config config = {.loop = runtime->config.loop,
                                   .listen = runtime->config.options->http_listen,
                                   .backend = worker_local_backend(runtime),
                                   .limits = *runtime->config.limits,
-                                  .ping_ms = FRONT_PING_MS};
+                                  .ping_ms = FRONT_PING_MS,
+                                  .on_drained = on_front_drained,
+                                  .context = runtime};
 
     return front_open(&config, &runtime->front, error);
 }
