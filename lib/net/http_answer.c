@@ -130,7 +130,7 @@ static void write_headers(struct td_buf *out, const struct http_response *respon
 
         if (!http1_is_token(header->name, strlen(header->name)) ||
             !http1_is_value(header->value, strlen(header->value))) {
-            td_log(TD_LOG_WARN, "http", "left out a header that HTTP does not allow: %.64s",
+            td_log(TD_LOG_DEBUG, "http", "left out a header that HTTP does not allow: %.64s",
                    header->name);
             continue;
         }

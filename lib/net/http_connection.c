@@ -216,6 +216,8 @@ void http_connection_answered(struct http_connection *connection)
     if (connection->phase == HTTP_BODIED || connection->phase == HTTP_HEADED)
         net_timer_cancel(&connection->timer); /* answered early */
     connection->phase = HTTP_FLUSH;
+    if (connection->output_blocked && !net_timer_armed(&connection->timer))
+        net_timer_set_in(&connection->timer, connection->server->config.limits.stall_ms);
     if (connection->server->draining)
         connection->close_after = true;
     if (connection->output.status != TD_OK) { /* no memory for the answer: break it off */
@@ -321,7 +323,9 @@ static void take_request(struct http_connection *connection)
 {
     struct http_request *request = &connection->request;
 
-    set_phase(connection, HTTP_ASKED, 0);
+    /* an invitation to send the body may still be waiting for the client */
+    set_phase(connection, HTTP_ASKED,
+              connection->output_blocked ? connection->server->config.limits.stall_ms : 0);
     request->route->handler(connection->server->config.ctx, request);
     assert((connection->phase != HTTP_ASKED || request->callbacks != NULL) &&
            "a handler neither answered nor bound the request");

@@ -53,6 +53,16 @@ static void items(void *ctx, struct http_request *request)
                  &(struct http_response){.status = 200, .body = path, .body_length = strlen(path)});
 }
 
+static void odd_headers(void *ctx, struct http_request *request)
+{
+    static const struct http_header headers[] = {
+        {"X-Good", "1"}, {"X-Split", "a\r\nX-Evil: 1"}, {"X Space", "b"}};
+
+    (void)ctx;
+    http_respond(request,
+                 &(struct http_response){.status = 200, .headers = headers, .header_count = 3});
+}
+
 /* ---- held requests ---- */
 
 static void held_gone(void *ctx, struct http_request *request, td_status_t why)
@@ -225,6 +235,7 @@ static const struct http_route routes[] = {
     {"/stream", HTTP_METHOD_BIT(HTTP_GET), 0, stream_events},
     {"/flood", HTTP_METHOD_BIT(HTTP_GET), 0, flood},
     {"/broken", HTTP_METHOD_BIT(HTTP_GET), 0, broken},
+    {"/headers", HTTP_METHOD_BIT(HTTP_GET), 0, odd_headers},
     {"/items/*", HTTP_METHOD_BIT(HTTP_GET), 0, items},
 };
 
@@ -291,11 +302,17 @@ static void close_server(void *ctx)
     struct test_http *http = ctx;
 
     http_server_close(http->server);
+    http->server = NULL;
+}
+
+void test_http_close(struct test_http *http)
+{
+    test_loop_call(&http->loop, close_server, http);
 }
 
 void test_http_stop(struct test_http *http)
 {
-    test_loop_call(&http->loop, close_server, http);
+    test_http_close(http);
     test_loop_stop(&http->loop);
     test_event_fini(&http->asked);
     test_event_fini(&http->gone);

@@ -8,7 +8,8 @@
  *   GET  /stream?N      N events "data: <number>", streamed one per turn of the loop
  *   GET  /flood?N       N bytes, streamed as fast as the client takes them
  *   GET  /broken        the beginning of a streamed answer, then broken off
- *   GET  /items/...     any path below
+ *   GET  /headers       a good header and two that a server must not send
+ *   GET  /items/...     any path below; the path as the body
  */
 #ifndef TANDEM_TESTS_NET_HTTP_SUPPORT_H
 #define TANDEM_TESTS_NET_HTTP_SUPPORT_H
@@ -40,6 +41,11 @@ struct test_http {
 /* The defaults, with limits that a test may change before it starts the server. */
 void test_http_init(struct test_http *http);
 void test_http_start(struct test_http *http);
+
+/* Closes the server before the end; test_http_stop is still needed. */
+void test_http_close(struct test_http *http);
+
+/* Checks that no descriptor has leaked. */
 void test_http_stop(struct test_http *http);
 
 /* Answers what is held with 200 and this text. Waits until it is done. */

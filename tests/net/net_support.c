@@ -3,13 +3,15 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <arpa/inet.h>
 
 #include "lib/net/address.h"
 
@@ -90,27 +92,49 @@ void test_loop_stop(struct test_loop *test)
     test_event_fini(&test->called);
 }
 
-int test_connect(const char *address)
+/* The socket address of an IPv4 literal with a port. */
+static struct sockaddr_in socket_address(const char *address)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
-    const struct timeval patience = {.tv_sec = TEST_WAIT_SECONDS};
-    struct addrinfo *found;
+    struct sockaddr_in name = {.sin_family = AF_INET};
     char host[NET_HOST_BYTES_MAX];
-    char service[8];
     uint16_t port;
-    int fd;
 
     assert_int_equal(net_address_split(address, host, &port, NULL), TD_OK);
-    snprintf(service, sizeof service, "%u", (unsigned)port);
-    assert_int_equal(getaddrinfo(host, service, &hints, &found), 0);
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
+    assert_int_equal(inet_pton(AF_INET, host, &name.sin_addr), 1);
+    name.sin_port = htons(port);
+    return name;
+}
+
+void test_connect_socket(int fd, const char *address)
+{
+    const struct timeval patience = {.tv_sec = TEST_WAIT_SECONDS};
+    struct sockaddr_in name = socket_address(address);
+    const int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* each send is seen by itself */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (connect(fd, found->ai_addr, found->ai_addrlen) != 0)
+    if (connect(fd, (struct sockaddr *)&name, sizeof name) != 0)
         fail_msg("cannot connect to %s: %s", address, strerror(errno));
-    freeaddrinfo(found);
+}
+
+int test_connect(const char *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    test_connect_socket(fd, address);
     return fd;
+}
+
+int test_try_connect(const char *address)
+{
+    struct sockaddr_in name = socket_address(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int error = connect(fd, (struct sockaddr *)&name, sizeof name) == 0 ? 0 : errno;
+
+    close(fd);
+    return error;
 }
 
 void test_send(int fd, const void *bytes, size_t length)
@@ -147,10 +171,16 @@ static int read_some(int fd, struct td_buf *out)
 
 void test_read_until(int fd, struct td_buf *out, const char *text)
 {
-    while (out->length == 0 || memmem(out->data, out->length, text, strlen(text)) == NULL)
+    size_t length = strlen(text);
+    size_t from = 0; /* what is before it has been searched */
+
+    while (out->length < from + length ||
+           memmem(out->data + from, out->length - from, text, length) == NULL) {
+        from = out->length >= length ? out->length - length + 1 : 0;
         if (read_some(fd, out) <= 0)
             fail_msg("the stream ended before '%s': %s", text,
                      out->length > 0 ? out->data : "(nothing)");
+    }
 }
 
 bool test_read_all(int fd, struct td_buf *out)

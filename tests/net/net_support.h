@@ -49,6 +49,12 @@ void test_loop_stop(struct test_loop *test);
 /* Connects to "127.0.0.1:port". Reads give up after a minute. */
 int test_connect(const char *address);
 
+/* The same with a socket that is there already. */
+void test_connect_socket(int fd, const char *address);
+
+/* 0, or the errno of a connection that did not come about. */
+int test_try_connect(const char *address);
+
 void test_send(int fd, const void *bytes, size_t length);
 void test_send_text(int fd, const char *text);
 
