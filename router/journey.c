@@ -251,6 +251,11 @@ static void take_end(struct router_journey *journey, const Td__Update *update)
             : FRONT_FAILED;
     result->status = status_of(update->code);
     snprintf(result->message, sizeof result->message, "%s", update->message);
+    if (result->finish == FRONT_CANCELED) { /* not by us: the client is still there */
+        result->finish = FRONT_FAILED;
+        result->status = TD_CANCELED;
+        snprintf(result->message, sizeof result->message, "the worker gave the request up");
+    }
     result->retry_after_ms = update->retry_after_ms;
     result->prompt_tokens = update->prompt_tokens;
     result->cached_tokens = update->cached_tokens;
@@ -403,8 +408,9 @@ static bool is_retryable(td_status_t status)
 
 static void on_end(struct router_journey *journey, const Td__Update *update)
 {
-    bool broke =
-        update->finish == TD__FINISH__FINISH_REFUSED || update->finish == TD__FINISH__FINISH_FAILED;
+    bool broke = update->finish == TD__FINISH__FINISH_REFUSED ||
+                 update->finish == TD__FINISH__FINISH_FAILED ||
+                 update->finish == TD__FINISH__FINISH_CANCELED;
 
     if (journey->state == JOURNEY_STARTING && broke) {
         bool again = has_tries(journey) && is_retryable(status_of(update->code));

@@ -179,12 +179,19 @@ static void tell_loss(struct router_link *link)
     }
 }
 
+/* Only what waits to be taken up again has to hear it; what came to a link that was down begins anew. */
 static void worker_gone(struct router_link *link)
 {
     struct td_list *node;
 
-    while ((node = td_list_first(&link->journeys)) != NULL)
-        journey_step(td_container_of(node, struct router_journey, node), JOURNEY_ON_WORKER_GONE);
+    while ((node = td_list_first(&link->journeys)) != NULL) {
+        struct router_journey *journey = td_container_of(node, struct router_journey, node);
+
+        if (journey->state == JOURNEY_REATTACHING)
+            journey_step(journey, JOURNEY_ON_WORKER_GONE);
+        else
+            journey_link_lost(journey);
+    }
     link_free(link);
 }
 

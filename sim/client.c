@@ -7,7 +7,7 @@
 #include "sim/router.h"
 #include "sim/worker.h"
 
-#define GAP_NS_MAX      (60 * TD_NS_PER_MS)
+#define FIRST_NS        (350 * TD_NS_PER_MS)
 #define FAMILIES        4
 #define OUTPUT_MAX      40
 #define LEAVE_PER_MILLE 250
@@ -241,7 +241,9 @@ static struct sim_node *whom_to_ask(struct sim_client *client)
 
 void sim_clients_come(struct sim *sim, bool calm)
 {
-    uint64_t delay_ns = 0;
+    static const uint64_t gaps_ms[] = {20, 80, 300};
+    uint64_t gap_ns = gaps_ms[td_rng_below(&sim->clients, 3)] * TD_NS_PER_MS;
+    uint64_t delay_ns = FIRST_NS;
 
     for (uint32_t i = 0; i < sim->client_count; i++) {
         struct sim_client *client = &sim->client_array[i];
@@ -249,7 +251,7 @@ void sim_clients_come(struct sim *sim, bool calm)
 
         if (client->is_calm != calm)
             continue;
-        delay_ns += sim_between(&sim->clients, 0, GAP_NS_MAX);
+        delay_ns += sim_between(&sim->clients, 0, gap_ns);
         event = sim_post(sim, whom_to_ask(client), SIM_LIFE_ANY, delay_ns, "client comes", arrive);
         event->object = client;
         event->number = i;

@@ -1,12 +1,19 @@
 /* faults.c: what strikes, when and whom. Everything is drawn from one generator of the seed. */
 #include "sim/network.h"
 
-#define GAP_NS_MIN (20 * TD_NS_PER_MS)
-#define GAP_NS_MAX (400 * TD_NS_PER_MS)
+#define GAP_NS_MIN (10 * TD_NS_PER_MS)
+#define FIRST_NS   (500 * TD_NS_PER_MS)
+#define ROUTER_SPARE \
+    750 /* per mille: most often a router is passed over, since it is the only one */
 
 static struct sim_node *any_node(struct sim *sim)
 {
-    return &sim->nodes[td_rng_below(&sim->faults, sim->node_count)];
+    struct sim_node *node;
+
+    do
+        node = &sim->nodes[td_rng_below(&sim->faults, sim->node_count)];
+    while (node->role == SIM_ROUTER && sim_chance(&sim->faults, ROUTER_SPARE));
+    return node;
 }
 
 /* --- one of each --- */
@@ -132,14 +139,16 @@ static void strike(struct sim *sim, struct sim_event *event)
         return;
     if (sim_has(sim, strikes[which].fault))
         strikes[which].strike(sim);
-    sim_post(sim, NULL, SIM_LIFE_ANY, sim_between(&sim->faults, GAP_NS_MIN, GAP_NS_MAX), "strike",
-             strike);
+    sim_post(sim, NULL, SIM_LIFE_ANY, sim_between(&sim->faults, GAP_NS_MIN, sim->strike_gap_ns),
+             "strike", strike);
 }
 
 void sim_faults_start(struct sim *sim)
 {
-    sim_post(sim, NULL, SIM_LIFE_ANY, sim_between(&sim->faults, GAP_NS_MIN, GAP_NS_MAX), "strike",
-             strike);
+    static const uint64_t gaps_ms[] = {60, 200, 600};
+
+    sim->strike_gap_ns = gaps_ms[td_rng_below(&sim->faults, 3)] * TD_NS_PER_MS;
+    sim_post(sim, NULL, SIM_LIFE_ANY, FIRST_NS, "strike", strike);
 }
 
 void sim_faults_stop(struct sim *sim)

@@ -8,7 +8,8 @@
 #include "sim/codec.h"
 #include "sim/network.h"
 
-#define FLEET_RETRY_NS (200 * TD_NS_PER_MS)
+#define PICTURE_BYTES_MAX ((size_t)1 << 20)
+#define FLEET_RETRY_NS    (200 * TD_NS_PER_MS)
 
 /* --- the environment of the core --- */
 
@@ -22,11 +23,11 @@ static void env_random(void *impl, void *out, size_t length)
     sim_random(node_of(impl)->sim, out, length);
 }
 
-static const char *scheduler_name(const struct sim_router *router)
+static const char *scheduler_name(uint32_t number)
 {
     static const char *const names[SIM_SCHEDULERS_MAX] = {"scheduler0", "scheduler1"};
 
-    return names[router->scheduler % router->node->sim->options.schedulers];
+    return names[number % SIM_SCHEDULERS_MAX];
 }
 
 static void env_place(void *impl, uint64_t number, const Td__PlaceRequest *request,
@@ -36,8 +37,9 @@ static void env_place(void *impl, uint64_t number, const Td__PlaceRequest *reque
     size_t length;
     uint8_t *bytes = sim_pack(request, &length);
 
-    sim_call_start(router->node, SIM_PLACE, scheduler_name(router), number, bytes, length,
-                   deadline_ms);
+    sim_call_start(router->node, SIM_PLACE,
+                   scheduler_name(router->asked % router->node->sim->options.schedulers), number,
+                   bytes, length, deadline_ms);
 }
 
 static void env_place_cancel(void *impl, uint64_t number)
@@ -91,18 +93,41 @@ void sim_place_answered(struct sim_node *caller, uint64_t number, const uint8_t 
     if (bytes != NULL)
         reply = sim_unpack(&td__place_reply__descriptor, bytes, length);
     else
-        router->scheduler++; /* the next one may be there */
+        router->asked++; /* the next one may be there */
     router_core_on_placed(router->core, number, reply, caller->sim->now_ns);
     if (reply != NULL)
         sim_message_free(reply);
 }
 
-/* --- the fleet --- */
+/* --- the fleet, as every scheduler sees it --- */
 
-static void fleet_open(struct sim_router *router)
+static void publish(struct sim_router *router);
+
+static void on_fleet_alarm(struct sim *sim, struct sim_event *event)
+{
+    struct sim_alarm *alarm = event->object;
+
+    (void)sim;
+    alarm->at_ns = 0;
+    publish(event->node->router);
+}
+
+static void publish(struct sim_router *router)
+{
+    struct sim *sim = router->node->sim;
+
+    router_core_on_fleet(router->core, router_fleet_merge(&router->fleet, sim->now_ns),
+                         sim->now_ns);
+    sim_alarm_set(router->node, &router->fleet_alarm, router_fleet_next(&router->fleet),
+                  "fleet settles", on_fleet_alarm);
+}
+
+/* The number of the client's end is that of the scheduler. */
+static void fleet_open(struct sim_router *router, uint64_t scheduler)
 {
     Td__FleetRequest request = TD__FLEET_REQUEST__INIT;
     Td__Versions versions = TD__VERSIONS__INIT;
+    struct sim_stream *stream;
     size_t length;
     uint8_t *bytes;
 
@@ -111,32 +136,52 @@ static void fleet_open(struct sim_router *router)
     request.router_epoch = router->epoch;
     request.versions = &versions;
     bytes = sim_pack(&request, &length);
-    router->fleet = sim_stream_open(router->node, SIM_FLEET, scheduler_name(router), NULL, 0);
-    sim_stream_send(router->fleet, SIM_CLIENT, bytes, length);
+    stream = sim_stream_open(router->node, SIM_FLEET, scheduler_name((uint32_t)scheduler), NULL,
+                             scheduler);
+    sim_stream_send(stream, SIM_CLIENT, bytes, length);
 }
 
 static void fleet_again(struct sim *sim, struct sim_event *event)
 {
     (void)sim;
-    fleet_open(event->node->router);
+    fleet_open(event->node->router, event->number);
 }
 
 static void fleet_closed(struct sim_stream *stream, td_status_t status)
 {
-    struct sim_node *node = stream->end[SIM_CLIENT].node;
+    const struct sim_end *end = &stream->end[SIM_CLIENT];
 
     (void)status;
-    node->router->scheduler++;
-    sim_post(stream->sim, node, node->life, FLEET_RETRY_NS, "fleet again", fleet_again);
+    router_fleet_lost(&end->node->router->fleet, end->number);
+    publish(end->node->router);
+    sim_post(stream->sim, end->node, end->life, FLEET_RETRY_NS, "fleet again", fleet_again)
+        ->number = end->number;
+}
+
+static void *arena_alloc(void *arena, size_t bytes)
+{
+    return td_arena_alloc(arena, bytes);
+}
+
+static void arena_free(void *arena, void *memory)
+{
+    (void)arena;
+    (void)memory;
 }
 
 static void fleet_receive(struct sim_stream *stream, const uint8_t *bytes, size_t length)
 {
-    struct sim_router *router = stream->end[SIM_CLIENT].node->router;
-    Td__FleetUpdate *update = sim_unpack(&td__fleet_update__descriptor, bytes, length);
+    const struct sim_end *end = &stream->end[SIM_CLIENT];
+    struct sim_router *router = end->node->router;
+    struct router_picture picture;
+    ProtobufCAllocator allocator = {
+        .alloc = arena_alloc, .free = arena_free, .allocator_data = &picture.arena};
 
-    router_core_on_fleet(router->core, update, stream->sim->now_ns);
-    sim_message_free(update);
+    td_arena_init(&picture.arena, PICTURE_BYTES_MAX);
+    picture.update = td__fleet_update__unpack(&allocator, length, bytes);
+    assert(picture.update != NULL);
+    router_fleet_take(&router->fleet, end->number, &picture, stream->sim->now_ns);
+    publish(router);
 }
 
 const struct sim_end_ops sim_fleet_router = {.receive = fleet_receive, .closed = fleet_closed};
@@ -209,14 +254,20 @@ void sim_router_open(struct sim_node *node)
     status = router_core_open(&config, &router->core);
     assert(status == TD_OK);
     node->router = router;
-    fleet_open(router);
+    router_fleet_init(&router->fleet, sim->options.schedulers);
+    for (uint32_t i = 0; i < sim->options.schedulers; i++)
+        fleet_open(router, i);
 }
 
 /* Its clients lose their connections with it. */
 void sim_router_close(struct sim_node *node)
 {
+    const struct router_counters *counters = router_core_counters(node->router->core);
+
+    node->sim->report->figures.retries += counters->retries;
     sim_clients_lose(node);
     router_core_close(node->router->core);
+    router_fleet_fini(&node->router->fleet);
     free(node->router);
     node->router = NULL;
 }

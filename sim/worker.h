@@ -57,6 +57,7 @@ struct sim_worker {
     struct kvt_core *kvt;
     struct kvt_transport *transport;
     struct sim_alarm kvt_alarm;
+    struct td_list to_kvt; /* commands in the ring */
     struct td_list watches;
     struct td_map ended_early; /* transfers whose end the run was told to make up */
 

@@ -9,6 +9,12 @@
 #define DUPLICATE_PER_MILLE 60
 #define CORRUPT_PER_MILLE   10
 
+/* A command in the ring. */
+struct sim_waiting {
+    struct td_list node;
+    struct kvt_command command;
+};
+
 static uint64_t ring_delay(struct sim *sim, uint64_t *last_ns)
 {
     uint64_t at_ns = sim->now_ns + sim_ring_latency(sim);
@@ -98,22 +104,35 @@ static void emit(void *impl, struct kvt_event *event)
 
 /* --- ring in --- */
 
+/* The first of those that wait; by its own event, or earlier because the core looks for an EXPECT. */
+static void take_command(struct sim_worker *worker)
+{
+    struct sim_waiting *waiting =
+        td_container_of(td_list_first(&worker->to_kvt), struct sim_waiting, node);
+    struct kvt_command command = waiting->command;
+
+    td_list_remove(&waiting->node);
+    free(waiting);
+    sim_watch_command(worker, &command);
+    kvt_core_command(worker->kvt, &command);
+}
+
+static void drain(void *impl)
+{
+    struct sim_worker *worker = impl;
+
+    while (!td_list_empty(&worker->to_kvt))
+        take_command(worker);
+}
+
 static void on_command(struct sim *sim, struct sim_event *event)
 {
     struct sim_worker *worker = event->node->worker;
 
     (void)sim;
-    sim_watch_command(worker, event->object);
-    kvt_core_command(worker->kvt, event->object);
-    free(event->object);
+    if (!td_list_empty(&worker->to_kvt))
+        take_command(worker);
     progress(worker);
-}
-
-static void drop_command(struct sim *sim, struct sim_event *event)
-{
-    (void)sim;
-    kvt_command_fini(event->object);
-    free(event->object);
 }
 
 static void swap_slots(struct sim *sim, struct kvt_command *command)
@@ -133,7 +152,7 @@ void sim_kvt_send(void *impl, struct kvt_command *command)
 {
     struct sim_worker *worker = impl;
     struct sim *sim = worker->node->sim;
-    struct sim_event *event;
+    struct sim_waiting *waiting;
 
     if (sim_breaks(sim, SIM_BREAK_SWAP_SLOTS) && command->kind == KVT_EXPECT)
         swap_slots(sim, command);
@@ -143,11 +162,12 @@ void sim_kvt_send(void *impl, struct kvt_command *command)
         end_early(worker, command->transfer);
         push_event(worker, &quiet);
     }
-    event = sim_post(sim, worker->node, worker->node->life, ring_delay(sim, &worker->to_kvt_ns),
-                     "kvt command", on_command);
-    event->drop = drop_command;
-    event->object = sim_copy(command, sizeof *command);
-    event->number = (uint64_t)command->kind;
+    waiting = sim_alloc(1, sizeof *waiting);
+    waiting->command = *command;
+    td_list_push_back(&worker->to_kvt, &waiting->node);
+    sim_post(sim, worker->node, worker->node->life, ring_delay(sim, &worker->to_kvt_ns),
+             "kvt command", on_command)
+        ->number = (uint64_t)command->kind;
 }
 
 /* --- the KV network --- */
@@ -250,6 +270,7 @@ void sim_kvt_open(struct sim_worker *worker)
         .block_bytes = worker->kv.block_bytes,
         .clock = {.impl = sim, .now_ns = now_ns},
         .sink = {.impl = worker, .emit = emit},
+        .inbox = {.impl = worker, .drain = drain},
         .limits = kvt_limits_default(),
     };
     struct td_error error = {0};
@@ -259,6 +280,7 @@ void sim_kvt_open(struct sim_worker *worker)
     config.limits.chunk_bytes = (uint32_t)(2 * worker->kv.block_bytes);
     config.limits.window_bytes = (uint32_t)(4 * worker->kv.block_bytes);
     td_list_init(&worker->watches);
+    td_list_init(&worker->to_kvt);
     td_map_init(&worker->ended_early, 4096);
     status = kvt_core_open(&config, &worker->kvt, &error);
     assert(status == TD_OK);
@@ -278,6 +300,13 @@ void sim_kvt_close(struct sim_worker *worker)
     figures->quarantines += kvt_stats_get(stats, KVT_STAT_QUARANTINES);
     kvt_loop_crash(worker->transport);
     kvt_core_close(worker->kvt);
+    td_list_for_each(node, &worker->to_kvt)
+    {
+        struct sim_waiting *waiting = td_container_of(node, struct sim_waiting, node);
+
+        kvt_command_fini(&waiting->command);
+        free(waiting);
+    }
     sim_watch_close(worker);
     td_map_fini(&worker->ended_early);
 }

@@ -107,8 +107,9 @@ struct sim {
     uint64_t fifo_ns[SIM_NODES_MAX][SIM_NODES_MAX]; /* last arrival between two processes */
     uint64_t cut_ns[SIM_NODES_MAX][SIM_NODES_MAX];  /* cut off from each other until */
     struct kvt_loop *loop;
-    uint64_t kv_last_ns; /* arrival of the last KV message, while none may overtake another */
-    bool closing;        /* the run is over: nothing is sent any more */
+    uint64_t kv_last_ns;    /* arrival of the last KV message, while none may overtake another */
+    uint64_t strike_gap_ns; /* between two strikes of the faults, at most */
+    bool closing;           /* the run is over: nothing is sent any more */
 
     struct modelled_config model;
     uint32_t pool_blocks;

@@ -44,22 +44,33 @@ td_status_t worker_core_open(const struct worker_config *config, struct worker_c
     return TD_OK;
 }
 
-/* Frees what a worker that is stopped by force leaves behind. Nothing is sent to anybody. */
-static void free_owners(struct worker_core *core)
+/* An export is in the map of sequences, in that of transfers, or in both. */
+static void free_exports(const struct td_map *map)
 {
     size_t cursor = 0;
     struct worker_owner *owner;
 
-    while ((owner = td_map_next(&core->sequences, &cursor)) != NULL)
-        if (owner->kind == WORKER_OWNS_EXPORT)
-            free(owner);
-    td_map_fini(&core->sequences);
-    cursor = 0;
-    while ((owner = td_map_next(&core->requests, &cursor)) != NULL) {
-        struct worker_request *request = (struct worker_request *)(void *)owner;
-
-        request_free(request);
+    while ((owner = td_map_next(map, &cursor)) != NULL) {
+        if (owner->kind != WORKER_OWNS_EXPORT)
+            continue;
+        export_free((struct worker_export *)(void *)owner);
+        cursor = 0; /* the map has changed */
     }
+}
+
+/* Frees what a worker that is stopped by force leaves behind. Nothing is sent to anybody. */
+static void free_owners(struct worker_core *core)
+{
+    size_t cursor = 0;
+    struct worker_request *request;
+
+    free_exports(&core->sequences);
+    free_exports(&core->transfers);
+    while ((request = td_map_next(&core->requests, &cursor)) != NULL) {
+        request_free(request);
+        cursor = 0;
+    }
+    td_map_fini(&core->sequences);
     td_map_fini(&core->requests);
     td_map_fini(&core->transfers);
     td_map_fini(&core->asks);

@@ -194,7 +194,7 @@ static struct worker_export *export_new(struct worker_core *core, void *handle, 
     return export;
 }
 
-static void export_free(struct worker_export *export)
+void export_free(struct worker_export *export)
 {
     struct worker_core *core = export->core;
 

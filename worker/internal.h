@@ -320,6 +320,7 @@ void import_free(struct worker_import *import);
 void export_on_engine(struct worker_export *export, struct engine_event *event);
 void export_on_kvt(struct worker_export *export, struct kvt_event *event);
 void export_expire(struct worker_export *export); /* as if its lease had run out */
+void export_free(struct worker_export *export);
 
 /* pairs.c */
 /* The pair with target, begun if there is none; NULL: too many peers. */
