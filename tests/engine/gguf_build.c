@@ -1,0 +1,240 @@
+/* gguf_build.c: see gguf_build.h. */
+#include "tests/engine/gguf_build.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/random.h"
+
+#define BYTES_MAX ((size_t)64 << 20)
+
+void gguf_build_init(struct gguf_build *build)
+{
+    *build = (struct gguf_build){.version = 3, .alignment = 32};
+    td_buf_init(&build->keys, BYTES_MAX);
+    td_buf_init(&build->tensors, BYTES_MAX);
+    td_buf_init(&build->data, BYTES_MAX);
+}
+
+static void put_u32(struct td_buf *buf, uint32_t value)
+{
+    td_buf_append(buf, &value, sizeof value);
+}
+
+static void put_u64(struct td_buf *buf, uint64_t value)
+{
+    td_buf_append(buf, &value, sizeof value);
+}
+
+static void put_string(struct td_buf *buf, const char *text)
+{
+    put_u64(buf, strlen(text));
+    td_buf_append_text(buf, text);
+}
+
+void gguf_build_scalar(struct gguf_build *build, const char *key, enum engine_gguf_kind kind,
+                       const void *bytes, size_t length)
+{
+    put_string(&build->keys, key);
+    put_u32(&build->keys, kind);
+    if (length > 0)
+        td_buf_append(&build->keys, bytes, length);
+    build->key_count++;
+}
+
+void gguf_build_u32(struct gguf_build *build, const char *key, uint32_t value)
+{
+    gguf_build_scalar(build, key, ENGINE_GGUF_U32, &value, sizeof value);
+}
+
+void gguf_build_f32(struct gguf_build *build, const char *key, float value)
+{
+    gguf_build_scalar(build, key, ENGINE_GGUF_F32, &value, sizeof value);
+}
+
+void gguf_build_text(struct gguf_build *build, const char *key, const char *value)
+{
+    gguf_build_scalar(build, key, ENGINE_GGUF_STRING, NULL, 0);
+    put_string(&build->keys, value);
+}
+
+void gguf_build_texts(struct gguf_build *build, const char *key, const char *const *values,
+                      uint64_t count)
+{
+    gguf_build_scalar(build, key, ENGINE_GGUF_ARRAY, NULL, 0);
+    put_u32(&build->keys, ENGINE_GGUF_STRING);
+    put_u64(&build->keys, count);
+    for (uint64_t i = 0; i < count; i++)
+        put_string(&build->keys, values[i]);
+}
+
+static void pad(struct td_buf *buf, uint32_t alignment)
+{
+    while (buf->length % alignment != 0)
+        td_buf_append_char(buf, '\0');
+}
+
+void gguf_build_tensor(struct gguf_build *build, const char *name, uint32_t type, uint64_t columns,
+                       uint64_t rows, const void *data)
+{
+    size_t row_bytes = 0;
+
+    assert_true(engine_type_row_bytes(type, columns, &row_bytes));
+    put_string(&build->tensors, name);
+    put_u32(&build->tensors, rows == 0 ? 1 : 2);
+    put_u64(&build->tensors, columns);
+    if (rows > 0)
+        put_u64(&build->tensors, rows);
+    put_u32(&build->tensors, type);
+    pad(&build->data, build->alignment);
+    put_u64(&build->tensors, build->data.length);
+    td_buf_append(&build->data, data, row_bytes * (rows == 0 ? 1 : rows));
+    build->tensor_count++;
+}
+
+struct gguf_bytes gguf_build_finish(struct gguf_build *build)
+{
+    struct gguf_bytes file = {0};
+    struct td_buf whole;
+
+    td_buf_init(&whole, BYTES_MAX);
+    td_buf_append_text(&whole, "GGUF");
+    put_u32(&whole, build->version);
+    put_u64(&whole, build->tensor_count);
+    put_u64(&whole, build->key_count);
+    td_buf_append(&whole, build->keys.data, build->keys.length);
+    td_buf_append(&whole, build->tensors.data, build->tensors.length);
+    file.header_length = whole.length;
+    if (build->tensor_count > 0) {
+        pad(&whole, build->alignment);
+        td_buf_append(&whole, build->data.data, build->data.length);
+    }
+    assert_true(build->keys.status == TD_OK && build->tensors.status == TD_OK &&
+                build->data.status == TD_OK && whole.status == TD_OK);
+    td_buf_fini(&build->keys);
+    td_buf_fini(&build->tensors);
+    td_buf_fini(&build->data);
+    file.bytes = (uint8_t *)td_buf_take(&whole, &file.length);
+    assert_non_null(file.bytes);
+    return file;
+}
+
+size_t gguf_bytes_behind(const struct gguf_bytes *file, const char *text)
+{
+    const uint8_t *found = memmem(file->bytes, file->length, text, strlen(text));
+
+    if (found == NULL)
+        fail_msg("%s is not in the file", text);
+    return (size_t)(found - file->bytes) + strlen(text);
+}
+
+/* ---- models ---- */
+
+/* Rows of packed values whose floats are about as large as trained weights are. */
+static uint8_t *random_rows(enum engine_type type, size_t bytes, struct td_rng *rng)
+{
+    uint8_t *rows = malloc(bytes);
+    size_t block_bytes = engine_type_info(type)->block_bytes;
+
+    assert_non_null(rows);
+    for (size_t i = 0; i < bytes; i++)
+        rows[i] = (uint8_t)td_rng_next(rng);
+    for (size_t i = 0; i < bytes; i += block_bytes) {
+        float value = (float)(td_rng_unit(rng) - 0.5);
+        uint16_t half = engine_float_to_half(value);
+        uint16_t scale = engine_float_to_half(value / (type == ENGINE_TYPE_Q8_0 ? 128.0f : 8.0f));
+        uint16_t minimum = engine_float_to_half(-value);
+        uint32_t bits;
+
+        memcpy(&bits, &value, sizeof bits);
+        switch (type) {
+        case ENGINE_TYPE_F32: memcpy(rows + i, &value, sizeof value); break;
+        case ENGINE_TYPE_F16: memcpy(rows + i, &half, sizeof half); break;
+        case ENGINE_TYPE_BF16: memcpy(rows + i, (uint8_t *)&bits + 2, 2); break;
+        case ENGINE_TYPE_Q4_1: memcpy(rows + i + 2, &minimum, sizeof minimum); /* fall through */
+        case ENGINE_TYPE_Q4_0:
+        case ENGINE_TYPE_Q8_0: memcpy(rows + i, &scale, sizeof scale); break;
+        }
+    }
+    return rows;
+}
+
+static void add_matrix(struct gguf_build *build, const struct llama_shape *shape,
+                       struct td_rng *rng, const char *name, uint32_t columns, uint32_t rows)
+{
+    size_t row_bytes = 0;
+    uint8_t *data;
+
+    assert_true(engine_type_row_bytes(shape->type, columns, &row_bytes));
+    data = random_rows(shape->type, row_bytes * rows, rng);
+    gguf_build_tensor(build, name, shape->type, columns, rows, data);
+    free(data);
+}
+
+static void add_norm(struct gguf_build *build, const struct llama_shape *shape, struct td_rng *rng,
+                     const char *name)
+{
+    float *weights = calloc(shape->hidden, sizeof *weights);
+
+    assert_non_null(weights);
+    for (uint32_t i = 0; i < shape->hidden; i++)
+        weights[i] = 0.5f + (float)td_rng_unit(rng);
+    gguf_build_tensor(build, name, ENGINE_TYPE_F32, shape->hidden, 0, weights);
+    free(weights);
+}
+
+static void add_layer(struct gguf_build *build, const struct llama_shape *shape, struct td_rng *rng,
+                      uint32_t layer)
+{
+    uint32_t q = shape->heads * shape->head_dim;
+    uint32_t kv = shape->kv_heads * shape->head_dim;
+    const struct {
+        const char *name;
+        uint32_t columns;
+        uint32_t rows;
+    } matrices[] = {
+        {"attn_q", shape->hidden, q},
+        {"attn_k", shape->hidden, kv},
+        {"attn_v", shape->hidden, kv},
+        {"attn_output", q, shape->hidden},
+        {"ffn_gate", shape->hidden, shape->ffn},
+        {"ffn_up", shape->hidden, shape->ffn},
+        {"ffn_down", shape->ffn, shape->hidden},
+    };
+    char name[64];
+
+    snprintf(name, sizeof name, "blk.%" PRIu32 ".attn_norm.weight", layer);
+    add_norm(build, shape, rng, name);
+    snprintf(name, sizeof name, "blk.%" PRIu32 ".ffn_norm.weight", layer);
+    add_norm(build, shape, rng, name);
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+        snprintf(name, sizeof name, "blk.%" PRIu32 ".%s.weight", layer, matrices[i].name);
+        add_matrix(build, shape, rng, name, matrices[i].columns, matrices[i].rows);
+    }
+}
+
+void gguf_build_llama(struct gguf_build *build, const struct llama_shape *shape)
+{
+    struct td_rng rng;
+
+    td_rng_init(&rng, shape->seed);
+    gguf_build_text(build, "general.architecture", "llama");
+    gguf_build_text(build, "general.name", "test");
+    gguf_build_u32(build, "llama.block_count", shape->layers);
+    gguf_build_u32(build, "llama.context_length", 2048);
+    gguf_build_u32(build, "llama.embedding_length", shape->hidden);
+    gguf_build_u32(build, "llama.feed_forward_length", shape->ffn);
+    gguf_build_u32(build, "llama.attention.head_count", shape->heads);
+    gguf_build_u32(build, "llama.attention.head_count_kv", shape->kv_heads);
+    gguf_build_u32(build, "llama.attention.key_length", shape->head_dim);
+    gguf_build_u32(build, "llama.attention.value_length", shape->head_dim);
+    gguf_build_f32(build, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    add_matrix(build, shape, &rng, "token_embd.weight", shape->hidden, shape->vocab);
+    add_norm(build, shape, &rng, "output_norm.weight");
+    if (!shape->is_tied)
+        add_matrix(build, shape, &rng, "output.weight", shape->hidden, shape->vocab);
+    for (uint32_t layer = 0; layer < shape->layers; layer++)
+        add_layer(build, shape, &rng, layer);
+}

@@ -1,0 +1,456 @@
+/*
+ * test_cpu_shapes.c: the CPU backend with models of odd shapes, all weight types, any sharing of heads:
+ * close to a computation in double precision that is written here in the plainest way, and the same
+ * bits from all kernels, in any chunks.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/kernels.h"
+#include "lib/base/hash.h"
+#include "lib/base/random.h"
+#include "tests/engine/cpu_rig.h"
+#include "tests/engine/gguf_build.h"
+
+#define TOKENS_MAX 300
+#define VOCAB_MAX  64
+
+static const struct llama_shape shapes[] = {
+    {.vocab = 37,
+     .hidden = 34,
+     .ffn = 50,
+     .layers = 2,
+     .heads = 7,
+     .kv_heads = 1,
+     .head_dim = 6,
+     .type = ENGINE_TYPE_F32,
+     .seed = 1},
+    {.vocab = 41,
+     .hidden = 33,
+     .ffn = 31,
+     .layers = 1,
+     .heads = 6,
+     .kv_heads = 3,
+     .head_dim = 2,
+     .type = ENGINE_TYPE_F16,
+     .is_tied = true,
+     .seed = 2},
+    {.vocab = 64,
+     .hidden = 47,
+     .ffn = 17,
+     .layers = 2,
+     .heads = 3,
+     .kv_heads = 3,
+     .head_dim = 18,
+     .type = ENGINE_TYPE_BF16,
+     .seed = 3},
+    {.vocab = 5,
+     .hidden = 32,
+     .ffn = 64,
+     .layers = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .type = ENGINE_TYPE_Q4_0,
+     .seed = 4},
+    {.vocab = 33,
+     .hidden = 96,
+     .ffn = 160,
+     .layers = 1,
+     .heads = 6,
+     .kv_heads = 2,
+     .head_dim = 80,
+     .type = ENGINE_TYPE_Q4_1,
+     .is_tied = true,
+     .seed = 5},
+    {.vocab = 20,
+     .hidden = 64,
+     .ffn = 32,
+     .layers = 1,
+     .heads = 30,
+     .kv_heads = 1,
+     .head_dim = 256,
+     .type = ENGINE_TYPE_Q8_0,
+     .seed = 6},
+};
+
+static struct engine_model *open_shape(const struct llama_shape *shape, uint8_t **bytes_out)
+{
+    struct gguf_build build;
+    struct gguf_bytes file;
+    struct engine_gguf *gguf = NULL;
+    struct engine_model *model = NULL;
+    struct td_error error = {0};
+
+    gguf_build_init(&build);
+    gguf_build_llama(&build, shape);
+    file = gguf_build_finish(&build);
+    if (engine_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
+        engine_model_from_gguf(gguf, &model, &error) != TD_OK)
+        fail_msg("%s", error.text);
+    *bytes_out = file.bytes;
+    return model;
+}
+
+/* ---- the plain computation ---- */
+
+/* y = W x */
+static double *product(const struct engine_matrix *matrix, const double *x)
+{
+    double *y = calloc(matrix->rows, sizeof *y);
+    float *row = calloc(matrix->columns, sizeof *row);
+
+    assert_true(y != NULL && row != NULL);
+    for (uint32_t r = 0; r < matrix->rows; r++) {
+        engine_dequantize(matrix->type, matrix->data + r * matrix->row_bytes, matrix->columns, row);
+        for (uint32_t k = 0; k < matrix->columns; k++)
+            y[r] += (double)row[k] * x[k];
+    }
+    free(row);
+    return y;
+}
+
+static void add_to(double *x, double *y, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        x[i] += y[i];
+    free(y);
+}
+
+static double *normed(const struct engine_model *model, const double *x, const float *weight)
+{
+    double *y = calloc(model->hidden, sizeof *y);
+    double sum = 0.0;
+
+    assert_non_null(y);
+    for (uint32_t i = 0; i < model->hidden; i++)
+        sum += x[i] * x[i];
+    for (uint32_t i = 0; i < model->hidden; i++)
+        y[i] = x[i] / sqrt(sum / model->hidden + (double)model->rms_epsilon) * (double)weight[i];
+    return y;
+}
+
+/* Rotates neighbouring values by position * base^(-2i / head_dim). */
+static void rotate(const struct engine_model *model, double *heads, uint32_t count,
+                   uint32_t position)
+{
+    for (uint32_t i = 0; i < count * model->head_dim; i += 2) {
+        double angle = position * pow((double)model->rope.base,
+                                      -(double)(i % model->head_dim) / model->head_dim);
+        double a = heads[i];
+        double b = heads[i + 1];
+
+        heads[i] = a * cos(angle) - b * sin(angle);
+        heads[i + 1] = a * sin(angle) + b * cos(angle);
+    }
+}
+
+/* All keys and values of a layer so far, by position. */
+struct memory {
+    double *k[TOKENS_MAX];
+    double *v[TOKENS_MAX];
+};
+
+static double *attended(const struct engine_model *model, const struct memory *memory,
+                        const double *q, uint32_t position)
+{
+    uint32_t dim = model->head_dim;
+    double *out = calloc((size_t)model->heads * dim, sizeof *out);
+
+    assert_non_null(out);
+    for (uint32_t head = 0; head < model->heads; head++) {
+        size_t kv = (size_t)(head / (model->heads / model->kv_heads)) * dim;
+        double scores[TOKENS_MAX];
+        double max = -INFINITY;
+        double sum = 0.0;
+
+        for (uint32_t p = 0; p <= position; p++) {
+            scores[p] = 0.0;
+            for (uint32_t d = 0; d < dim; d++)
+                scores[p] += q[head * dim + d] * memory->k[p][kv + d] / sqrt(dim);
+            max = fmax(max, scores[p]);
+        }
+        for (uint32_t p = 0; p <= position; p++)
+            sum += scores[p] = exp(scores[p] - max);
+        for (uint32_t p = 0; p <= position; p++)
+            for (uint32_t d = 0; d < dim; d++)
+                out[head * dim + d] += scores[p] / sum * memory->v[p][kv + d];
+    }
+    return out;
+}
+
+static void layer_forward(const struct engine_model *model, const struct engine_layer *layer,
+                          struct memory *memory, double *x, uint32_t position)
+{
+    double *y = normed(model, x, layer->attention_norm);
+    double *q = product(&layer->q, y);
+    double *gate;
+    double *up;
+
+    memory->k[position] = product(&layer->k, y);
+    memory->v[position] = product(&layer->v, y);
+    free(y);
+    rotate(model, q, model->heads, position);
+    rotate(model, memory->k[position], model->kv_heads, position);
+    y = attended(model, memory, q, position);
+    free(q);
+    add_to(x, product(&layer->attention_output, y), model->hidden);
+    free(y);
+    y = normed(model, x, layer->ffn_norm);
+    gate = product(&layer->gate, y);
+    up = product(&layer->up, y);
+    free(y);
+    for (uint32_t i = 0; i < model->ffn; i++)
+        gate[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
+    add_to(x, product(&layer->down, gate), model->hidden);
+    free(gate);
+    free(up);
+}
+
+/* Logits of the last of the tokens. */
+static double *plain_logits(const struct engine_model *model, const uint32_t *tokens,
+                            uint32_t count)
+{
+    struct memory *memories = calloc(model->layers, sizeof *memories);
+    float *embedding = calloc(model->hidden, sizeof *embedding);
+    double *x = calloc(model->hidden, sizeof *x);
+    double *y;
+    double *logits;
+
+    assert_true(memories != NULL && embedding != NULL && x != NULL);
+    for (uint32_t p = 0; p < count; p++) {
+        engine_dequantize(model->embedding.type,
+                          model->embedding.data + tokens[p] * model->embedding.row_bytes,
+                          model->hidden, embedding);
+        for (uint32_t i = 0; i < model->hidden; i++)
+            x[i] = (double)embedding[i];
+        for (uint32_t i = 0; i < model->layers; i++)
+            layer_forward(model, &model->layer[i], &memories[i], x, p);
+    }
+    y = normed(model, x, model->output_norm);
+    logits = product(&model->output, y);
+    for (uint32_t i = 0; i < model->layers; i++)
+        for (uint32_t p = 0; p < count; p++) {
+            free(memories[i].k[p]);
+            free(memories[i].v[p]);
+        }
+    free(memories);
+    free(embedding);
+    free(x);
+    free(y);
+    return logits;
+}
+
+/* ---- checks ---- */
+
+static void make_tokens(const struct llama_shape *shape, uint32_t *tokens, uint32_t count)
+{
+    struct td_rng rng;
+
+    td_rng_init(&rng, 77);
+    for (uint32_t i = 0; i < count; i++)
+        tokens[i] = (uint32_t)td_rng_below(&rng, shape->vocab);
+}
+
+/* Logits of the last token, in chunks; written to out. */
+static void backend_logits(const struct llama_shape *shape, const struct cpu_rig_options *options,
+                           const uint32_t *tokens, uint32_t count, uint32_t chunk, float *out)
+{
+    struct cpu_rig rig;
+    uint8_t *bytes;
+    const float *logits = NULL;
+
+    cpu_rig_open(&rig, open_shape(shape, &bytes), options);
+    for (uint32_t from = 0; from < count; from += chunk) {
+        uint32_t end = from + chunk < count ? from + chunk : count;
+
+        cpu_rig_feed(&rig, 0, tokens, from, end, ENGINE_WANT_LOGITS, end == count, &logits);
+    }
+    memcpy(out, logits, shape->vocab * sizeof *out);
+    cpu_rig_close(&rig);
+    free(bytes);
+}
+
+static void check_plain(const struct llama_shape *shape, uint32_t count)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
+    uint32_t tokens[TOKENS_MAX];
+    float actual[VOCAB_MAX];
+    uint8_t *bytes;
+    struct engine_model *model = open_shape(shape, &bytes);
+    double *expected;
+    double largest = 0.0;
+
+    make_tokens(shape, tokens, count);
+    expected = plain_logits(model, tokens, count);
+    backend_logits(shape, &options, tokens, count, count, actual);
+    for (uint32_t id = 0; id < shape->vocab; id++)
+        largest = fmax(largest, fabs(expected[id]));
+    for (uint32_t id = 0; id < shape->vocab; id++)
+        if (!(fabs(actual[id] - expected[id]) <= 2e-5 * largest))
+            fail_msg("shape %u, %u tokens, id %u: %g instead of %g", (unsigned)shape->seed, count,
+                     id, (double)actual[id], expected[id]);
+    free(expected);
+    engine_model_close(model);
+    free(bytes);
+}
+
+static void logits_are_those_of_a_plain_computation(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        check_plain(&shapes[i], 1);
+        check_plain(&shapes[i], 37);
+    }
+    check_plain(&shapes[0], TOKENS_MAX); /* beyond a split of attention */
+}
+
+static void check_bits(const struct llama_shape *shape, enum cpu_kv_dtype kv_dtype)
+{
+    static const uint32_t chunks[] = {1, 5, 24, 64, 300};
+    const struct cpu_kernels *kernels[3];
+    uint32_t kernel_count = cpu_kernels_available(kernels);
+    uint32_t tokens[TOKENS_MAX];
+    float expected[VOCAB_MAX];
+
+    make_tokens(shape, tokens, 290);
+    for (uint32_t k = 0; k < kernel_count; k++)
+        for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
+            struct cpu_rig_options options = {
+                .kernels = kernels[k]->name,
+                .cpu = {.threads = 1 + c % 2, .kv_dtype = kv_dtype},
+                .block_tokens = c % 2 == 0 ? 16 : 64,
+            };
+            float actual[VOCAB_MAX];
+
+            backend_logits(shape, &options, tokens, 290, chunks[c], actual);
+            if (k == 0 && c == 0)
+                memcpy(expected, actual, sizeof expected);
+            if (memcmp(actual, expected, shape->vocab * sizeof *actual) != 0)
+                fail_msg("shape %u: %s in chunks of %u gives other bits", (unsigned)shape->seed,
+                         kernels[k]->name, chunks[c]);
+        }
+}
+
+static void kernels_chunks_threads_and_block_sizes_change_no_bit(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        check_bits(&shapes[i], i % 2 == 0 ? CPU_KV_F16 : CPU_KV_F32);
+}
+
+/* The LM head on a state that came from elsewhere: many at once, beside rows that want all sorts. */
+static void a_head_gives_the_logits_of_the_row_its_state_came_from(void **state)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2}};
+    const struct llama_shape *shape = &shapes[4];
+    struct cpu_rig rig;
+    uint8_t *bytes;
+    uint32_t tokens[9];
+    const float *results[9];
+    float hidden[9][96];
+    float logits[9][VOCAB_MAX];
+    struct engine_batch_sequence sequence = {0};
+    struct engine_row row = {.position = 0};
+    const float *heads[9];
+    struct engine_output outputs[11] = {{.row = 0, .want = ENGINE_WANT_HIDDEN}};
+    struct engine_batch batch = {.rows = &row,
+                                 .row_count = 1,
+                                 .sequences = &sequence,
+                                 .sequence_count = 1,
+                                 .heads = heads,
+                                 .head_count = 9,
+                                 .outputs = outputs,
+                                 .output_count = 11};
+    struct engine_result result;
+
+    (void)state;
+    make_tokens(shape, tokens, 9);
+    cpu_rig_open(&rig, open_shape(shape, &bytes), &options);
+    cpu_rig_feed(&rig, 0, tokens, 0, 9, ENGINE_WANT_HIDDEN, 9, results);
+    for (uint32_t i = 0; i < 9; i++)
+        memcpy(hidden[i], results[i], sizeof hidden[i]);
+    cpu_rig_feed(&rig, 1, tokens, 0, 9, ENGINE_WANT_LOGITS, 9, results);
+    for (uint32_t i = 0; i < 9; i++)
+        memcpy(logits[i], results[i], shape->vocab * sizeof(float));
+    sequence = (struct engine_batch_sequence){.slots = rig.slots + 2, .slot_count = 1};
+    row.token = tokens[0];
+    for (uint32_t i = 0; i < 9; i++) {
+        heads[i] = hidden[i];
+        outputs[1 + i] =
+            (struct engine_output){.row = i, .is_head = true, .want = ENGINE_WANT_LOGITS};
+    }
+    outputs[10] = (struct engine_output){.row = 0, .want = ENGINE_WANT_LOGITS};
+    result = cpu_rig_run(&rig, &batch);
+    assert_memory_equal(result.outputs[0], hidden[0], sizeof hidden[0]);
+    for (uint32_t i = 0; i < 9; i++)
+        assert_memory_equal(result.outputs[1 + i], logits[i], shape->vocab * sizeof(float));
+    assert_memory_equal(result.outputs[10], logits[0], shape->vocab * sizeof(float));
+    cpu_rig_close(&rig);
+    free(bytes);
+}
+
+static void batches_that_make_no_sense_are_refused(void **state)
+{
+    struct cpu_rig_options options = {.cpu = {.rows_max = 2, .outputs_max = 1}};
+    struct cpu_rig rig;
+    uint8_t *bytes;
+    struct engine_row rows[3] = {{0}, {.position = 1}, {.position = 2}};
+    struct engine_batch_sequence sequence;
+    struct engine_output outputs[2] = {{.want = ENGINE_WANT_LOGITS}, {.want = ENGINE_WANT_LOGITS}};
+    struct engine_batch right = {.rows = rows,
+                                 .row_count = 2,
+                                 .sequences = &sequence,
+                                 .sequence_count = 1,
+                                 .outputs = outputs,
+                                 .output_count = 1};
+    struct engine_batch wrong = right;
+    struct engine_result result;
+
+    (void)state;
+    cpu_rig_open(&rig, open_shape(&shapes[0], &bytes), &options);
+    sequence = (struct engine_batch_sequence){.slots = rig.slots, .slot_count = 1};
+#define REFUSED(status) \
+    assert_int_equal(rig.backend->ops->run(rig.backend, &wrong, &result), status)
+    wrong.row_count = 3;
+    REFUSED(TD_LIMIT);
+    wrong = right;
+    wrong.output_count = 2;
+    REFUSED(TD_LIMIT);
+    wrong = right;
+    rows[1].token = shapes[0].vocab;
+    REFUSED(TD_INVALID);
+    rows[1].token = 0;
+    rows[1].position = 16; /* its block is not in the table */
+    REFUSED(TD_INVALID);
+    rows[1].position = 1;
+    rows[1].sequence = 1;
+    REFUSED(TD_INVALID);
+    rows[1].sequence = 0;
+    outputs[0].row = 2;
+    REFUSED(TD_INVALID);
+    outputs[0].row = 0;
+    outputs[0].is_head = true;
+    REFUSED(TD_INVALID);
+    outputs[0].is_head = false;
+    outputs[0].want = (enum engine_want)3;
+    REFUSED(TD_INVALID);
+#undef REFUSED
+    outputs[0].want = ENGINE_WANT_LOGITS;
+    assert_int_equal(rig.backend->ops->run(rig.backend, &right, &result), TD_OK);
+    cpu_rig_close(&rig);
+    free(bytes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_those_of_a_plain_computation),
+        cmocka_unit_test(kernels_chunks_threads_and_block_sizes_change_no_bit),
+        cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),
+        cmocka_unit_test(batches_that_make_no_sense_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

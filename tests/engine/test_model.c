@@ -1,0 +1,374 @@
+/* test_model.c: what a llama file must say, and what is refused, by name. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/cpu.h"
+#include "engine/model.h"
+#include "tests/engine/gguf_build.h"
+
+static const struct llama_shape small = {.vocab = 10,
+                                         .hidden = 8,
+                                         .ffn = 256,
+                                         .layers = 1,
+                                         .heads = 2,
+                                         .kv_heads = 1,
+                                         .head_dim = 4,
+                                         .type = ENGINE_TYPE_F32};
+
+/* Adds to a build, or changes a finished file. */
+struct change {
+    void (*build)(struct gguf_build *build);
+    const char *text; /* `size` bytes `behind` bytes behind it become value; NULL: nothing does */
+    int behind;
+    uint64_t value;
+    size_t size;
+};
+
+static struct gguf_bytes make_file(const struct change *change)
+{
+    struct gguf_build build;
+    struct gguf_bytes file;
+
+    gguf_build_init(&build);
+    gguf_build_llama(&build, &small);
+    if (change->build != NULL)
+        change->build(&build);
+    file = gguf_build_finish(&build);
+    if (change->text != NULL)
+        memcpy(file.bytes + gguf_bytes_behind(&file, change->text) + change->behind, &change->value,
+               change->size);
+    return file;
+}
+
+/* NULL and the error, or the model; bytes live in *file_out. */
+static struct engine_model *open_model(const struct change *change, struct gguf_bytes *file_out,
+                                       td_status_t *status_out, struct td_error *error)
+{
+    struct engine_gguf *gguf = NULL;
+    struct engine_model *model = NULL;
+
+    *error = (struct td_error){0};
+    *file_out = make_file(change);
+    if (engine_gguf_parse(file_out->bytes, file_out->length, &gguf, error) != TD_OK)
+        fail_msg("%s", error->text);
+    *status_out = engine_model_from_gguf(gguf, &model, error);
+    if (*status_out != TD_OK)
+        engine_gguf_close(gguf);
+    return model;
+}
+
+static void check_refused(const struct change *change, td_status_t status, const char *part)
+{
+    struct gguf_bytes file;
+    struct td_error error;
+    td_status_t actual;
+    struct engine_model *model = open_model(change, &file, &actual, &error);
+
+    if (actual != status || strstr(error.text, part) == NULL)
+        fail_msg("expected status %d with \"%s\", got %d: %s", (int)status, part, (int)actual,
+                 error.text);
+    assert_null(model);
+    free(file.bytes);
+}
+
+static void check_accepted(const struct change *change, void (*check)(const struct engine_model *))
+{
+    struct gguf_bytes file;
+    struct td_error error;
+    td_status_t status;
+    struct engine_model *model = open_model(change, &file, &status, &error);
+
+    if (status != TD_OK)
+        fail_msg("%s", error.text);
+    if (check != NULL)
+        check(model);
+    engine_model_close(model);
+    free(file.bytes);
+}
+
+/* ---- what is right ---- */
+
+static void the_tiny_model_is_described_right(void **state)
+{
+    struct engine_model *model;
+    struct td_error error = {0};
+
+    (void)state;
+    if (engine_model_open(test_data_path("tiny-llama/model.gguf"), &model, &error) != TD_OK)
+        fail_msg("%s", error.text);
+    assert_int_equal(model->layers, 2);
+    assert_int_equal(model->hidden, 128);
+    assert_int_equal(model->ffn, 256);
+    assert_int_equal(model->heads, 4);
+    assert_int_equal(model->kv_heads, 2);
+    assert_int_equal(model->head_dim, 32);
+    assert_int_equal(model->vocab, 1024);
+    assert_int_equal(model->embedding.type, ENGINE_TYPE_BF16);
+    assert_ptr_not_equal(model->output.data, model->embedding.data);
+    assert_non_null(model->rope.factors); /* llama3's scaling, as a tensor */
+    assert_non_null(strstr(model->rope.text, "factors"));
+    assert_true(model->has_text);
+    assert_int_equal(model->text.token_count, 1024);
+    assert_true(model->text.ignore_merges && model->text.add_bos);
+    engine_model_close(model);
+}
+
+static void check_defaults(const struct engine_model *model)
+{
+    assert_true(model->rope.base == 10000.0f && model->rope.scale == 1.0f);
+    assert_null(model->rope.factors);
+    assert_false(model->has_text);
+    assert_string_equal(model->name, "test");
+    assert_int_equal(model->kv_heads, 1);
+}
+
+static void check_tied(const struct engine_model *model)
+{
+    assert_ptr_equal(model->output.data, model->embedding.data);
+}
+
+static void add_linear_scaling(struct gguf_build *build)
+{
+    gguf_build_text(build, "llama.rope.scaling.type", "linear");
+    gguf_build_f32(build, "llama.rope.scaling.factor", 4.0f);
+    gguf_build_f32(build, "llama.rope.freq_base", 500000.0f);
+}
+
+static void check_linear_scaling(const struct engine_model *model)
+{
+    assert_true(model->rope.scale == 4.0f && model->rope.base == 500000.0f);
+    assert_non_null(strstr(model->rope.text, "scale 4"));
+}
+
+static void what_may_be_left_out_has_its_default(void **state)
+{
+    struct gguf_build build;
+    struct llama_shape tied = small;
+    struct gguf_bytes file;
+    struct engine_gguf *gguf;
+    struct engine_model *model;
+
+    (void)state;
+    check_accepted(&(struct change){0}, check_defaults);
+    check_accepted(&(struct change){.build = add_linear_scaling}, check_linear_scaling);
+    /* without head_count_kv as many as heads: then the shapes of k and v are wrong */
+    check_refused(&(struct change){.text = "head_count_k", .value = 'x', .size = 1}, TD_INVALID,
+                  "attn_k.weight has shape");
+    tied.is_tied = true;
+    gguf_build_init(&build);
+    gguf_build_llama(&build, &tied);
+    file = gguf_build_finish(&build);
+    assert_int_equal(engine_gguf_parse(file.bytes, file.length, &gguf, NULL), TD_OK);
+    assert_int_equal(engine_model_from_gguf(gguf, &model, NULL), TD_OK);
+    check_tied(model);
+    engine_model_close(model);
+    free(file.bytes);
+}
+
+/* ---- what is wrong ---- */
+
+static void keys_that_are_missing_or_out_of_bounds_are_named(void **state)
+{
+    static const char *const needed[] = {
+        "llama.block_count",          "llama.context_length",
+        "llama.embedding_length",     "llama.feed_forward_length",
+        "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon",
+        "general.architecture"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        struct change away = {.text = needed[i], .behind = -1, .value = '_', .size = 1};
+
+        check_refused(&away, TD_INVALID, needed[i]);
+    }
+    for (size_t i = 0; i < 5; i++) {
+        struct change zero = {.text = needed[i], .behind = 4, .value = 0, .size = 4};
+        struct change huge = {.text = needed[i], .behind = 4, .value = UINT32_MAX, .size = 4};
+
+        check_refused(&zero, TD_LIMIT, needed[i]);
+        check_refused(&huge, TD_LIMIT, needed[i]);
+    }
+    check_refused(
+        &(struct change){.text = "rms_epsilon", .behind = 4, .value = 0x7fc00000, .size = 4},
+        TD_INVALID, "rms_epsilon");
+    check_refused(
+        &(struct change){.text = "rms_epsilon", .behind = 4, .value = 0xbf800000, .size = 4},
+        TD_INVALID, "rms_epsilon");
+}
+
+static void heads_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    check_refused(&(struct change){.text = "head_count_kv", .behind = 4, .value = 3, .size = 4},
+                  TD_LIMIT, "head_count_kv");
+    check_refused(&(struct change){.text = "key_length", .behind = 4, .value = 5, .size = 4},
+                  TD_UNSUPPORTED, "head of 5");
+    check_refused(&(struct change){.text = "key_length", .behind = 4, .value = 258, .size = 4},
+                  TD_LIMIT, "key_length");
+    check_refused(&(struct change){.text = "value_length", .behind = 4, .value = 6, .size = 4},
+                  TD_UNSUPPORTED, "value length 6");
+    check_refused(&(struct change){.text = "key_length", .behind = 4, .value = 6, .size = 4},
+                  TD_UNSUPPORTED, "key length 6");
+}
+
+static void tensors_that_do_not_fit_are_named(void **state)
+{
+    static const char *const needed[] = {
+        "token_embd.weight",     "output_norm.weight",       "blk.0.attn_norm.weight",
+        "blk.0.ffn_norm.weight", "blk.0.attn_q.weight",      "blk.0.attn_k.weight",
+        "blk.0.attn_v.weight",   "blk.0.attn_output.weight", "blk.0.ffn_gate.weight",
+        "blk.0.ffn_up.weight",   "blk.0.ffn_down.weight"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        struct change away = {.text = needed[i], .behind = -1, .value = '_', .size = 1};
+        bool is_vector = strstr(needed[i], "norm") != NULL;
+        struct change other = {
+            .text = needed[i], .behind = is_vector ? 12 : 20, .value = 26, .size = 4};
+
+        check_refused(&away, TD_INVALID, needed[i]);
+        check_refused(&other, TD_UNSUPPORTED, needed[i]); /* I32: of the same size */
+        check_refused(&other, TD_UNSUPPORTED, "type I32");
+    }
+    check_refused(
+        &(struct change){.text = "blk.0.ffn_down.weight", .behind = 20, .value = 14, .size = 4},
+        TD_UNSUPPORTED, "tensor blk.0.ffn_down.weight has type Q6_K, which is not supported yet");
+    check_refused(&(struct change){.text = "embedding_length", .behind = 4, .value = 9, .size = 4},
+                  TD_INVALID, "tensor token_embd.weight has shape [8, 10, 1, 1] where [9, 10]");
+    check_refused(&(struct change){.text = "block_count", .behind = 4, .value = 2, .size = 4},
+                  TD_INVALID, "blk.1.");
+}
+
+static void add_stranger(struct gguf_build *build)
+{
+    static const float values[4] = {0};
+
+    gguf_build_tensor(build, "blk.0.attn_q.bias", ENGINE_TYPE_F32, 4, 0, values);
+}
+
+static void add_yarn(struct gguf_build *build)
+{
+    gguf_build_text(build, "llama.rope.scaling.type", "yarn");
+}
+
+static void add_bad_factor(struct gguf_build *build)
+{
+    gguf_build_f32(build, "llama.rope.scaling.factor", -1.0f);
+}
+
+static void add_bad_base(struct gguf_build *build)
+{
+    gguf_build_f32(build, "llama.rope.freq_base", 0.0f);
+}
+
+static void add_bad_frequencies(struct gguf_build *build)
+{
+    static const float values[2] = {1.0f, 0.0f};
+
+    gguf_build_tensor(build, "rope_freqs.weight", ENGINE_TYPE_F32, 2, 0, values);
+}
+
+static void add_experts(struct gguf_build *build)
+{
+    gguf_build_u32(build, "llama.expert_count", 8);
+}
+
+static void add_window(struct gguf_build *build)
+{
+    gguf_build_u32(build, "llama.attention.sliding_window", 4096);
+}
+
+static void add_sentencepiece(struct gguf_build *build)
+{
+    gguf_build_text(build, "tokenizer.ggml.model", "llama");
+}
+
+static void add_tokenizer_without_tokens(struct gguf_build *build)
+{
+    gguf_build_text(build, "tokenizer.ggml.model", "gpt2");
+}
+
+static void what_is_not_known_is_refused_and_not_ignored(void **state)
+{
+    uint64_t qwen2 = 0;
+
+    (void)state;
+    memcpy(&qwen2, "qwen2", 5);
+    check_refused(&(struct change){.text = "llama", .behind = -5, .value = qwen2, .size = 5},
+                  TD_UNSUPPORTED, "qwen2");
+    check_refused(&(struct change){.build = add_stranger}, TD_UNSUPPORTED, "blk.0.attn_q.bias");
+    check_refused(&(struct change){.build = add_yarn}, TD_UNSUPPORTED, "yarn");
+    check_refused(&(struct change){.build = add_bad_factor}, TD_INVALID, "scaling.factor");
+    check_refused(&(struct change){.build = add_bad_base}, TD_INVALID, "freq_base");
+    check_refused(&(struct change){.build = add_bad_frequencies}, TD_INVALID, "rope_freqs.weight");
+    check_refused(&(struct change){.build = add_experts}, TD_UNSUPPORTED, "expert_count");
+    check_refused(&(struct change){.build = add_window}, TD_UNSUPPORTED, "sliding_window");
+    check_refused(&(struct change){.build = add_sentencepiece}, TD_UNSUPPORTED, "tokenizer llama");
+    check_refused(&(struct change){.build = add_tokenizer_without_tokens}, TD_INVALID,
+                  "tokenizer.ggml.tokens");
+}
+
+/* ---- identity ---- */
+
+static void the_content_id_covers_all_that_changes_kv(void **state)
+{
+    struct td_u128 weights = {.hi = 1, .lo = 2};
+    struct td_u128 others = {.hi = 1, .lo = 3};
+    struct td_u128 id = engine_content_id(weights, "rope a", "f16", "cpu-f32-1");
+
+    (void)state;
+    assert_true(td_u128_equal(id, engine_content_id(weights, "rope a", "f16", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, engine_content_id(others, "rope a", "f16", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, engine_content_id(weights, "rope b", "f16", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, engine_content_id(weights, "rope a", "f32", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, engine_content_id(weights, "rope a", "f16", "cpu-f32-2")));
+}
+
+static void pools_that_do_not_fit_the_model_are_refused(void **state)
+{
+    struct engine_model *model;
+    struct engine_backend *backend;
+    struct engine_kv kv;
+    struct td_error error = {0};
+    size_t bytes = 0;
+
+    (void)state;
+    assert_int_equal(engine_model_open(test_data_path("tiny-llama/model.gguf"), &model, NULL),
+                     TD_OK);
+    assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 8, &bytes, &error), TD_INVALID);
+    assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 24, &bytes, &error), TD_INVALID);
+    assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 512, &bytes, &error), TD_INVALID);
+    assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 16, &bytes, &error), TD_OK);
+    assert_int_equal(bytes, 2 * 2 * 2 * 16 * 32 * 2); /* kv heads, layers, k|v, tokens, dim, f16 */
+    assert_int_equal(engine_kv_open(4, 16, bytes, &kv, &error), TD_OK);
+    assert_int_equal(cpu_backend_open(model, &kv, &(struct cpu_options){.kv_dtype = CPU_KV_F32},
+                                      &backend, &error),
+                     TD_INVALID);
+    assert_non_null(strstr(error.text, "f32"));
+    assert_int_equal(
+        cpu_backend_open(model, &kv, &(struct cpu_options){.threads = 100000}, &backend, &error),
+        TD_LIMIT);
+    assert_int_equal(cpu_backend_open(model, &kv,
+                                      &(struct cpu_options){.rows_max = CPU_ROWS_MAX + 1}, &backend,
+                                      &error),
+                     TD_LIMIT);
+    engine_kv_close(&kv);
+    engine_model_close(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_tiny_model_is_described_right),
+        cmocka_unit_test(what_may_be_left_out_has_its_default),
+        cmocka_unit_test(keys_that_are_missing_or_out_of_bounds_are_named),
+        cmocka_unit_test(heads_that_do_not_fit_are_refused),
+        cmocka_unit_test(tensors_that_do_not_fit_are_named),
+        cmocka_unit_test(what_is_not_known_is_refused_and_not_ignored),
+        cmocka_unit_test(the_content_id_covers_all_that_changes_kv),
+        cmocka_unit_test(pools_that_do_not_fit_the_model_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
