@@ -10,4 +10,7 @@
 /* Prompt and decode speed of the CPU backend, beside the memory bandwidth of the same minute. */
 int bench_engine(int argc, char **argv);
 
+/* The scheduler's prefix index: changes and matches per second, beside the memory's random reads. */
+int bench_index(int argc, char **argv);
+
 #endif

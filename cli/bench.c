@@ -6,6 +6,7 @@
 static const struct cli_command measurements[] = {
     {"engine", "MODEL.gguf [flags]", "prompt and decode speed beside the memory bandwidth",
      bench_engine},
+    {"index", "[flags]", "the scheduler's prefix index beside random reads of memory", bench_index},
 };
 
 int cli_bench(int argc, char **argv)
