@@ -9,6 +9,7 @@
 
 #define FIRST_NS        (350 * TD_NS_PER_MS)
 #define FAMILIES        4
+#define TRIES_MAX       6
 #define OUTPUT_MAX      40
 #define LEAVE_PER_MILLE 250
 #define STOP_PER_MILLE  150
@@ -165,7 +166,7 @@ static td_status_t ask_worker(struct sim_client *client)
     return status;
 }
 
-static td_status_t ask_router(struct sim_client *client)
+static td_status_t ask_router(struct sim_client *client, uint32_t *retry_after_ms_out)
 {
     const struct engine_submit *submit = &client->submit;
     struct router_start start = {.model = SIM_MODEL,
@@ -180,10 +181,9 @@ static td_status_t ask_router(struct sim_client *client)
                                  .salt = client->salt,
                                  .text_id = td_u128_from_u64(77),
                                  .remaining_ms = client->remaining_ms};
-    uint32_t retry_after_ms;
     td_status_t status =
         router_journey_start(client->node->router->core, &start, client, client->sim->now_ns,
-                             &client->journey, &retry_after_ms);
+                             &client->journey, retry_after_ms_out);
 
     if (status != TD_OK)
         free(start.tokens);
@@ -203,20 +203,48 @@ static void leave(struct sim *sim, struct sim_event *event)
         router_journey_abandon(client->journey, sim->now_ns);
 }
 
+static void arrive(struct sim *sim, struct sim_event *event);
+
+static void come(struct sim_client *client, struct sim_node *node, uint64_t delay_ns)
+{
+    struct sim_event *event =
+        sim_post(client->sim, node, SIM_LIFE_ANY, delay_ns, "client comes", arrive);
+
+    event->object = client;
+    event->number = client->index;
+}
+
+/* Whom nobody answers, or who is told to come again, does so; but not for ever. */
+static void try_again(struct sim_client *client, td_status_t status, uint32_t retry_after_ms)
+{
+    struct sim *sim = client->sim;
+
+    if (client->is_calm || ++client->tries >= TRIES_MAX) {
+        not_taken(client, status);
+        return;
+    }
+    client->state = SIM_CLIENT_PLANNED;
+    sim_note(sim, "client %u comes again: %s", client->index, td_status_name(status));
+    if (retry_after_ms == 0)
+        retry_after_ms = (uint32_t)sim_between(&sim->clients, 100, 1500);
+    come(client, client->node, retry_after_ms * TD_NS_PER_MS);
+}
+
 static void arrive(struct sim *sim, struct sim_event *event)
 {
     struct sim_client *client = event->object;
     struct sim_node *node = event->node;
     td_status_t status = TD_PEER_LOST;
+    uint32_t retry_after_ms = 0;
 
-    sim->report->figures.requests++;
+    sim->report->figures.requests += client->tries == 0;
     client->node = node;
     client->life = node->life;
     client->state = SIM_CLIENT_WAITING;
     if (node->up && !(node->leaving && node->role == SIM_ROUTER))
-        status = client->is_local ? ask_worker(client) : ask_router(client);
+        status = client->is_local ? ask_worker(client) : ask_router(client, &retry_after_ms);
     if (status != TD_OK)
-        not_taken(client, status);
+        try_again(client, status, retry_after_ms);
     else if (client->leave_after_ns != 0)
         sim_post(sim, node, node->life, client->leave_after_ns, "client leaves", leave)->object =
             client;
@@ -247,14 +275,11 @@ void sim_clients_come(struct sim *sim, bool calm)
 
     for (uint32_t i = 0; i < sim->client_count; i++) {
         struct sim_client *client = &sim->client_array[i];
-        struct sim_event *event;
 
         if (client->is_calm != calm)
             continue;
         delay_ns += sim_between(&sim->clients, 0, gap_ns);
-        event = sim_post(sim, whom_to_ask(client), SIM_LIFE_ANY, delay_ns, "client comes", arrive);
-        event->object = client;
-        event->number = i;
+        come(client, whom_to_ask(client), delay_ns);
     }
 }
 

@@ -34,6 +34,7 @@ struct sim_client {
     uint32_t expected_count;
     enum engine_finish expected_finish;
     uint32_t got;
+    uint32_t tries;          /* that were turned away */
     uint32_t stop_after;     /* tokens; 0: never */
     uint64_t leave_after_ns; /* 0: never */
 };

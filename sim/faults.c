@@ -18,21 +18,30 @@ static struct sim_node *any_node(struct sim *sim)
 
 /* --- one of each --- */
 
-static void break_stream(struct sim *sim)
+static uint64_t count_streams(const struct sim *sim, unsigned kinds)
 {
     uint64_t count = 0;
-    uint64_t chosen;
 
-    td_list_for_each(node, &sim->streams) count++;
-    if (count == 0)
-        return;
-    chosen = td_rng_below(&sim->faults, count);
+    td_list_for_each(entry, &sim->streams) count +=
+        kinds >> td_container_of(entry, struct sim_stream, node)->kind & 1;
+    return count;
+}
+
+/* Half of the time one that carries answers: there are few of them among all streams. */
+static void break_stream(struct sim *sim)
+{
+    unsigned kinds = sim_chance(&sim->faults, 500) ? 1u << SIM_GENERATE : ~0u;
+    uint64_t count = count_streams(sim, kinds);
+    uint64_t chosen = count > 0 ? td_rng_below(&sim->faults, count) : 0;
+
     td_list_for_each(entry, &sim->streams)
     {
-        if (chosen-- > 0)
+        struct sim_stream *stream = td_container_of(entry, struct sim_stream, node);
+
+        if (!(kinds >> stream->kind & 1) || chosen-- > 0)
             continue;
-        sim_note(sim, "a stream breaks");
-        sim_stream_break(td_container_of(entry, struct sim_stream, node));
+        sim_note(sim, "stream %llu breaks", (unsigned long long)stream->id);
+        sim_stream_break(stream);
         return;
     }
 }

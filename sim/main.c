@@ -137,6 +137,7 @@ static void put_figures(struct td_json_writer *json, const struct sim_figures *f
 static void print_json(const struct sim_options *options, const struct sim_report *report)
 {
     char hex[TD_U128_HEX_BYTES];
+    char faults[160];
     char replay[512];
     struct td_buf buf;
     struct td_json_writer json;
@@ -146,6 +147,7 @@ static void print_json(const struct sim_options *options, const struct sim_repor
     td_json_begin_object(&json, NULL);
     td_json_put_uint(&json, "seed", options->seed);
     td_json_put_bool(&json, "passed", report->passed);
+    td_json_put_text(&json, "faults", fault_list(report->faults, faults));
     td_json_put_text(&json, "trace_hash", td_u128_hex(report->trace_hash, hex));
     td_json_put_double(&json, "virtual_s", (double)report->virtual_ns / 1e9);
     put_figures(&json, &report->figures);

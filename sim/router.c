@@ -246,7 +246,7 @@ void sim_router_open(struct sim_node *node)
     td_status_t status;
 
     if (sim_has(sim, SIM_FAULT_PRESSURE)) {
-        config.limits.queue_max = 6;
+        config.limits.queue_max = 10;
         config.limits.running_max = 8;
     }
     router->node = node;

@@ -63,6 +63,22 @@ static void add_nodes(struct sim *sim)
         sim_node_add(sim, SIM_DECODE, i);
 }
 
+/*
+ * Of the faults that may happen a run has some: with all of them at once, each hides what the others
+ * would show (swarm testing: Groce, Zhang, Eide, Chen and Regehr, 2012).
+ */
+static uint32_t choose_faults(struct sim *sim, uint32_t possible)
+{
+    uint32_t chosen = 0;
+
+    if ((possible & (possible - 1)) == 0)
+        return possible; /* one, or none */
+    for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
+        if (sim_chance(&sim->ids, 600))
+            chosen |= possible & 1u << i;
+    return chosen;
+}
+
 /* In any order, and not at once. */
 static void start_node(struct sim *sim, struct sim_event *event)
 {
@@ -97,10 +113,8 @@ static struct sim *sim_new(const struct sim_options *options, struct sim_report 
     td_list_init(&sim->calls);
     td_list_init(&sim->call_graves);
     sim->now_ns = TD_NS_PER_SEC;
-    /* a transport that cannot be cut off stays so for a whole run */
-    loop.ignores_force = (options->faults >> SIM_FAULT_HANG & 1) != 0 && sim_chance(&sim->ids, 250);
-    if (!loop.ignores_force)
-        sim->options.faults &= ~(1u << SIM_FAULT_HANG);
+    sim->options.faults = report->faults = choose_faults(sim, options->faults);
+    loop.ignores_force = (sim->options.faults >> SIM_FAULT_HANG & 1) != 0;
     status = kvt_loop_new(&loop, &sim->loop);
     assert(status == TD_OK);
     choose_model(sim);

@@ -44,18 +44,18 @@ enum sim_fault {
  * name, help. Ways to break the cluster on purpose, between the cores: they prove that the oracles
  * bite. Not faults: a correct cluster cannot survive them.
  */
-#define SIM_BREAKS_MAP(X)                                                                     \
-    X(NONE, "none", "")                                                                       \
-    X(EARLY_QUIET, "early-quiet", "a transfer counts as quiet as soon as it is abandoned")    \
-    X(EARLY_LANDED, "early-landed", "KV counts as landed when its first chunk arrives")       \
-    X(EARLY_RELEASE, "early-release", "exported blocks are released when they are offered")   \
-    X(SWAP_SLOTS, "swap-slots", "two blocks land in each other's place")                      \
-    X(LOSE_CANCEL, "lose-cancel", "the engine never hears of a cancel")                       \
-    X(LOSE_RELEASE, "lose-release", "the engine never hears of a release")                    \
-    X(LOSE_CACHE, "lose-cache", "a change of the prefix cache is not announced, ever")        \
-    X(LOSE_TOKENS, "lose-tokens", "one update of a worker loses its first token")             \
-    X(LOSE_END, "lose-end", "the end of an answer never reaches the router")                  \
-    X(WRONG_EPOCH, "wrong-epoch", "what was meant for an old process is told to the new one") \
+#define SIM_BREAKS_MAP(X)                                                                          \
+    X(NONE, "none", "")                                                                            \
+    X(EARLY_QUIET, "early-quiet", "a transfer counts as quiet as soon as it is abandoned")         \
+    X(EARLY_LANDED, "early-landed", "KV counts as landed when its first chunk arrives")            \
+    X(EARLY_RELEASE, "early-release", "exported blocks are released as soon as they are computed") \
+    X(SWAP_SLOTS, "swap-slots", "two blocks land in each other's place")                           \
+    X(LOSE_CANCEL, "lose-cancel", "the engine never hears of a cancel")                            \
+    X(LOSE_RELEASE, "lose-release", "the engine never hears of a release")                         \
+    X(LOSE_CACHE, "lose-cache", "a change of the prefix cache is not announced, ever")             \
+    X(LOSE_TOKENS, "lose-tokens", "one update of a worker loses its first token")                  \
+    X(LOSE_END, "lose-end", "the end of an answer never reaches the router")                       \
+    X(WRONG_EPOCH, "wrong-epoch", "what was meant for an old process is told to the new one")      \
     X(TAINT_TOKEN, "taint-token", "one token changes on its way to the router")
 
 enum sim_break {
@@ -69,7 +69,7 @@ struct sim_options {
     uint64_t seed;
     uint32_t steps_max; /* of the storm: faults end after so many events, or when all have ended */
     uint32_t requests;  /* of the storm */
-    uint32_t faults;    /* bits by enum sim_fault */
+    uint32_t faults;    /* bits by enum sim_fault: what may happen */
     uint32_t prefill;   /* prefill workers; 0: decode workers prefill themselves */
     uint32_t decode;    /* decode workers */
     uint32_t schedulers;
@@ -121,6 +121,7 @@ struct sim_report {
     bool passed;
     struct td_u128 trace_hash; /* XXH3-128 over all events */
     uint64_t virtual_ns;
+    uint32_t faults; /* of those that were allowed, the ones that this seed has chosen */
     struct sim_figures figures;
     /* of a failure */
     const char *oracle; /* which one spoke */

@@ -87,6 +87,14 @@ static void note_cache(struct sim_worker *worker, const struct engine_event *eve
             sim_fail(sim, "cache", "%s stores a key that was stored", worker->node->name);
 }
 
+static void release_early(struct sim_worker *worker, uint64_t sequence)
+{
+    struct engine_command release = {.kind = ENGINE_RELEASE, .sequence = sequence};
+
+    worker->node->sim->breaks_done++;
+    sim_engine_send(worker, &release);
+}
+
 static void emit(void *impl, struct engine_event *event)
 {
     struct sim_worker *worker = impl;
@@ -95,8 +103,10 @@ static void emit(void *impl, struct engine_event *event)
 
     if (event->kind == ENGINE_CACHE)
         note_cache(worker, event);
+    if (event->kind == ENGINE_PREFILLED && sim_breaks(sim, SIM_BREAK_EARLY_RELEASE))
+        release_early(worker, event->sequence);
     if (event->kind == ENGINE_CACHE && sim_breaks(sim, SIM_BREAK_LOSE_CACHE) &&
-        sim->breaks_done++ == 3) {
+        sim->breaks_done++ % 5 == 0) {
         engine_event_fini(event);
         return;
     }
