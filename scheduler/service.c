@@ -368,8 +368,12 @@ static void place_message(void *ctx, struct rpc_call *call, const uint8_t *bytes
 static void place_open(void *ctx, struct rpc_call *call)
 {
     static const struct rpc_handlers handlers = {.on_message = place_message};
+    const struct sched_service *service = ctx;
 
-    rpc_call_bind(call, &handlers, ctx);
+    if (service->draining)
+        rpc_call_finish(call, TD_PEER_LOST, GOODBYE);
+    else
+        rpc_call_bind(call, &handlers, ctx);
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

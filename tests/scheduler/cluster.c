@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATIENCE_MS 60000 /* only a broken test ever waits as long */
-#define KEYS_MAX    4096
+#define KEYS_MAX 4096
 
 /* --- the loop ------------------------------------------------------------------------------ */
 
@@ -39,7 +38,7 @@ void cluster_until(struct cluster *cluster, bool (*holds)(void *ctx), void *ctx)
 
     net_timer_init(&condition.timer, cluster->loop, look);
     net_timer_set_in(&condition.timer, 0);
-    net_timer_set_in(&cluster->watchdog, PATIENCE_MS);
+    net_timer_set_in(&cluster->watchdog, CLUSTER_PATIENCE_MS);
     net_loop_run(cluster->loop);
     net_timer_cancel(&cluster->watchdog);
     net_timer_cancel(&condition.timer);
@@ -101,6 +100,47 @@ void cluster_fini(struct cluster *cluster)
     if (cluster->service != NULL)
         cluster_stop(cluster);
     net_loop_close(cluster->loop);
+}
+
+void cluster_be_patient(struct sched_config *config)
+{
+    config->register_ms = CLUSTER_PATIENCE_MS;
+    config->stale_ms = CLUSTER_PATIENCE_MS;
+    config->grace_ms = CLUSTER_PATIENCE_MS;
+    config->answer_ms = CLUSTER_PATIENCE_MS;
+    config->guess_ms = CLUSTER_PATIENCE_MS;
+    config->fleet_delay_ms = 1;
+    config->retry_ms = 1;
+    config->warm_ms = 0;
+}
+
+void cluster_open(struct cluster *cluster, const char *address, const char *certs)
+{
+    cluster_init(cluster, address, certs);
+    cluster_be_patient(&cluster->config);
+    cluster_start(cluster);
+}
+
+struct wait {
+    const struct cluster *cluster;
+    struct cluster_seen seen;
+};
+
+static bool has_seen(void *ctx)
+{
+    const struct wait *wait = ctx;
+    const struct sched_core *core = sched_service_core(wait->cluster->service);
+    struct sched_feed_stats feed = sched_core_feed_stats(core);
+
+    return feed.loaded >= wait->seen.loaded && feed.applied >= wait->seen.applied &&
+           sched_core_stats(core).reports >= wait->seen.reports;
+}
+
+void cluster_wait(struct cluster *cluster, struct cluster_seen seen)
+{
+    struct wait wait = {.cluster = cluster, .seen = seen};
+
+    cluster_until(cluster, has_seen, &wait);
 }
 
 /* --- others -------------------------------------------------------------------------------- */
@@ -438,7 +478,7 @@ void place(struct side *side, uint32_t tokens, uint64_t first_key, size_t keys,
     Td__PlaceRequest request;
     struct rpc_unary_options options = {.path = PLACE_PATH,
                                         .request = &request.base,
-                                        .deadline_ms = PATIENCE_MS,
+                                        .deadline_ms = CLUSTER_PATIENCE_MS,
                                         .fn = on_placed,
                                         .ctx = placed_out};
 

@@ -11,6 +11,9 @@
 #include "scheduler/service.h"
 #include "tests/scheduler/world.h"
 
+#define CLUSTER_LOOPBACK    "127.0.0.1:0"
+#define CLUSTER_PATIENCE_MS 60000 /* only a broken test ever waits as long */
+
 #define ANNOUNCE_PATH "/td.Scheduler/Announce"
 #define PLACE_PATH    "/td.Scheduler/Place"
 #define FLEET_PATH    "/td.Scheduler/Fleet"
@@ -78,8 +81,24 @@ void cluster_start(struct cluster *cluster);
 void cluster_stop(struct cluster *cluster);
 void cluster_fini(struct cluster *cluster);
 
+/* Numbers under which nothing happens by time alone. */
+void cluster_be_patient(struct sched_config *config);
+
+/* All of that with those numbers; certs may be NULL. */
+void cluster_open(struct cluster *cluster, const char *address, const char *certs);
+
 /* Runs the loop until the condition holds. */
 void cluster_until(struct cluster *cluster, bool (*holds)(void *ctx), void *ctx);
+
+/* What a scheduler has counted since its start, at least. */
+struct cluster_seen {
+    uint64_t loaded;  /* snapshots */
+    uint64_t applied; /* messages with block events */
+    uint64_t reports;
+};
+
+/* Runs the loop until the scheduler has seen so much. */
+void cluster_wait(struct cluster *cluster, struct cluster_seen seen);
 
 void side_open(struct side *side, struct cluster *cluster, enum net_role role);
 void side_close(struct side *side);

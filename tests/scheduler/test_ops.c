@@ -10,8 +10,6 @@
 #include "scheduler/options.h"
 #include "tests/scheduler/cluster.h"
 
-#define LOOPBACK       "127.0.0.1:0"
-#define A_MINUTE       60000
 #define BODY_BYTES_MAX ((size_t)1 << 20)
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -65,7 +63,7 @@ static int get(struct asking *asking, const char *path)
     static const struct http_client_callbacks callbacks = {
         .on_head = on_head, .on_body = on_body, .on_end = on_end};
     const struct http_client_request request = {
-        .method = HTTP_GET, .path = path, .deadline_ms = A_MINUTE};
+        .method = HTTP_GET, .path = path, .deadline_ms = CLUSTER_PATIENCE_MS};
 
     td_buf_clear(&asking->body);
     asking->done = false;
@@ -92,11 +90,11 @@ static void scene_open(struct scene *scene)
 {
     struct td_error error = {0};
 
-    cluster_init(&scene->cluster, LOOPBACK, NULL);
-    scene->cluster.config.stale_ms = A_MINUTE;
+    cluster_init(&scene->cluster, CLUSTER_LOOPBACK, NULL);
+    scene->cluster.config.stale_ms = CLUSTER_PATIENCE_MS;
     scene->cluster.config.fleet_delay_ms = 1;
     cluster_start(&scene->cluster);
-    if (sched_ops_open(scene->cluster.loop, LOOPBACK, scene->cluster.service, &scene->ops,
+    if (sched_ops_open(scene->cluster.loop, CLUSTER_LOOPBACK, scene->cluster.service, &scene->ops,
                        &error) != TD_OK)
         fail_msg("%s", error.text);
     asking_open(&scene->asking, &scene->cluster, sched_ops_address(scene->ops));
@@ -268,8 +266,9 @@ static bool has_ended(void *ctx)
 
 static void program_start(struct program *program, const char *flag)
 {
-    const char *const argv[] = {TEST_SCHEDULER, "--listen", LOOPBACK, "--http-listen",
-                                LOOPBACK,       flag,       NULL};
+    const char *const argv[] = {
+        TEST_SCHEDULER, "--listen", CLUSTER_LOOPBACK, "--http-listen", CLUSTER_LOOPBACK,
+        flag,           NULL};
     const struct net_process_options options = {.argv = argv,
                                                 .stdin_fd = -1,
                                                 .stdout_fd = -1,
@@ -280,7 +279,7 @@ static void program_start(struct program *program, const char *flag)
     struct td_error error = {0};
 
     *program = (struct program){0};
-    cluster_init(&program->cluster, LOOPBACK, NULL);
+    cluster_init(&program->cluster, CLUSTER_LOOPBACK, NULL);
     if (net_process_spawn(program->cluster.loop, &options, &program->process, &error) != TD_OK)
         fail_msg("%s", error.text);
     cluster_until(&program->cluster, is_ready_or_ended, program);
