@@ -1,5 +1,6 @@
 /* loop_handles.c: wake-ups, signals, descriptors and jobs on a loop, see loop.h. */
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "lib/net/loop_internal.h"
@@ -21,12 +22,14 @@ struct net_wake {
     uv_async_t async;
     net_fn fn;
     void *ctx;
+    _Atomic unsigned sends; /* orders memory: libuv's own way of doing so is not a promise */
 };
 
 static void woken(uv_async_t *async)
 {
     struct net_wake *wake = async->data;
 
+    (void)atomic_load_explicit(&wake->sends, memory_order_acquire);
     wake->fn(wake->ctx);
 }
 
@@ -51,8 +54,10 @@ td_status_t net_wake_open(struct net_loop *loop, net_fn fn, void *ctx, struct ne
 
 void net_wake_send(struct net_wake *wake)
 {
-    int error = uv_async_send(&wake->async);
+    int error;
 
+    atomic_fetch_add_explicit(&wake->sends, 1, memory_order_release);
+    error = uv_async_send(&wake->async);
     assert(error == 0);
     (void)error;
 }
