@@ -15,7 +15,6 @@
 #include "tests/net/net_support.h"
 
 #define TEST_MODEL        "tiny/byte model"
-#define TEST_MODEL_PATH   "/v1/models/tiny%2Fbyte%20model"
 #define TEST_ALIAS        "alias"
 #define TEST_CONTEXT      1024
 #define TEST_CALLS_MAX    64

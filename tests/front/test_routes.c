@@ -71,8 +71,11 @@ static void models_are_listed(void **state)
 
 static void a_model_is_shown_by_each_of_its_names(void **state)
 {
-    static const char *const paths[] = {TEST_MODEL_PATH, "/v1/models/" TEST_ALIAS,
-                                        "/v1/models/tiny/byte%20model", "/v1/models/%61lias"};
+    static const char *const paths[] = {
+        "/v1/models/tiny%2Fbyte%20model",
+        "/v1/models/tiny/byte%20model",
+        "/v1/models/%61lias",
+    };
     struct test_front *front = *state;
     struct test_answer answer;
 
