@@ -40,7 +40,11 @@ static void on_exit_of_child(void *ctx, int exit_code, int signal_number)
     else
         snprintf(how, sizeof how, "was ended by signal %d (%s)", signal_number,
                  strsignal(signal_number));
-    handle(child, CHILD_ON_EXIT, how);
+    /* SIGTERM ends a process that has not come to handle it yet: that is no failure */
+    if (child->state == CHILD_STOPPING && (exit_code == 0 || signal_number == SIGTERM))
+        handle(child, CHILD_ON_EXIT, NULL);
+    else
+        handle(child, CHILD_ON_EXIT, how);
 }
 
 static td_status_t spawn(struct cli_child *child, struct td_error *error)
@@ -118,9 +122,14 @@ static void kill_now(struct cli_child *child)
     net_process_signal(child->process, SIGKILL);
 }
 
-static void finish(struct cli_child *child)
+/* how is NULL if all went well, or there was no process any more. */
+static void finish(struct cli_child *child, const char *how)
 {
     net_timer_cancel(&child->timer);
+    if (how != NULL && !child->was_killed) {
+        cli_say("%s %s while it was finishing", child->config.name, how);
+        child->ended_badly = true;
+    }
     child->config.on_ended(child->config.ctx, child);
 }
 
@@ -134,7 +143,7 @@ static void handle(struct cli_child *child, enum child_event event, const char *
     case CHILD_DO_CALM: child->back_off_ms = child->config.times.back_off_first_ms; break;
     case CHILD_DO_TERMINATE: terminate(child); break;
     case CHILD_DO_KILL: kill_now(child); break;
-    case CHILD_DO_FINISH: finish(child); break;
+    case CHILD_DO_FINISH: finish(child, detail); break;
     default: break;
     }
 }

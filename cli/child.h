@@ -102,8 +102,9 @@ struct cli_child {
     struct net_timer timer;
     uint64_t back_off_ms; /* the next pause */
     uint32_t restarts;
-    bool was_killed; /* after the drain time, or by cli_child_kill */
-    uint8_t state;   /* enum child_state */
+    bool was_killed;  /* it did not end in its drain time, or was hurried */
+    bool ended_badly; /* it crashed or failed while it was stopping */
+    uint8_t state;    /* enum child_state */
 };
 
 /* Starts it. On failure there is nothing to fini. */

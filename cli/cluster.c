@@ -105,11 +105,18 @@ static const char *socket_target(struct planner *planner, const char *name)
 /* Starts a command line; the plan points at it at once. */
 static void begin(struct planner *planner, const char *name, const char *binary, unsigned stop_rank)
 {
+    struct cli_cluster *cluster = planner->cluster;
+
     planner->words = td_arena_array(planner->arena, WORDS_MAX, sizeof *planner->words);
     planner->word_count = 0;
     add(planner, format(planner, "%s/%s", planner->surroundings->program_folder, binary));
-    planner->cluster->plans[planner->cluster->count++] =
-        (struct cli_child_plan){.name = name, .argv = planner->words, .stop_rank = stop_rank};
+    cluster->plans[cluster->count] = (struct cli_child_plan){
+        .name = name,
+        .argv = planner->words,
+        .stop_rank = stop_rank,
+        .starts_later = cluster->count != CLI_CLUSTER_SCHEDULER,
+    };
+    cluster->count++;
     add_pair(planner, "--log-level", cli_log_levels[planner->options->log_level]);
     add_pair(planner, "--drain-timeout",
              format(planner, "%llums", (unsigned long long)planner->options->drain_ms));

@@ -1,7 +1,8 @@
 /*
  * supervisor.h: the processes of one cluster on this host: all started, all watched, stopped in order.
  *
- * Everything is started at once; the processes find each other in any order. When all have been ready
+ * The processes find each other in any order, but those that look for others are started later: then
+ * nobody has to complain that the others are not there yet. When all have been ready
  * once, on_started is called. When one cannot start, on_failed is called and the rest is stopped.
  * Stopping goes rank by rank: what clients talk to first, what that needs afterwards, so that
  * running requests can end. on_ended is called once, when no process is left.
@@ -20,6 +21,7 @@ struct cli_child_plan {
     const char *name;
     const char *const *argv;
     unsigned stop_rank; /* lower ranks are stopped first */
+    bool starts_later;  /* when all that do not have been ready once; these come last in the list */
 };
 
 struct cli_supervisor_config {
@@ -35,13 +37,13 @@ struct cli_supervisor_config {
     void (*on_started)(void *ctx);
     /* Once; the supervisor has begun to stop. */
     void (*on_failed)(void *ctx, const char *reason);
-    /* No process is left. clean: none had to be killed. */
+    /* No process is left. clean: none had to be killed, none failed while it was stopping. */
     void (*on_ended)(void *ctx, bool clean);
 };
 
 struct cli_supervisor;
 
-/* Starts all processes. On failure none of them is left. */
+/* Starts the first processes. On failure none of them is left. */
 td_status_t cli_supervisor_open(const struct cli_supervisor_config *config,
                                 struct cli_supervisor **supervisor_out,
                                 struct td_error *error) TD_MUST_USE;

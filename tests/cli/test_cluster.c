@@ -1,0 +1,300 @@
+/* test_cluster.c: what the processes of a cluster are told, and how CPUs are counted and divided. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cluster.h"
+#include "cli/cpus.h"
+#include "cli/runtime_folder.h"
+#include "tests/support/support.h"
+
+static const struct cli_cluster_surroundings surroundings = {
+    .program_folder = "/opt/bin", .runtime_folder = "/run/t", .cpus = 5};
+
+struct planned {
+    struct td_arena arena;
+    struct cli_cluster cluster;
+    struct td_error error;
+};
+
+static struct cli_cluster_options defaults(void)
+{
+    struct cli_cluster_options options = {.log_level = 2};
+    const struct td_flag_table table = cli_cluster_table(&options);
+    const struct td_flags flags = {
+        .program = "test", .summary = "", .usage = "", .tables = &table, .table_count = 1};
+    struct td_flags_result result;
+    struct td_error error = {0};
+    struct td_arena arena;
+
+    td_arena_init(&arena, (size_t)1 << 20);
+    if (td_flags_parse(&flags, &arena, (struct td_flag_list){NULL, 0}, &result, &error) != TD_OK)
+        fail_msg("%s", error.text);
+    td_arena_fini(&arena);
+    return options;
+}
+
+static td_status_t plan(struct planned *planned, const struct cli_cluster_options *options)
+{
+    memset(planned, 0, sizeof *planned);
+    td_arena_init(&planned->arena, (size_t)1 << 20);
+    return cli_cluster_plan("m.gguf", options, &surroundings, &planned->arena, &planned->cluster,
+                            &planned->error);
+}
+
+/* What follows the n-th occurrence of the flag; NULL: it is not there. */
+static const char *value(const struct cli_child_plan *child, const char *flag, int n)
+{
+    for (size_t i = 1; child->argv[i] != NULL; i++)
+        if (strcmp(child->argv[i], flag) == 0 && n-- == 0)
+            return child->argv[i + 1];
+    return NULL;
+}
+
+static void assert_value(const struct cli_child_plan *child, const char *flag, const char *expected)
+{
+    const char *actual = value(child, flag, 0);
+
+    assert_non_null(actual);
+    assert_string_equal(actual, expected);
+}
+
+static void a_cluster_is_a_scheduler_a_router_and_workers(void **state)
+{
+    struct cli_cluster_options options = defaults();
+    struct planned planned;
+    const struct cli_child_plan *plans = planned.cluster.plans;
+
+    (void)state;
+    assert_int_equal(plan(&planned, &options), TD_OK);
+    assert_int_equal(planned.cluster.count, 4);
+    assert_string_equal(plans[CLI_CLUSTER_SCHEDULER].argv[0], "/opt/bin/tandem-scheduler");
+    assert_value(&plans[CLI_CLUSTER_SCHEDULER], "--listen", "unix:/run/t/scheduler.sock");
+    assert_null(value(&plans[CLI_CLUSTER_SCHEDULER], "--remote-tokens-min", 0));
+    assert_string_equal(plans[CLI_CLUSTER_ROUTER].argv[0], "/opt/bin/tandem-router");
+    assert_value(&plans[CLI_CLUSTER_ROUTER], "--listen", "127.0.0.1:8000");
+    assert_value(&plans[CLI_CLUSTER_ROUTER], "--scheduler", "unix:/run/t/scheduler.sock");
+    assert_string_equal(plans[2].name, "prefill");
+    assert_string_equal(plans[2].argv[0], "/opt/bin/tandem-prefill");
+    assert_value(&plans[2], "--model", "m.gguf");
+    assert_value(&plans[2], "--listen", "unix:/run/t/prefill.sock");
+    assert_value(&plans[2], "--http-listen", "127.0.0.1:0");
+    assert_value(&plans[2], "--log-level", "info");
+    assert_value(&plans[2], "--drain-timeout", "30000ms");
+    assert_string_equal(plans[3].name, "decode");
+    assert_true(plans[CLI_CLUSTER_ROUTER].stop_rank < plans[3].stop_rank);
+    assert_true(plans[3].stop_rank < plans[2].stop_rank);
+    assert_true(plans[2].stop_rank < plans[CLI_CLUSTER_SCHEDULER].stop_rank);
+    td_arena_fini(&planned.arena);
+}
+
+static void workers_are_numbered_and_the_cpus_divided(void **state)
+{
+    struct cli_cluster_options options = defaults();
+    struct planned planned;
+    const struct cli_child_plan *plans = planned.cluster.plans;
+
+    (void)state;
+    options.prefill = 1;
+    options.decode = 2;
+    assert_int_equal(plan(&planned, &options), TD_OK);
+    assert_string_equal(plans[2].name, "prefill");
+    assert_string_equal(plans[3].name, "decode-1");
+    assert_string_equal(plans[4].name, "decode-2");
+    assert_value(&plans[4], "--listen", "unix:/run/t/decode-2.sock");
+    assert_value(&plans[2], "--threads", "2");
+    assert_value(&plans[3], "--threads", "2");
+    assert_value(&plans[4], "--threads", "1");
+    td_arena_fini(&planned.arena);
+}
+
+static void options_reach_the_processes(void **state)
+{
+    static char first[] = "one";
+    static char second[] = "two";
+    static char *names[] = {first, second};
+    struct cli_cluster_options options = defaults();
+    struct planned planned;
+    const struct cli_child_plan *plans = planned.cluster.plans;
+
+    (void)state;
+    options.prefill = 0;
+    options.host = "::1";
+    options.port = 0;
+    options.threads = 7;
+    options.kv_bytes = 12345678901;
+    options.kv_transport = 2;
+    options.remote_tokens_min = 9;
+    options.served_names = (struct td_flag_list){names, 2};
+    assert_int_equal(plan(&planned, &options), TD_OK);
+    assert_int_equal(planned.cluster.count, 3);
+    assert_value(&plans[CLI_CLUSTER_ROUTER], "--listen", "[::1]:0");
+    assert_ptr_equal(value(&plans[CLI_CLUSTER_ROUTER], "--listen", 0),
+                     planned.cluster.router_address);
+    assert_value(&plans[CLI_CLUSTER_SCHEDULER], "--remote-tokens-min", "9");
+    assert_value(&plans[2], "--threads", "7");
+    assert_value(&plans[2], "--kv-bytes", "12345678901");
+    assert_value(&plans[2], "--kv-transport", "map");
+    assert_string_equal(value(&plans[2], "--served-model-name", 0), "one");
+    assert_string_equal(value(&plans[2], "--served-model-name", 1), "two");
+    td_arena_fini(&planned.arena);
+}
+
+static void too_many_workers_are_refused(void **state)
+{
+    struct cli_cluster_options options = defaults();
+    struct planned planned;
+
+    (void)state;
+    options.prefill = 64;
+    options.decode = CLI_WORKERS_MAX - 64;
+    assert_int_equal(plan(&planned, &options), TD_OK);
+    assert_int_equal(planned.cluster.count, CLI_CHILDREN_MAX);
+    td_arena_fini(&planned.arena);
+    options.decode++;
+    assert_int_equal(plan(&planned, &options), TD_INVALID);
+    assert_non_null(strstr(planned.error.text, "--decode"));
+    td_arena_fini(&planned.arena);
+}
+
+static void cpus_are_shared_evenly_and_everybody_gets_one(void **state)
+{
+    (void)state;
+    assert_int_equal(cli_cpus_share(8, 2, 0), 4);
+    assert_int_equal(cli_cpus_share(5, 2, 0), 3);
+    assert_int_equal(cli_cpus_share(5, 2, 1), 2);
+    assert_int_equal(cli_cpus_share(2, 3, 2), 1);
+    assert_true(cli_cpus_usable() >= 1);
+}
+
+/* ---- control groups, in a made-up root ---- */
+
+struct root {
+    char path[64];
+};
+
+static void run(const char *command, const char *root)
+{
+    char line[512];
+
+    snprintf(line, sizeof line, "cd '%s' && %s", root, command);
+    assert_int_equal(system(line), 0);
+}
+
+static struct root make_root(const char *cgroup_file)
+{
+    struct root root = {"/tmp/tandem-cgroup-XXXXXX"};
+    char command[256];
+
+    assert_non_null(mkdtemp(root.path));
+    run("mkdir -p proc/self sys/fs/cgroup", root.path);
+    snprintf(command, sizeof command, "printf '%s' > proc/self/cgroup", cgroup_file);
+    run(command, root.path);
+    return root;
+}
+
+static void remove_root(const struct root *root)
+{
+    char line[128];
+
+    snprintf(line, sizeof line, "rm -rf '%s'", root->path);
+    assert_int_equal(system(line), 0);
+}
+
+static void the_tightest_quota_above_the_process_counts(void **state)
+{
+    struct root root = make_root("0::/pod/box\\n");
+
+    (void)state;
+    assert_int_equal(cli_cpus_quota(root.path), 0);
+    run("mkdir -p sys/fs/cgroup/pod/box", root.path);
+    run("echo 'max 100000' > sys/fs/cgroup/pod/box/cpu.max", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 0);
+    run("echo '250000 100000' > sys/fs/cgroup/pod/cpu.max", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 3);
+    run("echo '50000 100000' > sys/fs/cgroup/pod/box/cpu.max", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 1);
+    remove_root(&root);
+}
+
+static void the_first_version_of_control_groups_counts_too(void **state)
+{
+    struct root root = make_root("7:memory:/box\\n4:cpu,cpuacct:/box\\n");
+
+    (void)state;
+    run("mkdir -p sys/fs/cgroup/cpu/box sys/fs/cgroup/memory/box", root.path);
+    run("echo -1 > sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", root.path);
+    run("echo 100000 > sys/fs/cgroup/cpu/box/cpu.cfs_period_us", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 0);
+    run("echo 400000 > sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 4);
+    remove_root(&root);
+}
+
+static void files_that_make_no_sense_set_no_quota(void **state)
+{
+    struct root root = make_root("nonsense\\n0::/\\n:::\\n");
+
+    (void)state;
+    run("echo '-5 0' > sys/fs/cgroup/cpu.max", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 0);
+    run("echo '200000 100000' > sys/fs/cgroup/cpu.max", root.path);
+    assert_int_equal(cli_cpus_quota(root.path), 2);
+    remove_root(&root);
+}
+
+/* ---- the folder for sockets ---- */
+
+static void the_folder_for_sockets_is_private_and_goes_away(void **state)
+{
+    char path[CLI_RUNTIME_FOLDER_BYTES];
+    char file[CLI_RUNTIME_FOLDER_BYTES + CLI_SOCKET_NAME_BYTES];
+    struct td_error error = {0};
+    struct stat info;
+    FILE *stream;
+
+    (void)state;
+    assert_int_equal(cli_runtime_folder_make(path, &error), TD_OK);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0700);
+    snprintf(file, sizeof file, "%s/decode-62.sock", path);
+    stream = fopen(file, "w");
+    assert_non_null(stream);
+    fclose(stream);
+    cli_runtime_folder_remove(path);
+    assert_int_not_equal(stat(path, &info), 0);
+}
+
+static void a_runtime_directory_that_is_too_long_is_not_used(void **state)
+{
+    char path[CLI_RUNTIME_FOLDER_BYTES];
+    struct td_error error = {0};
+
+    (void)state;
+    setenv("XDG_RUNTIME_DIR",
+           "/tmp/a-folder-with-a-name-that-leaves-no-room-for-the-name-of-a-socket-behind-it", 1);
+    assert_int_equal(cli_runtime_folder_make(path, &error), TD_OK);
+    assert_int_equal(strncmp(path, "/tmp/tandem-", 12), 0);
+    cli_runtime_folder_remove(path);
+    unsetenv("XDG_RUNTIME_DIR");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cluster_is_a_scheduler_a_router_and_workers),
+        cmocka_unit_test(workers_are_numbered_and_the_cpus_divided),
+        cmocka_unit_test(options_reach_the_processes),
+        cmocka_unit_test(too_many_workers_are_refused),
+        cmocka_unit_test(cpus_are_shared_evenly_and_everybody_gets_one),
+        cmocka_unit_test(the_tightest_quota_above_the_process_counts),
+        cmocka_unit_test(the_first_version_of_control_groups_counts_too),
+        cmocka_unit_test(files_that_make_no_sense_set_no_quota),
+        cmocka_unit_test(the_folder_for_sockets_is_private_and_goes_away),
+        cmocka_unit_test(a_runtime_directory_that_is_too_long_is_not_used),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
