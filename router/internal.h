@@ -49,11 +49,13 @@ struct router_journey {
     struct td_u128 salt;
     struct td_u128 text_id;
     uint64_t deadline_ns;
-    uint64_t not_before_ns; /* QUEUED: not to be tried again earlier */
+    uint64_t queue_deadline_ns; /* waiting for capacity must end; anew with each try */
+    uint64_t not_before_ns;     /* QUEUED: not to be tried again earlier */
 
     uint64_t place_number; /* PLACING */
     struct router_link *link;
-    uint64_t tried[ROUTER_TRIES_MAX]; /* epochs of workers that failed it */
+    uint32_t tries;                   /* that have failed */
+    uint64_t tried[ROUTER_TRIES_MAX]; /* epochs of the workers to leave out for that */
     uint32_t tried_count;
     struct router_candidate candidates[ROUTER_CANDIDATES_MAX];
     uint32_t candidate_count;

@@ -19,7 +19,7 @@ static void on_timer(struct td_timer *timer, uint64_t now_ns)
 
     (void)now_ns;
     if (journey->result.status == TD_OK && journey->state != JOURNEY_PLACING) {
-        journey->result.status = TD_TIMEOUT;
+        journey->result.status = journey->state == JOURNEY_REATTACHING ? TD_PEER_LOST : TD_TIMEOUT;
         snprintf(journey->result.message, sizeof journey->result.message, "%s",
                  journey->state == JOURNEY_QUEUED        ? "no worker had room in time"
                  : journey->state == JOURNEY_REATTACHING ? "the worker was lost"
@@ -101,6 +101,23 @@ void journey_free(struct router_journey *journey)
     admission_run(core);
 }
 
+static uint64_t state_deadline(const struct router_journey *journey)
+{
+    const struct router_limits *limits = &journey->core->limits;
+    uint64_t now_ns = journey->core->now_ns;
+    uint64_t at_ns = journey->deadline_ns;
+
+    switch ((enum journey_state)journey->state) {
+    case JOURNEY_QUEUED: at_ns = journey->queue_deadline_ns; break;
+    case JOURNEY_PLACING: at_ns = now_ns + limits->place_ms * TD_NS_PER_MS; break;
+    case JOURNEY_REATTACHING: at_ns = now_ns + limits->grace_ms * TD_NS_PER_MS; break;
+    case JOURNEY_STOPPING:
+    case JOURNEY_CANCELING: return now_ns + limits->cancel_ms * TD_NS_PER_MS;
+    default: break;
+    }
+    return at_ns < journey->deadline_ns ? at_ns : journey->deadline_ns;
+}
+
 /* Without any worker everything may: a fleet that is being restarted comes back. */
 static bool may_be_served(const struct router_core *core, const char *model)
 {
@@ -136,8 +153,8 @@ td_status_t router_journey_start(struct router_core *core, struct router_start *
     start->tokens = NULL;
     journey->context = context;
     journey->deadline_ns = now_ns + remaining_ms * TD_NS_PER_MS;
-    router_timer_after(core, &journey->timer,
-                       remaining_ms < core->limits.queue_ms ? remaining_ms : core->limits.queue_ms);
+    journey->queue_deadline_ns = now_ns + core->limits.queue_ms * TD_NS_PER_MS;
+    td_timer_set(&core->timers, &journey->timer, state_deadline(journey));
     core->counters.journeys_started++;
     admission_push(journey, false);
     *journey_out = journey;
@@ -302,6 +319,8 @@ static void retry(struct router_journey *journey)
     struct router_core *core = journey->core;
 
     core->counters.retries++;
+    journey->tries++;
+    journey->queue_deadline_ns = core->now_ns + core->limits.queue_ms * TD_NS_PER_MS;
     if (journey->tried_count < ROUTER_TRIES_MAX)
         journey->tried[journey->tried_count++] = journey->link->epoch;
     journey->start_sent = false;
@@ -314,27 +333,10 @@ static void retry(struct router_journey *journey)
 
 static bool has_tries(const struct router_journey *journey)
 {
-    return journey->tried_count + 1 < journey->core->limits.tries_max;
+    return journey->tries + 1 < journey->core->limits.tries_max;
 }
 
 /* --- the machine --- */
-
-static uint64_t state_deadline(const struct router_journey *journey)
-{
-    const struct router_limits *limits = &journey->core->limits;
-    uint64_t now_ns = journey->core->now_ns;
-    uint64_t at_ns = journey->deadline_ns;
-
-    switch ((enum journey_state)journey->state) {
-    case JOURNEY_QUEUED: at_ns = now_ns + limits->queue_ms * TD_NS_PER_MS; break;
-    case JOURNEY_PLACING: at_ns = now_ns + limits->place_ms * TD_NS_PER_MS; break;
-    case JOURNEY_REATTACHING: at_ns = now_ns + limits->grace_ms * TD_NS_PER_MS; break;
-    case JOURNEY_STOPPING:
-    case JOURNEY_CANCELING: return now_ns + limits->cancel_ms * TD_NS_PER_MS;
-    default: break;
-    }
-    return at_ns < journey->deadline_ns ? at_ns : journey->deadline_ns;
-}
 
 static void pass_tokens(struct router_journey *journey, const uint32_t *tokens, uint32_t count)
 {

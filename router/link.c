@@ -200,7 +200,7 @@ static void link_down(struct router_link *link, td_status_t status)
     struct router_core *core = link->core;
     bool gone = status == TD_STALE || router_worker_find(core, link->epoch) == NULL;
 
-    if (!td_list_empty(&link->journeys))
+    if (link->state == LINK_UP)
         core->counters.links_lost++;
     link->state = LINK_DOWN;
     link->hello_owed = false;

@@ -130,6 +130,7 @@ static void on_no_place(struct router_journey *journey, const Td__PlaceReply *re
 {
     bool hopeless = reply->retry_after_ms == 0;
 
+    journey->tried_count = 0; /* rather one that has failed it before than none */
     journey->result.retry_after_ms = reply->retry_after_ms;
     if (hopeless) {
         journey->result.status =
@@ -162,6 +163,8 @@ void router_core_on_placed(struct router_core *core, uint64_t number, const Td__
         reply = NULL;
     }
     take_candidates(journey, reply);
-    if (!start_on(journey, worker))
-        journey_step(journey, JOURNEY_ON_UNPLACED);
+    if (start_on(journey, worker))
+        return;
+    journey->tried_count = 0;
+    journey_step(journey, JOURNEY_ON_UNPLACED);
 }

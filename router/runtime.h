@@ -26,7 +26,7 @@ struct router_client {
 struct router_runtime_config {
     struct net_loop *loop;
     struct rpc *rpc;
-    const char *const *schedulers; /* targets; live as long as the runtime */
+    const char *const *schedulers; /* targets; the texts live as long as the runtime */
     size_t scheduler_count;
     struct router_limits limits;
     struct router_client client;

@@ -32,7 +32,7 @@ struct scheduler {
     struct net_timer retry;
     uint32_t retry_ms;
     bool connected;
-    bool missed; /* it has been logged that it cannot be reached */
+    bool missed;            /* it has been logged that it cannot be reached */
     uint64_t distrusted_ns; /* not asked for places before this, if another one can be */
 };
 
