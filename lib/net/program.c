@@ -58,19 +58,21 @@ int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
 {
     struct td_flag_list words = {argc > 0 ? argv + 1 : argv, argc > 0 ? (size_t)argc - 1 : 0};
     struct td_error error = {0};
+    int status = -1;
 
     td_arena_init(arena_out, FLAG_ARENA_BYTES_MAX);
     if (td_flags_parse(flags, arena_out, words, result_out, &error) != TD_OK) {
         fprintf(stderr, "%s: %s\nTry '%s --help'.\n", flags->program, error.text, flags->program);
-        return NET_EXIT_USAGE;
-    }
-    if (result_out->help)
-        return print_help(flags);
-    if (result_out->version) {
+        status = NET_EXIT_USAGE;
+    } else if (result_out->help) {
+        status = print_help(flags);
+    } else if (result_out->version) {
         printf("%s %s\n", flags->program, TANDEM_VERSION);
-        return NET_EXIT_OK;
+        status = NET_EXIT_OK;
     }
-    return -1;
+    if (status >= 0)
+        td_arena_fini(arena_out);
+    return status;
 }
 
 /* -------------------------------------------------------------------------------------- program */
@@ -83,11 +85,13 @@ struct net_program {
     struct net_signal *signals[2];
     struct net_timer drain_timer;
     int signal_count;
+    bool stopping;
     int exit_status;
 };
 
 static void stop_now(struct net_program *program, const char *why)
 {
+    program->stopping = true;
     net_timer_cancel(&program->drain_timer);
     td_log(TD_LOG_WARN, "program", "stopping at once: %s", why);
     program->config.stop(program->config.ctx);
@@ -111,7 +115,7 @@ static void on_signal(void *ctx)
                (unsigned long long)program->config.options.drain_ms);
         net_timer_set_in(&program->drain_timer, program->config.options.drain_ms);
         program->config.drain(program->config.ctx);
-    } else if (program->signal_count == 2) {
+    } else if (!program->stopping) {
         stop_now(program, "asked twice");
     } else {
         _exit(NET_EXIT_FAILURE);

@@ -3,8 +3,8 @@
  *
  * Command line, logging, loop, certificates, RPC, and the manners of stopping: the first SIGTERM or
  * SIGINT asks the owner to drain; when that takes longer than --drain-timeout, or a second signal comes,
- * the owner is asked to stop now; a third signal ends the process on the spot. The owner answers with
- * net_program_finish.
+ * the owner is asked to stop now, once; a further signal ends the process on the spot. The owner
+ * answers with net_program_finish.
  */
 #ifndef TANDEM_LIB_NET_PROGRAM_H
 #define TANDEM_LIB_NET_PROGRAM_H
@@ -35,8 +35,9 @@ struct td_flag_table net_program_table(struct net_program_options *options);
 
 /*
  * net_program_flags: parses the command line of a program.
- * Prints help, version or the error itself. Returns -1 to go on, otherwise the status to exit with.
- * The arena is made here, and texts in the options live as long as it: for the process's life.
+ * Prints help, version or the error itself. Returns -1 to go on, otherwise the status to exit with,
+ * and then the arena is empty again. The arena is made here, and texts in the options live as long as
+ * it: for the process's life.
  */
 int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
                       struct td_arena *arena_out, struct td_flags_result *result_out);
