@@ -87,10 +87,10 @@ static void on_finished(struct rig *rig, struct rig_record *record,
 static void on_cache(struct rig *rig, const struct engine_event *event)
 {
     assert_true(event->cache.stored_count + event->cache.removed_count > 0);
-    for (uint32_t i = 0; i < event->cache.stored_count; i++)
-        assert_int_equal(td_map_insert(&rig->cached, event->cache.stored[i], rig), TD_OK);
     for (uint32_t i = 0; i < event->cache.removed_count; i++)
         assert_non_null(td_map_remove(&rig->cached, event->cache.removed[i]));
+    for (uint32_t i = 0; i < event->cache.stored_count; i++)
+        assert_int_equal(td_map_insert(&rig->cached, event->cache.stored[i], rig), TD_OK);
 }
 
 static void on_snapshot(struct rig *rig, const struct engine_event *event)
