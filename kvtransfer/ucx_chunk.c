@@ -26,8 +26,8 @@ td_status_t ucx_status(ucs_status_t status)
     case UCS_ERR_NO_MEMORY: return TD_NO_MEMORY;
     case UCS_ERR_REJECTED: return TD_REFUSED;
     case UCS_ERR_CANCELED: return TD_CANCELED;
-    case UCS_ERR_TIMED_OUT:
-    case UCS_ERR_ENDPOINT_TIMEOUT: return TD_TIMEOUT;
+    case UCS_ERR_TIMED_OUT: return TD_TIMEOUT;
+    case UCS_ERR_ENDPOINT_TIMEOUT: /* a keep-alive was not answered; TCP says so of a killed peer */
     case UCS_ERR_UNREACHABLE:
     case UCS_ERR_CONNECTION_RESET:
     case UCS_ERR_NOT_CONNECTED: return TD_PEER_LOST;

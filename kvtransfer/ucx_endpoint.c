@@ -191,7 +191,7 @@ static void on_endpoint_failed(void *argument, ucp_ep_h ep, ucs_status_t status)
 
     (void)ep;
     td_log(TD_LOG_DEBUG, "kvtransfer", "ucx endpoint failed: %s", ucs_status_string(status));
-    note_lost(endpoint, status == UCS_ERR_ENDPOINT_TIMEOUT ? TD_TIMEOUT : TD_PEER_LOST);
+    note_lost(endpoint, TD_PEER_LOST);
 }
 
 void ucx_endpoint_free(struct ucx_endpoint *endpoint)
