@@ -2,13 +2,14 @@
  * ucx_process.c: what UCX needs of the whole process, see kvt_ucx_prepare_process.
  *
  * Settings of UCX's transports are read from the environment when a context is made; in 1.13
- * ucp_config_modify accepts them and then ignores them. Settings of its base library are read
- * when it is loaded, before main.
+ * ucp_config_modify accepts them and then ignores them. Settings of its base library were read from
+ * the environment when it was loaded, before main, and are changed where it keeps them.
  */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <ucs/config/global_opts.h>
 #include <ucs/debug/debug.h>
 #include <ucs/debug/log_def.h>
 
@@ -31,7 +32,6 @@ static const struct {
 #if UCP_API_VERSION < UCP_VERSION(1, 16)
     {"UCX_PROTO_ENABLE", "n"},
 #endif
-    {"UCX_WARN_UNUSED_ENV_VARS", "n"},
 };
 
 static enum td_log_level level_of(ucs_log_level_t level)
@@ -72,6 +72,7 @@ td_status_t kvt_ucx_prepare_process(void)
     for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
         if (setenv(variables[i].name, variables[i].value, 1) != 0)
             return TD_NO_MEMORY;
+    ucs_global_opts.warn_unused_env_vars = 0; /* not every variable has its transport in use */
     take_back_signals();
     ucs_log_push_handler(on_log);
     atomic_store(&is_prepared, true);
