@@ -39,7 +39,10 @@ static inline bool http1_text_equal(const struct td_buf *a, const struct td_buf 
     return a->length == b->length && (a->length == 0 || memcmp(a->data, b->data, a->length) == 0);
 }
 
-/* Parses whole requests. False: no http-parser in this build. Aborts if it finds them malformed. */
+/*
+ * Parses whole requests. False: it has no opinion (no http-parser in this build, or a mistake of its
+ * own). Aborts if it finds them malformed.
+ */
 bool http1_oracle_parse(const uint8_t *data, size_t size, struct http1_texts *texts);
 
 #endif
