@@ -392,6 +392,19 @@ static void check_record(struct owner *owner, uint64_t id)
     assert_int_equal(record->output_count, count);
 }
 
+/* While the gate holds: waits until a step has begun. */
+static void wait_until_entered(struct owner *owner)
+{
+    while (sem_wait(&owner->gate->entered) != 0)
+        ;
+}
+
+static void let_go(struct owner *owner)
+{
+    atomic_store(&owner->gate->holds, false);
+    sem_post(&owner->gate->go);
+}
+
 static const struct owner_config small = {
     .model = {.vocab = 61, .block_tokens = 4, .max_context = 64, .rows_max = 16, .outputs_max = 8},
     .block_count = 64,
@@ -512,17 +525,24 @@ static void stop_ends_every_sequence_in_every_moment(void **state)
 static void what_was_pushed_before_stop_has_ended_when_it_has_stopped(void **state)
 {
     (void)state;
-    for (uint32_t round = 0; round < 50; round++) {
-        struct owner *owner = owner_open(&small);
+    for (uint32_t round = 0; round < 30; round++) {
+        struct owner_config config = small;
+        struct owner *owner;
 
-        for (uint64_t id = 1; id <= 20; id++)
+        config.ring_capacity = 1024;
+        owner = owner_open(&config);
+        atomic_store(&owner->gate->holds, true);
+        submit_mixed(owner, 1);
+        wait_until_entered(owner); /* a step runs: all that follows is pushed before its end */
+        for (uint64_t id = 2; id <= 400; id++)
             submit_mixed(owner, id);
         engine_runtime_stop(owner->runtime);
+        let_go(owner);
         while (!engine_runtime_has_stopped(owner->runtime))
             sleep_until_woken(owner);
         while (pump(owner))
             ;
-        assert_int_equal(owner->finished_count, 20);
+        assert_int_equal(owner->finished_count, 400);
         owner_close(owner);
     }
 }
@@ -577,15 +597,13 @@ static void the_age_of_a_step_tells_that_the_backend_hangs(void **state)
     assert_int_equal(engine_runtime_step_age_ns(owner->runtime), 0);
     atomic_store(&owner->gate->holds, true);
     submit_mixed(owner, 4);
-    while (sem_wait(&owner->gate->entered) != 0)
-        ;
+    wait_until_entered(owner);
     do
         age = engine_runtime_step_age_ns(owner->runtime);
     while (age == 0); /* the clock may stand still between two looks */
     while (engine_runtime_step_age_ns(owner->runtime) <= age)
         ;
-    atomic_store(&owner->gate->holds, false);
-    sem_post(&owner->gate->go);
+    let_go(owner);
     wait_for_finished(owner, 1);
     assert_int_equal(engine_runtime_step_age_ns(owner->runtime), 0);
     owner_close(owner);
