@@ -89,8 +89,8 @@ static void take_start(struct fake_worker *worker, const Td__Start *start)
     *request = (struct seen_request){.id = {start->request_hi, start->request_lo},
                                      .prompt_tokens = start->prompt_tokens};
     snprintf(request->model, sizeof request->model, "%s", start->model);
-    if (worker->reads_nothing_after_start)
-        rpc_call_pause(worker->link);
+    if (worker->leaves_at_start != NULL)
+        client_leave(worker->leaves_at_start);
 }
 
 static void take_frame(struct fake_worker *worker, const Td__StartTokens *frame, size_t bytes)
@@ -272,12 +272,6 @@ void worker_break_link(struct fake_worker *worker, td_status_t status)
     rpc_call_finish(link, status, "the test breaks it");
 }
 
-void worker_resume(struct fake_worker *worker)
-{
-    worker->reads_nothing_after_start = false;
-    rpc_call_resume(worker->link);
-}
-
 static void say_update(struct fake_worker *worker, int request, Td__Update *update)
 {
     Td__GenerateOut out = TD__GENERATE_OUT__INIT;
@@ -296,27 +290,30 @@ static void say_update(struct fake_worker *worker, int request, Td__Update *upda
 void worker_tokens(struct fake_worker *worker, int request, uint32_t index, const uint32_t *tokens,
                    uint32_t count)
 {
-    Td__Update update = TD__UPDATE__INIT;
+    Td__Update update;
     uint32_t copy[64];
 
+    td__update__init(&update);
     assert_in_range(count, 1, 64);
     memcpy(copy, tokens, count * sizeof *tokens);
     update.index = index;
     update.tokens = copy;
+    worker->requests[request].sent = index + count;
     update.n_tokens = count;
     say_update(worker, request, &update);
 }
 
 void worker_finish(struct fake_worker *worker, int request, Td__Finish finish, td_status_t code)
 {
-    Td__Update update = TD__UPDATE__INIT;
+    Td__Update update;
     char message[] = "the test says so";
 
+    td__update__init(&update);
     update.finish = finish;
     update.code = (uint32_t)-code;
     update.message = message;
     update.prompt_tokens = worker->requests[request].prompt_tokens;
-    update.completion_tokens = 3;
+    update.completion_tokens = worker->requests[request].sent;
     say_update(worker, request, &update);
 }
 
@@ -352,6 +349,9 @@ void scheduler_publish(struct fake_scheduler *scheduler)
 
     if (scheduler->fleet == NULL)
         return;
+    scheduler->owes_picture = !rpc_call_writable(scheduler->fleet);
+    if (scheduler->owes_picture)
+        return;
     update.scheduler_epoch = scheduler->epoch;
     update.workers = pointers;
     for (int i = 0; i < cluster->worker_count && !scheduler->knows_nothing; i++) {
@@ -377,6 +377,15 @@ static void fleet_message(void *ctx, struct rpc_call *call, const uint8_t *bytes
     scheduler_publish(scheduler);
 }
 
+static void fleet_writable(void *ctx, struct rpc_call *call)
+{
+    struct fake_scheduler *scheduler = ctx;
+
+    (void)call;
+    if (scheduler->owes_picture)
+        scheduler_publish(scheduler);
+}
+
 static void fleet_close(void *ctx, struct rpc_call *call, td_status_t status, const char *detail)
 {
     struct fake_scheduler *scheduler = ctx;
@@ -389,8 +398,8 @@ static void fleet_close(void *ctx, struct rpc_call *call, td_status_t status, co
 
 static void on_fleet(void *ctx, struct rpc_call *call)
 {
-    static const struct rpc_handlers handlers = {.on_message = fleet_message,
-                                                 .on_close = fleet_close};
+    static const struct rpc_handlers handlers = {
+        .on_message = fleet_message, .on_writable = fleet_writable, .on_close = fleet_close};
 
     rpc_call_bind(call, &handlers, ctx);
 }
@@ -420,9 +429,10 @@ static void place_message(void *ctx, struct rpc_call *call, const uint8_t *bytes
 {
     struct fake_scheduler *scheduler = ctx;
     Td__PlaceRequest *request = td__place_request__unpack(NULL, length, bytes);
-    Td__PlaceReply reply = TD__PLACE_REPLY__INIT;
+    Td__PlaceReply reply;
     char message[] = "no room";
 
+    td__place_reply__init(&reply);
     assert_non_null(request);
     assert_string_equal(request->model, "tiny");
     scheduler->places++;
@@ -704,6 +714,12 @@ td_status_t client_start(struct client *client, struct cluster *cluster, uint32_
                                &client->handle, &retry_after_ms);
     free(job.tokens);
     return status;
+}
+
+void client_leave(struct client *client)
+{
+    client->cluster->backend.abandon(client->cluster->backend.impl, client->handle);
+    client->handle = NULL;
 }
 
 bool client_has_token(void *ctx)

@@ -29,7 +29,10 @@ struct seen_request {
     int attaches;
     uint32_t attach_index;
     int ended;
+    uint32_t sent; /* tokens of the answer */
 };
+
+struct client;
 
 struct fake_worker {
     struct cluster *cluster;
@@ -45,12 +48,12 @@ struct fake_worker {
     struct td_u128 text_id;
     int texts_asked;
 
-    bool mute;           /* does not greet */
-    bool talks_nonsense; /* answers the greeting with bytes that are no message */
-    uint64_t greets_as;  /* another epoch; 0: its own */
-    bool reads_nothing_after_start;
-    struct rpc_call *link; /* the newest Generate stream */
-    int links;             /* ever opened */
+    bool mute;                      /* does not greet */
+    bool talks_nonsense;            /* answers the greeting with bytes that are no message */
+    uint64_t greets_as;             /* another epoch; 0: its own */
+    struct client *leaves_at_start; /* its client goes away when the start arrives */
+    struct rpc_call *link;          /* the newest Generate stream */
+    int links;                      /* ever opened */
     struct seen_request requests[REQUESTS_MAX];
     int request_count;
     uint8_t *out[OUT_MAX]; /* packed messages that wait for the stream */
@@ -65,6 +68,7 @@ struct fake_scheduler {
     uint64_t epoch;
     bool knows_nothing; /* its pictures are empty */
     struct rpc_call *fleet;
+    bool owes_picture; /* the one before is still on its way */
     uint64_t router_epoch;
 
     int places;             /* asked */
@@ -132,7 +136,6 @@ void worker_kill(struct fake_worker *worker);
 void worker_listen(struct fake_worker *worker);
 /* Ends the Generate stream, nothing else. */
 void worker_break_link(struct fake_worker *worker, td_status_t status);
-void worker_resume(struct fake_worker *worker);
 void worker_tokens(struct fake_worker *worker, int request, uint32_t index, const uint32_t *tokens,
                    uint32_t count);
 void worker_finish(struct fake_worker *worker, int request, Td__Finish finish, td_status_t code);
@@ -145,6 +148,7 @@ void scheduler_listen(struct fake_scheduler *scheduler, struct rpc *rpc);
 
 /* A prompt of the tokens 0, 1, 2, ... */
 td_status_t client_start(struct client *client, struct cluster *cluster, uint32_t prompt_tokens);
+void client_leave(struct client *client);
 bool client_has_token(void *client);
 bool client_ended(void *client);
 struct router_counters cluster_counters(const struct cluster *cluster);

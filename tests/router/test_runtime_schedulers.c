@@ -181,7 +181,7 @@ static void a_client_may_leave_while_a_place_is_asked(void **state)
     assert_int_equal(client_start(&client, &cluster, 100), TD_OK);
     while (cluster.schedulers[0].places == 0)
         cluster_turns(&cluster, 1);
-    cluster.backend.abandon(cluster.backend.impl, client.handle);
+    client_leave(&client);
     assert_true(router_runtime_idle(cluster.runtime));
     cluster.schedulers[0].holds = false;
     answer_one(&cluster, &cluster.workers[0]);
