@@ -281,6 +281,20 @@ static void take_end(struct router_journey *journey, const Td__Update *update)
     take_kv(&result->kv, update->kv);
 }
 
+/* An answer that ends well is all there; whatever went wrong, half of one is never called whole. */
+static void check_end(struct router_journey *journey)
+{
+    struct front_result *result = &journey->result;
+
+    if ((result->finish != FRONT_STOP && result->finish != FRONT_LENGTH) ||
+        result->completion_tokens == journey->next_index)
+        return;
+    journey->core->counters.invalid_messages++;
+    result->finish = FRONT_FAILED;
+    result->status = TD_CORRUPT;
+    snprintf(result->message, sizeof result->message, "the worker's answer is not complete");
+}
+
 /* The worker keeps the output of an ended request until it hears that we have seen the end. */
 static void acknowledge(struct router_journey *journey, const Td__Update *update)
 {
@@ -364,6 +378,7 @@ static void act(struct router_journey *journey, enum journey_event event, const 
     case JOURNEY_DO_PASS: break;  /* by the caller, who knows which tokens are new */
     case JOURNEY_DO_END:
         take_end(journey, update);
+        check_end(journey);
         acknowledge(journey, update);
         report(journey);
         journey_free(journey);

@@ -193,3 +193,13 @@ void sim_alarm_set(struct sim_node *node, struct sim_alarm *alarm, uint64_t dead
     alarm->at_ns = deadline_ns > sim->now_ns ? deadline_ns : sim->now_ns;
     sim_post(sim, node, node->life, alarm->at_ns - sim->now_ns, what, run)->object = alarm;
 }
+
+bool sim_alarm_rings(const struct sim_event *event)
+{
+    struct sim_alarm *alarm = event->object;
+
+    if (event->at_ns != alarm->at_ns)
+        return false;
+    alarm->at_ns = 0;
+    return true;
+}

@@ -105,10 +105,9 @@ static void publish(struct sim_router *router);
 
 static void on_fleet_alarm(struct sim *sim, struct sim_event *event)
 {
-    struct sim_alarm *alarm = event->object;
-
     (void)sim;
-    alarm->at_ns = 0;
+    if (!sim_alarm_rings(event))
+        return;
     publish(event->node->router);
 }
 
@@ -274,9 +273,8 @@ void sim_router_close(struct sim_node *node)
 
 static void on_alarm(struct sim *sim, struct sim_event *event)
 {
-    struct sim_alarm *alarm = event->object;
-
-    alarm->at_ns = 0;
+    if (!sim_alarm_rings(event))
+        return;
     router_core_tick(event->node->router->core, sim->now_ns);
 }
 

@@ -54,9 +54,8 @@ void sim_scheduler_close(struct sim_node *node)
 
 static void on_alarm(struct sim *sim, struct sim_event *event)
 {
-    struct sim_alarm *alarm = event->object;
-
-    alarm->at_ns = 0;
+    if (!sim_alarm_rings(event))
+        return;
     sched_core_run(event->node->scheduler->core, sim->now_ns);
 }
 

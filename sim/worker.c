@@ -37,8 +37,8 @@ static void identify(struct sim_worker *worker, struct worker_identity *identity
     snprintf(identity->rpc_target, sizeof identity->rpc_target, "%s", node->name);
     snprintf(identity->http_address, sizeof identity->http_address, "%s", node->name);
     identity->block_count = worker->kv.block_count;
-    identity->max_sequences = 8;
-    identity->max_waiting = 16;
+    identity->max_sequences = 4;
+    identity->max_waiting = 8;
     identity->threads = 1;
     take_address(worker, &identity->transports[0]);
     identity->transport_count = 1;
@@ -113,9 +113,8 @@ void sim_worker_close(struct sim_node *node)
 
 static void on_alarm(struct sim *sim, struct sim_event *event)
 {
-    struct sim_alarm *alarm = event->object;
-
-    alarm->at_ns = 0;
+    if (!sim_alarm_rings(event))
+        return;
     worker_core_tick(event->node->worker->core, sim->now_ns);
 }
 

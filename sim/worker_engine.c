@@ -191,7 +191,7 @@ void sim_engine_open(struct sim_worker *worker)
     status = modelled_open(&sim->model, &worker->kv, &worker->backend, &error);
     assert(status == TD_OK);
     if (sim_has(sim, SIM_FAULT_PRESSURE))
-        config.waiting_max = 6;
+        config.waiting_max = 10;
     status = engine_core_open(&config, worker->backend, &worker->kv, sink, &worker->engine, &error);
     assert(status == TD_OK);
 }
@@ -207,9 +207,8 @@ void sim_engine_close(struct sim_worker *worker)
 static void on_alarm(struct sim *sim, struct sim_event *event)
 {
     struct sim_worker *worker = event->node->worker;
-    struct sim_alarm *alarm = event->object;
-
-    alarm->at_ns = 0;
+    if (!sim_alarm_rings(event))
+        return;
     engine_core_tick(worker->engine, sim->now_ns);
     wake(worker);
 }

@@ -314,10 +314,9 @@ void sim_kvt_close(struct sim_worker *worker)
 static void on_alarm(struct sim *sim, struct sim_event *event)
 {
     struct sim_worker *worker = event->node->worker;
-    struct sim_alarm *alarm = event->object;
-
     (void)sim;
-    alarm->at_ns = 0;
+    if (!sim_alarm_rings(event))
+        return;
     kvt_core_tick(worker->kvt);
     progress(worker);
 }

@@ -153,6 +153,8 @@ void sim_events_free(struct sim *sim);
 /* Rings run for the present incarnation at deadline_ns at the latest, unless it will already. */
 void sim_alarm_set(struct sim_node *node, struct sim_alarm *alarm, uint64_t deadline_ns,
                    const char *what, sim_event_fn run);
+/* To be called first by what an alarm runs; false: it was set to an earlier time meanwhile. */
+bool sim_alarm_rings(const struct sim_event *event);
 
 /* --- trace.c --- */
 

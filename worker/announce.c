@@ -315,7 +315,7 @@ static const Td__AnnounceIn *snapshot_message(struct worker_announcer *announcer
     part->sequence = snapshot->sequence;
     part->part = announcer->snapshot_part;
     part->parts = parts > 0 ? parts : 1;
-    part->stored = as_pairs(snapshot->keys + first);
+    part->stored = count > 0 ? as_pairs(snapshot->keys + first) : NULL;
     part->n_stored = 2 * (size_t)(count < SNAPSHOT_PART_KEYS ? count : SNAPSHOT_PART_KEYS);
     announcer->snapshot_part++;
     announcer->out.kind_case = TD__ANNOUNCE_IN__KIND_SNAPSHOT;

@@ -76,6 +76,7 @@ static void reply_progress(struct worker_export *export)
     Td__Progress progress = TD__PROGRESS__INIT;
 
     progress.computed_tokens = export->computed_tokens;
+    progress.sent_blocks = export->blocks_gone;
     message.kind_case = TD__ASK_OUT__KIND_PROGRESS;
     message.progress = &progress;
     reply(export, &message);
@@ -485,7 +486,10 @@ void export_on_engine(struct worker_export *export, struct engine_event *event)
 void export_on_kvt(struct worker_export *export, struct kvt_event *event)
 {
     switch (event->kind) {
-    case KVT_SENT: export->bytes_sent += event->sent.bytes; break;
+    case KVT_SENT:
+        export->bytes_sent += event->sent.bytes;
+        export->blocks_gone += event->sent.count;
+        break;
     case KVT_FAILED:
         stop_because(export, event->status, td_status_text(event->status));
         export_step(export, EXPORT_ON_FAILED, NULL);

@@ -246,6 +246,7 @@ static void send_ask(struct worker_import *import)
     message.ask = &ask;
     import->ask_open = true;
     import->sent_seen = false;
+    import->sent_blocks = 0;
     core->env.ask_open(core->env.impl, import->ask, import->candidates[import->candidate].target,
                        &message);
 }
@@ -453,6 +454,20 @@ static void on_refused(struct worker_import *import, const Td__Refused *refused)
     import_step(import, IMPORT_ON_REFUSED);
 }
 
+/*
+ * While the prompt waits or is computed over there, a sign of life is enough. After that the blocks have
+ * to come: a transport that has lost some of them must not be waited for as long as both sides live.
+ */
+static void on_progress(struct worker_import *import, const Td__Progress *progress)
+{
+    bool computed = progress->computed_tokens >= import->request->token_count;
+
+    if (computed && progress->sent_blocks <= import->sent_blocks)
+        return;
+    import->sent_blocks = progress->sent_blocks;
+    import_step(import, IMPORT_ON_PROGRESS);
+}
+
 void worker_core_on_ask_message(struct worker_core *core, uint64_t ask_number,
                                 const Td__AskOut *message, uint64_t now_ns)
 {
@@ -463,7 +478,7 @@ void worker_core_on_ask_message(struct worker_core *core, uint64_t ask_number,
         return; /* given up while the message was on its way */
     switch (message->kind_case) {
     case TD__ASK_OUT__KIND_ACCEPTED: on_accepted(import, message->accepted); break;
-    case TD__ASK_OUT__KIND_PROGRESS: import_step(import, IMPORT_ON_PROGRESS); break;
+    case TD__ASK_OUT__KIND_PROGRESS: on_progress(import, message->progress); break;
     case TD__ASK_OUT__KIND_SENT:
         import->sent_seen = true;
         import_step(import, IMPORT_ON_SENT);

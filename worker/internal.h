@@ -60,7 +60,8 @@ struct worker_import {
     struct td_u128 transfer;
     bool transfer_live; /* EXPECT was sent and the transfer has not ended */
     uint8_t mac_key[TD_MAC_KEY_BYTES];
-    uint32_t lease_ms; /* granted */
+    uint32_t lease_ms;    /* granted */
+    uint32_t sent_blocks; /* as the candidate last said */
     struct td_timer renew;
 
     struct engine_block *blocks; /* reserved, in order, tail included */
@@ -150,7 +151,8 @@ struct worker_export {
     uint32_t skip_blocks;
     uint32_t token_count;
     uint32_t computed_tokens;
-    uint32_t blocks_sent;
+    uint32_t blocks_sent; /* handed to the transfer core */
+    uint32_t blocks_gone; /* and taken by the asker */
     uint64_t bytes_sent;
     uint32_t cached_tokens;
     uint32_t queue_us;

@@ -391,7 +391,7 @@ static bool fill_update(struct worker_link *link, size_t place, struct worker_re
     update->request_hi = request->id.hi;
     update->request_lo = request->id.lo;
     update->index = request->output_sent;
-    update->tokens = request->output + request->output_sent;
+    update->tokens = count > 0 ? request->output + request->output_sent : NULL;
     update->n_tokens = count;
     request->output_sent += count;
     if (request->output_sent < request->output_count)

@@ -157,6 +157,9 @@ static void fill_result(struct worker_request *request, const struct engine_fini
     bool expired = result->status == TD_TIMEOUT;
 
     result->finish = expired ? FRONT_FAILED : finish_of(finished->reason);
+    if (request->state == REQUEST_CANCELING &&
+        !expired) /* tokens after the cancel were not taken */
+        result->finish = FRONT_CANCELED;
     if (!expired) {
         result->status = finished->status;
         if (finished->status != TD_OK)
@@ -167,7 +170,7 @@ static void fill_result(struct worker_request *request, const struct engine_fini
         result->retry_after_ms = 500;
     result->prompt_tokens = finished->prompt_tokens;
     result->cached_tokens = finished->cached_tokens;
-    result->completion_tokens = finished->new_tokens;
+    result->completion_tokens = request->output_count;
     result->stages.wait_us = worker_us(finished->queue_ns);
     if (result->kv.remote_blocks == 0) /* else the candidate's time is in it already */
         result->stages.prefill_us = worker_us(finished->prefill_ns);
@@ -322,12 +325,13 @@ void request_tokens(struct worker_request *request, const struct engine_token *t
 void request_flush(struct worker_request *request)
 {
     uint32_t first = request->output_sent;
+    uint32_t count = request->output_count - first;
     bool ended = request->state == REQUEST_ENDED;
 
-    if (request->update == NULL || (first == request->output_count && !ended))
+    if (request->update == NULL || (count == 0 && !ended))
         return;
     request->output_sent = request->output_count;
-    request->update(request->update_context, request->output + first, request->output_count - first,
+    request->update(request->update_context, count > 0 ? request->output + first : NULL, count,
                     &request->result);
 }
 
