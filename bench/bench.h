@@ -13,4 +13,10 @@ int bench_engine(int argc, char **argv);
 /* The scheduler's prefix index: changes and matches per second, beside the memory's random reads. */
 int bench_index(int argc, char **argv);
 
+/*
+ * KV transfer between two processes over each transport, beside memcpy of the same blocks. Forks: call it
+ * before the process starts a thread.
+ */
+int bench_transfer(int argc, char **argv);
+
 #endif
