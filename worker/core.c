@@ -273,6 +273,20 @@ bool worker_core_idle(const struct worker_core *core)
     return core->sequences.count == 0 && core->transfers.count == 0 && core->requests.count == 0;
 }
 
+/* What is still arriving must not come to life in the middle of the end. */
+static void refuse_collecting(struct worker_core *core)
+{
+    size_t cursor = 0;
+    struct worker_request *request;
+
+    while ((request = td_map_next(&core->requests, &cursor)) != NULL) {
+        if (request->state != REQUEST_COLLECTING)
+            continue;
+        request_refuse(request, TD_EXHAUSTED, "the worker is stopping");
+        cursor = 0; /* the map has changed */
+    }
+}
+
 void worker_core_cancel_all(struct worker_core *core, uint64_t now_ns)
 {
     size_t cursor = 0;
@@ -280,6 +294,7 @@ void worker_core_cancel_all(struct worker_core *core, uint64_t now_ns)
     struct worker_owner **owners;
 
     core->now_ns = now_ns;
+    refuse_collecting(core);
     owners = calloc(count > 0 ? count : 1, sizeof *owners); /* stepping changes the map */
     if (owners == NULL)
         return;

@@ -11,7 +11,6 @@
 #include "worker/runtime_internal.h"
 
 #define DIAL_REPLY_BYTES_MAX (64u << 10)
-#define DIAL_CHANNELS_MAX    300
 
 struct dial_channel {
     struct td_list node;
@@ -68,6 +67,7 @@ static struct dial_channel *channel_take(struct worker_runtime *runtime, const c
     struct rpc_channel_config config = {.target = target,
                                         .expected_roles = NET_ROLES_WORKER,
                                         .message_bytes_max = DIAL_REPLY_BYTES_MAX};
+    uint32_t channels_max = runtime->config.options->counts.pairs_max;
     struct dial_channel *channel;
 
     td_list_for_each(node, &runtime->channels)
@@ -78,10 +78,10 @@ static struct dial_channel *channel_take(struct worker_runtime *runtime, const c
             return channel;
         }
     }
-    if (runtime->channel_count >= DIAL_CHANNELS_MAX)
+    if (runtime->channel_count >= channels_max)
         make_room(runtime);
     channel = calloc(1, sizeof *channel);
-    if (channel == NULL || runtime->channel_count >= DIAL_CHANNELS_MAX ||
+    if (channel == NULL || runtime->channel_count >= channels_max ||
         rpc_channel_open(runtime->config.rpc, &config, &channel->channel) != TD_OK) {
         free(channel);
         return NULL;
@@ -293,7 +293,11 @@ static void env_ask_open(void *impl, uint64_t number, const char *target, const 
         free(ask);
         return;
     }
-    if (ask_start(ask, target, first) != TD_OK)
+    /*
+     * The peer must not send before the transfer thread expects it. If that command still waits for room
+     * in the ring, the thread is far behind, and this is no time for an import.
+     */
+    if (!td_list_empty(&runtime->transfer_backlog) || ask_start(ask, target, first) != TD_OK)
         net_defer_post(runtime->config.loop, &ask->failed);
 }
 
@@ -333,7 +337,7 @@ void worker_dial_open(struct worker_runtime *runtime)
     td_map_init(&runtime->pairs, (size_t)runtime->config.options->counts.pairs_max * 2);
 }
 
-/* While the core still lives: it hears of every call's end. */
+/* The core is told nothing: it is about to be closed. */
 void worker_dial_close(struct worker_runtime *runtime)
 {
     size_t cursor;

@@ -24,25 +24,18 @@ static void name_of_file(const char *path, char out[static WORKER_MODEL_NAME_BYT
     snprintf(out, WORKER_MODEL_NAME_BYTES, "%.*s", (int)length, base);
 }
 
-static td_status_t take_names(const struct worker_options *options,
-                              struct worker_identity *identity, struct td_error *error)
+/* worker_options_check has seen to it that they fit. */
+static void take_names(const struct worker_options *options, struct worker_identity *identity)
 {
     const struct td_flag_list *names = &options->served_names;
 
-    if (names->count > WORKER_MODELS_MAX)
-        return td_fail(error, TD_INVALID, "served-model-name: at most %d", WORKER_MODELS_MAX);
-    for (size_t i = 0; i < names->count; i++) {
-        if (strlen(names->items[i]) >= WORKER_MODEL_NAME_BYTES)
-            return td_fail(error, TD_INVALID, "served-model-name: longer than %d bytes",
-                           WORKER_MODEL_NAME_BYTES - 1);
+    for (size_t i = 0; i < names->count; i++)
         snprintf(identity->models[i], WORKER_MODEL_NAME_BYTES, "%s", names->items[i]);
-    }
     identity->model_count = (uint32_t)names->count;
     if (names->count == 0) {
         name_of_file(options->model, identity->models[0]);
         identity->model_count = 1;
     }
-    return TD_OK;
 }
 
 static td_status_t open_text(struct worker_engines *engines, struct td_error *error)
@@ -130,6 +123,30 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
 
 /* --- transfers --- */
 
+/* As many as the worker core lets in, so that nothing it has accepted is refused below. */
+static struct kvt_limits transfer_limits(const struct worker_counts *counts)
+{
+    struct kvt_limits limits = kvt_limits_default();
+
+    limits.peers_max = 2 * counts->pairs_max; /* one that was dropped is there a little longer */
+    limits.incoming_max = counts->requests_max;
+    limits.outgoing_max = counts->exports_max;
+    return limits;
+}
+
+static td_status_t ucx_config(const struct worker_options *options, struct kvt_ucx_config *ucx_out,
+                              struct td_error *error)
+{
+    *ucx_out = kvt_ucx_config_default();
+    ucx_out->shm = options->ucx_shm;
+    ucx_out->tcp = options->ucx_tcp;
+    if (strlen(options->ucx_interface) >= sizeof ucx_out->interface)
+        return td_fail(error, TD_INVALID, "ucx-interface: longer than %zu bytes",
+                       sizeof ucx_out->interface - 1);
+    snprintf(ucx_out->interface, sizeof ucx_out->interface, "%s", options->ucx_interface);
+    return TD_OK;
+}
+
 static td_status_t open_transfers(struct worker_runtime *runtime, uint64_t epoch,
                                   struct td_error *error)
 {
@@ -141,22 +158,26 @@ static td_status_t open_transfers(struct worker_runtime *runtime, uint64_t epoch
                    .bytes = (size_t)engines->kv.block_count * engines->kv.block_bytes,
                    .fd = engines->kv.fd},
         .block_bytes = engines->kv.block_bytes,
-        .limits = kvt_limits_default(),
+        .limits = transfer_limits(&options->counts),
         .use_ucx = options->kv_transport != WORKER_KV_MAP,
-        .ucx = kvt_ucx_config_default(),
         .use_map = options->kv_transport != WORKER_KV_UCX,
         .ring_capacity = WORKER_RING_CAPACITY,
         .wake = worker_pump_wake,
         .wake_impl = runtime,
     };
+    struct td_error why = {0};
+    td_status_t status = ucx_config(options, &config.ucx, error);
 
-    config.ucx.shm = options->ucx_shm;
-    config.ucx.tcp = options->ucx_tcp;
-    if (strlen(options->ucx_interface) >= sizeof config.ucx.interface)
-        return td_fail(error, TD_INVALID, "ucx-interface: longer than %zu bytes",
-                       sizeof config.ucx.interface - 1);
-    snprintf(config.ucx.interface, sizeof config.ucx.interface, "%s", options->ucx_interface);
-    return kvt_runtime_open(&config, &engines->transfers, error);
+    if (status != TD_OK)
+        return status;
+    status = kvt_runtime_open(&config, &engines->transfers, &why);
+    if (status != TD_OK && options->kv_transport == WORKER_KV_AUTO) {
+        td_log(TD_LOG_WARN, "load", "KV travels by map alone, to workers of this host: %s",
+               why.text);
+        config.use_ucx = false;
+        status = kvt_runtime_open(&config, &engines->transfers, &why);
+    }
+    return status == TD_OK ? TD_OK : td_fail(error, status, "%s", why.text);
 }
 
 /* Adds one of our transports to the identity, if it is in use. */
@@ -207,10 +228,9 @@ static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
-    td_status_t status = take_names(options, identity, error);
+    td_status_t status = engine_model_open(options->model, &engines->model, error);
 
-    if (status == TD_OK)
-        status = engine_model_open(options->model, &engines->model, error);
+    take_names(options, identity);
     if (status == TD_OK)
         status = open_text(engines, error);
     if (status == TD_OK)

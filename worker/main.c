@@ -32,6 +32,7 @@ static int parse(struct worker_program *worker, int argc, char **argv)
                              .tables = tables,
                              .table_count = WORKER_TABLES + 2};
     struct td_flags_result result;
+    struct td_error error = {0};
     int status;
 
     worker_option_tables(&worker->options, tables);
@@ -51,6 +52,10 @@ static int parse(struct worker_program *worker, int argc, char **argv)
         worker->options.listen = worker->role->listen;
     if (worker->options.http_listen == NULL)
         worker->options.http_listen = worker->role->http_listen;
+    if (worker_options_check(&worker->options, &error) != TD_OK) {
+        fprintf(stderr, "%s: %s\n", worker->role->program, error.text);
+        return NET_EXIT_USAGE;
+    }
     return -1;
 }
 
@@ -104,6 +109,17 @@ static void report_ready(const char *http_address)
     td_log(TD_LOG_INFO, "main", "%s", line);
 }
 
+/* What holds for a whole process, before any thread is started. */
+static td_status_t prepare_process(const struct worker_program *worker, struct td_error *error)
+{
+    td_status_t status = engine_gguf_install_sigbus(error);
+
+    if (status != TD_OK || worker->options.kv_transport == WORKER_KV_MAP)
+        return status;
+    status = kvt_ucx_prepare_process();
+    return status == TD_OK ? TD_OK : td_fail(error, status, "ucx: %s", td_status_text(status));
+}
+
 static int run(struct worker_program *worker)
 {
     struct net_program_config config = {.name = worker->role->name,
@@ -114,8 +130,7 @@ static int run(struct worker_program *worker)
     struct td_error error = {0};
     int status = NET_EXIT_FAILURE;
 
-    if (engine_gguf_install_sigbus(&error) != TD_OK ||
-        (worker->options.kv_transport != WORKER_KV_MAP && kvt_ucx_prepare_process() != TD_OK) ||
+    if (prepare_process(worker, &error) != TD_OK ||
         net_program_open(&config, &worker->program, &error) != TD_OK)
         goto fail;
     if (open_runtime(worker, &error) != TD_OK)

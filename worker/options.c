@@ -1,6 +1,11 @@
 /* options.c: the flags of the worker binaries, see options.h. */
 #include "worker/options.h"
 
+#include <string.h>
+
+#include "lib/base/utf8.h"
+#include "lib/net/address.h"
+
 #define OPTIONS struct worker_options
 #define MiB     ((int64_t)1 << 20)
 #define GiB     ((int64_t)1 << 30)
@@ -57,7 +62,8 @@ static const struct td_flag handover[] = {
          "Shorter prompts are never prefilled elsewhere, whatever the scheduler says (decode)."},
 };
 
-#define HOUR_MS 3600000
+#define HOUR_MS      3600000
+#define LEASE_MS_MIN 100 /* a prefill worker grants no less; the asker renews three times in it */
 
 static const struct td_flag times[] = {
 #define X(member, flag_name, value, text)                               \
@@ -98,4 +104,113 @@ void worker_option_tables(struct worker_options *options,
     tables_out[2] = TABLE("KV hand-over", handover, options);
     tables_out[3] = TABLE("Times", times, &options->times);
     tables_out[4] = TABLE("Limits", counts, &options->counts);
+}
+
+/* --- what the ranges cannot say --- */
+
+/* HOST:PORT or unix:/PATH that somebody can connect to: a port of 0 is for listening only. */
+static bool is_target(const char *text)
+{
+    char host[NET_HOST_BYTES_MAX];
+    uint16_t port;
+
+    if (net_address_is_unix(text))
+        return text[strlen("unix:")] != '\0';
+    return net_address_split(text, host, &port, NULL) == TD_OK && port != 0;
+}
+
+/* Every interface at once: good for listening, no address for others. */
+static bool is_wildcard(const char *address)
+{
+    char host[NET_HOST_BYTES_MAX];
+    uint16_t port;
+
+    return !net_address_is_unix(address) &&
+           net_address_split(address, host, &port, NULL) == TD_OK &&
+           (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0);
+}
+
+static td_status_t check_advertise(const struct worker_options *options, struct td_error *error)
+{
+    const char *advertise = options->advertise;
+
+    if (advertise == NULL && options->schedulers.count > 0 && is_wildcard(options->listen))
+        return td_fail(error, TD_INVALID,
+                       "--listen %.100s is every interface and no address for others to dial: "
+                       "give them one with --advertise",
+                       options->listen);
+    if (advertise == NULL)
+        return TD_OK;
+    if (!is_target(advertise) || is_wildcard(advertise))
+        return td_fail(error, TD_INVALID,
+                       "--advertise '%.100s': neither HOST:PORT of one host nor unix:/PATH",
+                       advertise);
+    if (strlen(advertise) >= WORKER_TARGET_BYTES)
+        return td_fail(error, TD_INVALID, "--advertise: longer than %d bytes",
+                       WORKER_TARGET_BYTES - 1);
+    return TD_OK;
+}
+
+static td_status_t check_schedulers(const struct worker_options *options, struct td_error *error)
+{
+    const struct td_flag_list *schedulers = &options->schedulers;
+
+    if (schedulers->count > options->counts.schedulers_max)
+        return td_fail(error, TD_INVALID, "--scheduler: %zu are named, and --schedulers-max is %u",
+                       schedulers->count, options->counts.schedulers_max);
+    for (size_t i = 0; i < schedulers->count; i++)
+        if (!is_target(schedulers->items[i]))
+            return td_fail(error, TD_INVALID,
+                           "--scheduler '%.100s': neither HOST:PORT nor unix:/PATH",
+                           schedulers->items[i]);
+    return TD_OK;
+}
+
+static td_status_t check_names(const struct td_flag_list *names, struct td_error *error)
+{
+    if (names->count > WORKER_MODELS_MAX)
+        return td_fail(error, TD_INVALID, "--served-model-name: at most %d", WORKER_MODELS_MAX);
+    for (size_t i = 0; i < names->count; i++) {
+        size_t length = strlen(names->items[i]);
+
+        if (length == 0 || length >= WORKER_MODEL_NAME_BYTES ||
+            td_utf8_valid_prefix(names->items[i], length) != length)
+            return td_fail(error, TD_INVALID, "--served-model-name: 1 to %d bytes of UTF-8",
+                           WORKER_MODEL_NAME_BYTES - 1);
+    }
+    return TD_OK;
+}
+
+static td_status_t check_numbers(const struct worker_options *options, struct td_error *error)
+{
+    if (options->sequences_max > options->step_tokens)
+        return td_fail(error, TD_INVALID,
+                       "--sequences-max %u: each needs a row of the step, and --step-tokens is %u",
+                       options->sequences_max, options->step_tokens);
+    if (options->times.lease_ms < LEASE_MS_MIN)
+        return td_fail(error, TD_INVALID, "--lease-ms %u: at least %u", options->times.lease_ms,
+                       LEASE_MS_MIN);
+    if (options->times.heartbeat_ms >= options->times.stall_ms)
+        return td_fail(error, TD_INVALID,
+                       "--heartbeat-ms %u: must be below --stall-ms %u, or whoever computes longer "
+                       "than that counts as dead",
+                       options->times.heartbeat_ms, options->times.stall_ms);
+    if (options->counts.quarantine_max_percent > 100)
+        return td_fail(error, TD_INVALID, "--quarantine-max-percent %u: at most 100",
+                       options->counts.quarantine_max_percent);
+    if (options->kv_transport != WORKER_KV_MAP && !options->ucx_shm && !options->ucx_tcp)
+        return td_fail(error, TD_INVALID,
+                       "--no-ucx-shm and --no-ucx-tcp leave UCX nothing: say --kv-transport map");
+    return TD_OK;
+}
+
+td_status_t worker_options_check(const struct worker_options *options, struct td_error *error)
+{
+    td_status_t status = check_advertise(options, error);
+
+    if (status == TD_OK)
+        status = check_schedulers(options, error);
+    if (status == TD_OK)
+        status = check_names(&options->served_names, error);
+    return status == TD_OK ? check_numbers(options, error) : status;
 }

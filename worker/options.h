@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "lib/base/flags.h"
+#include "lib/base/status.h"
 #include "worker/types.h"
 
 /* Values of --kv-transport. */
@@ -48,5 +49,9 @@ struct worker_options {
 /* Fills tables_out with the flags over options. listen and http_listen have no default here. */
 void worker_option_tables(struct worker_options *options,
                           struct td_flag_table tables_out[static WORKER_TABLES]);
+
+/* What a flag's own range cannot say: TD_INVALID names the flag and what is wrong with it. */
+td_status_t worker_options_check(const struct worker_options *options,
+                                 struct td_error *error) TD_MUST_USE;
 
 #endif

@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/base/random.h"
 #include "lib/net/address.h"
@@ -95,14 +96,19 @@ static td_status_t open_ports(struct worker_runtime *runtime, struct worker_iden
                               struct td_error *error)
 {
     const struct worker_options *options = runtime->config.options;
+    const char *target = options->advertise;
     td_status_t status = worker_serve_open(runtime, error);
 
     if (status == TD_OK)
         status = open_front(runtime, error);
     if (status != TD_OK)
         return status;
-    snprintf(identity->rpc_target, sizeof identity->rpc_target, "%s",
-             options->advertise != NULL ? options->advertise : rpc_server_address(runtime->server));
+    if (target == NULL)
+        target = rpc_server_address(runtime->server);
+    if (strlen(target) >= sizeof identity->rpc_target)
+        return td_fail(error, TD_INVALID, "the RPC address is longer than %zu bytes",
+                       sizeof identity->rpc_target - 1);
+    snprintf(identity->rpc_target, sizeof identity->rpc_target, "%s", target);
     snprintf(identity->http_address, sizeof identity->http_address, "%s",
              front_address(runtime->front));
     return TD_OK;
@@ -196,29 +202,64 @@ const char *worker_runtime_http_address(const struct worker_runtime *runtime)
 
 /* --- ending --- */
 
+static void refuse_new(struct worker_runtime *runtime, uint64_t remaining_ms)
+{
+    uint32_t ms = remaining_ms < UINT32_MAX ? (uint32_t)remaining_ms : UINT32_MAX;
+
+    worker_core_drain(runtime->core, ms, td_now_ns());
+    front_drain(runtime->front);
+}
+
+/*
+ * Requests and asks let go of their transfers before the transfers are stopped: one that ended by itself
+ * would look like a failure, and go on with another candidate or with a prefill here.
+ */
+static void break_off(struct worker_runtime *runtime, enum worker_phase before)
+{
+    if (before == WORKER_SERVING)
+        refuse_new(runtime, 0);
+    worker_core_cancel_all(runtime->core, td_now_ns());
+    kvt_runtime_stop(runtime->engines.transfers);
+}
+
 static void begin(struct worker_runtime *runtime, enum worker_phase phase)
 {
+    enum worker_phase before = runtime->phase;
+
     runtime->phase = phase;
     switch (phase) {
-    case WORKER_DRAINING:
-        worker_core_drain(runtime->core, (uint32_t)runtime->config.drain_ms, td_now_ns());
-        front_drain(runtime->front);
-        break;
-    case WORKER_STOPPING_TRANSFERS: kvt_runtime_stop(runtime->engines.transfers); break;
+    case WORKER_SERVING: break;
+    case WORKER_DRAINING: refuse_new(runtime, runtime->config.drain_ms); break;
+    case WORKER_STOPPING_TRANSFERS: break_off(runtime, before); break;
     case WORKER_STOPPING_ENGINE: engine_runtime_stop(runtime->engines.engine); break;
     case WORKER_CLOSING_FRONT: front_close(runtime->front, on_front_closed, runtime); break;
     case WORKER_STOPPED: runtime->config.stopped(runtime->config.ctx, runtime->exit_status); break;
-    case WORKER_SERVING: break;
     }
+}
+
+/*
+ * Not only have the transfers ended: the core has heard of the end of each. Until then the engine must
+ * not end their sequences, whose blocks wait for a release.
+ */
+static bool transfers_are_over(const struct worker_runtime *runtime)
+{
+    struct worker_gauges gauges;
+
+    worker_core_gauges(runtime->core, &gauges);
+    return kvt_runtime_has_stopped(runtime->engines.transfers) && gauges.transfers_in == 0 &&
+           gauges.transfers_out == 0;
 }
 
 /* Whether the present phase is over. Events that are still in a ring wake the loop again. */
 static bool phase_is_over(const struct worker_runtime *runtime)
 {
+    bool broken = runtime->exit_status != 0; /* cannot go on: there is nothing to wait for */
+
     switch (runtime->phase) {
-    case WORKER_SERVING: return runtime->exit_status != 0;
-    case WORKER_DRAINING: return worker_core_idle(runtime->core) && front_idle(runtime->front);
-    case WORKER_STOPPING_TRANSFERS: return kvt_runtime_has_stopped(runtime->engines.transfers);
+    case WORKER_SERVING: return broken;
+    case WORKER_DRAINING:
+        return broken || (worker_core_idle(runtime->core) && front_idle(runtime->front));
+    case WORKER_STOPPING_TRANSFERS: return transfers_are_over(runtime);
     case WORKER_STOPPING_ENGINE: return engine_runtime_has_stopped(runtime->engines.engine);
     case WORKER_CLOSING_FRONT: return runtime->front == NULL;
     case WORKER_STOPPED: return false;
@@ -230,7 +271,7 @@ void worker_phase_advance(struct worker_runtime *runtime)
 {
     if (!phase_is_over(runtime))
         return;
-    /* SERVING ends here only because the worker cannot go on: there is nothing to drain for */
+    /* SERVING ends here only because the worker cannot go on */
     begin(runtime, runtime->phase == WORKER_SERVING ? WORKER_STOPPING_TRANSFERS
                                                     : (enum worker_phase)(runtime->phase + 1));
     worker_touch(runtime);
@@ -247,7 +288,6 @@ void worker_runtime_stop(struct worker_runtime *runtime)
 {
     if (runtime->phase > WORKER_DRAINING)
         return; /* it is under way already */
-    worker_core_cancel_all(runtime->core, td_now_ns());
     begin(runtime, WORKER_STOPPING_TRANSFERS);
     worker_touch(runtime);
 }

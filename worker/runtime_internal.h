@@ -69,6 +69,8 @@ struct worker_runtime {
 
     /* serve.c */
     struct rpc_server *server;
+    uint32_t ask_count; /* Prefill streams, those that have not asked yet included */
+    uint32_t text_count;
 
     /* dial.c */
     struct td_list channels;

@@ -4,6 +4,9 @@
  * Messages are unpacked here and checked by the core. Output of Generate is pulled from the core when
  * the stream can send, at the end of a turn, so that one message carries the news of a whole engine
  * step. Replies to an ask are few and small, and are copied into the ask's short queue.
+ *
+ * A stream on which nothing is said costs its place, so there are so many of each and no more, and the
+ * first message has to come in collect_ms.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +20,8 @@
 #define SERVE_TEXT_BYTES_MAX     1024u
 #define SERVE_TEXT_CHUNK_BYTES   ((size_t)256 << 10)
 #define SERVE_REPLIES_MAX        4 /* accepted, progress, and the end; progress is overwritten */
+#define SERVE_TEXTS_MAX          64
+#define SERVE_TEXT_STALL_MS      10000 /* for one chunk to leave */
 
 /* ------------------------------------------------------------------------------------ Generate */
 
@@ -25,10 +30,12 @@ struct serve_link {
     struct rpc_call *call;
     struct worker_link *link;
     struct net_defer pump;
+    struct net_timer silence; /* until the first message */
 };
 
 static void link_free(struct serve_link *stream)
 {
+    net_timer_cancel(&stream->silence);
     net_defer_cancel(&stream->pump);
     free(stream);
 }
@@ -40,6 +47,12 @@ static void link_break(struct serve_link *stream, td_status_t status, const char
     worker_link_closed(stream->link, td_now_ns());
     rpc_call_finish(stream->call, status, detail);
     link_free(stream);
+}
+
+static void link_is_silent(struct net_timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    link_break(td_container_of(timer, struct serve_link, silence), TD_TIMEOUT, "no hello came");
 }
 
 static void link_pump(struct net_defer *defer)
@@ -73,6 +86,7 @@ static void link_on_message(void *ctx, struct rpc_call *call, const uint8_t *byt
     Td__GenerateIn *message = td__generate_in__unpack(NULL, length, bytes);
 
     (void)call;
+    net_timer_cancel(&stream->silence);
     if (message == NULL) {
         link_break(stream, TD_INVALID, "the message cannot be decoded");
         return;
@@ -123,6 +137,8 @@ static void on_generate(void *ctx, struct rpc_call *call)
     stream->runtime = runtime;
     stream->call = call;
     net_defer_init(&stream->pump, link_pump);
+    net_timer_init(&stream->silence, runtime->config.loop, link_is_silent);
+    net_timer_set_in(&stream->silence, runtime->config.options->times.collect_ms);
     rpc_call_bind(call, &link_handlers, stream);
 }
 
@@ -163,10 +179,13 @@ struct serve_ask {
     struct serve_reply replies[SERVE_REPLIES_MAX];
     size_t reply_count;
     struct net_defer pump;
+    struct net_timer silence; /* until the ask; then there is the lease */
 };
 
 static void ask_free(struct serve_ask *ask)
 {
+    ask->runtime->ask_count--;
+    net_timer_cancel(&ask->silence);
     net_defer_cancel(&ask->pump);
     free(ask);
 }
@@ -177,6 +196,18 @@ static void ask_lost(struct serve_ask *ask)
         worker_core_on_asker_lost(ask->export, td_now_ns());
     worker_touch(ask->runtime);
     ask_free(ask);
+}
+
+static void ask_break(struct serve_ask *ask, td_status_t status, const char *detail)
+{
+    rpc_call_finish(ask->call, status, detail);
+    ask_lost(ask);
+}
+
+static void ask_is_silent(struct net_timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    ask_break(td_container_of(timer, struct serve_ask, silence), TD_TIMEOUT, "no ask came");
 }
 
 static td_status_t send_reply(struct serve_ask *ask, struct serve_reply *reply)
@@ -233,6 +264,7 @@ static void ask_take(struct serve_ask *ask, const Td__AskIn *message)
         return;
     }
     ask->asked = true;
+    net_timer_cancel(&ask->silence);
     worker_core_on_asked(ask->runtime->core, ask, message, td_now_ns(), &export);
     ask->export = export;
 }
@@ -247,13 +279,22 @@ static void ask_on_message(void *ctx, struct rpc_call *call, const uint8_t *byte
         return; /* crossed with the end */
     message = td__ask_in__unpack(NULL, length, bytes);
     if (message == NULL) {
-        rpc_call_finish(ask->call, TD_INVALID, "the message cannot be decoded");
-        ask_lost(ask);
+        ask_break(ask, TD_INVALID, "the message cannot be decoded");
         return;
     }
     worker_touch(ask->runtime);
     ask_take(ask, message); /* the stream itself lives at least until the end of the turn */
     td__ask_in__free_unpacked(message, NULL);
+}
+
+/* An asker that cannot renew any more has let go; only its answer may still be on its way. */
+static void ask_on_half_close(void *ctx, struct rpc_call *call)
+{
+    struct serve_ask *ask = ctx;
+
+    (void)call;
+    if (!ask->closed)
+        ask_break(ask, TD_CANCELED, "the asker closed the stream");
 }
 
 static void ask_on_close(void *ctx, struct rpc_call *call, td_status_t status, const char *detail)
@@ -267,21 +308,29 @@ static void ask_on_close(void *ctx, struct rpc_call *call, td_status_t status, c
 static const struct rpc_handlers ask_handlers = {
     .on_message = ask_on_message,
     .on_writable = ask_on_writable,
+    .on_half_close = ask_on_half_close,
     .on_close = ask_on_close,
 };
 
 static void on_prefill(void *ctx, struct rpc_call *call)
 {
     struct worker_runtime *runtime = ctx;
-    struct serve_ask *ask = calloc(1, sizeof *ask);
+    const struct worker_options *options = runtime->config.options;
+    struct serve_ask *ask = NULL;
 
+    /* twice: those that are being refused take a place, too */
+    if (runtime->ask_count < 2 * options->counts.exports_max)
+        ask = calloc(1, sizeof *ask);
     if (ask == NULL) {
-        rpc_call_finish(call, TD_NO_MEMORY, NULL);
+        rpc_call_finish(call, TD_EXHAUSTED, "too many asks");
         return;
     }
+    runtime->ask_count++;
     ask->runtime = runtime;
     ask->call = call;
     net_defer_init(&ask->pump, ask_pump);
+    net_timer_init(&ask->silence, runtime->config.loop, ask_is_silent);
+    net_timer_set_in(&ask->silence, options->times.collect_ms);
     rpc_call_bind(call, &ask_handlers, ask);
 }
 
@@ -361,59 +410,99 @@ struct serve_text {
     struct rpc_call *call;
     bool asked;
     size_t offset;
+    struct net_timer stall; /* until the request, and then until the next chunk has left */
 };
+
+static void text_free(struct serve_text *text)
+{
+    text->runtime->text_count--;
+    net_timer_cancel(&text->stall);
+    free(text);
+}
+
+static void text_break(struct serve_text *text, td_status_t status, const char *detail)
+{
+    rpc_call_finish(text->call, status, detail);
+    text_free(text);
+}
+
+/* It does not read: an orderly end would wait for that, too. */
+static void text_has_stalled(struct net_timer *timer, uint64_t now_ns)
+{
+    struct serve_text *text = td_container_of(timer, struct serve_text, stall);
+
+    (void)now_ns;
+    rpc_call_cancel(text->call);
+    text_free(text);
+}
 
 static void text_pump(struct serve_text *text)
 {
     const struct td_buf *source = &text->runtime->engines.text_bytes;
+    size_t left = source->length - text->offset;
     Td__TextChunk chunk = TD__TEXT_CHUNK__INIT;
+    td_status_t status;
 
-    while (rpc_call_writable(text->call)) {
-        size_t left = source->length - text->offset;
-
-        if (left == 0) {
-            rpc_call_finish(text->call, TD_OK, NULL);
-            free(text);
-            return;
-        }
-        chunk.total_bytes = source->length;
-        chunk.data.data = (uint8_t *)source->data + text->offset;
-        chunk.data.len = left < SERVE_TEXT_CHUNK_BYTES ? left : SERVE_TEXT_CHUNK_BYTES;
-        if (rpc_call_send(text->call, &chunk.base) != TD_OK) {
-            rpc_call_cancel(text->call);
-            free(text);
-            return;
-        }
-        text->offset += chunk.data.len;
+    if (left == 0) {
+        text_break(text, TD_OK, NULL);
+        return;
     }
+    chunk.total_bytes = source->length;
+    chunk.data.data = (uint8_t *)source->data + text->offset;
+    chunk.data.len = left < SERVE_TEXT_CHUNK_BYTES ? left : SERVE_TEXT_CHUNK_BYTES;
+    status = rpc_call_send(text->call, &chunk.base); /* on_writable calls for the next */
+    if (status != TD_OK) {
+        text_break(text, status, "cannot send");
+        return;
+    }
+    text->offset += chunk.data.len;
+    net_timer_set_in(&text->stall, SERVE_TEXT_STALL_MS);
 }
 
 static void text_on_writable(void *ctx, struct rpc_call *call)
 {
-    struct serve_text *text = ctx;
-
     (void)call;
-    if (text->asked)
-        text_pump(text);
+    text_pump(ctx);
+}
+
+static td_status_t text_take(const struct serve_text *text, const uint8_t *bytes, size_t length)
+{
+    struct td_u128 id = text->runtime->engines.text_id;
+    Td__TextRequest *request = td__text_request__unpack(NULL, length, bytes);
+    td_status_t status = TD_INVALID;
+
+    if (request != NULL && !text->asked)
+        status =
+            request->text_id_hi == id.hi && request->text_id_lo == id.lo ? TD_OK : TD_NOT_FOUND;
+    if (request != NULL)
+        td__text_request__free_unpacked(request, NULL);
+    return status;
 }
 
 static void text_on_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, size_t length)
 {
     struct serve_text *text = ctx;
-    struct td_u128 id = text->runtime->engines.text_id;
-    Td__TextRequest *request = td__text_request__unpack(NULL, length, bytes);
-    bool known = request != NULL && request->text_id_hi == id.hi && request->text_id_lo == id.lo;
+    td_status_t status = text_take(text, bytes, length);
 
-    if (request != NULL)
-        td__text_request__free_unpacked(request, NULL);
-    if (text->asked || !known) {
-        rpc_call_finish(call, request == NULL || text->asked ? TD_INVALID : TD_NOT_FOUND,
-                        "no tokenizer of this identity is here");
-        free(text);
+    (void)call;
+    if (status != TD_OK) {
+        text_break(text, status,
+                   status == TD_NOT_FOUND ? "no tokenizer of this identity is here"
+                                          : "one request that can be decoded was expected");
         return;
     }
     text->asked = true;
     text_pump(text);
+}
+
+/* Usual after the request; without one there is nothing to wait for. */
+static void text_on_half_close(void *ctx, struct rpc_call *call)
+{
+    struct serve_text *text = ctx;
+
+    (void)call;
+    if (!text->asked)
+        text_break(text, TD_INVALID, "the request has no message");
 }
 
 static void text_on_close(void *ctx, struct rpc_call *call, td_status_t status, const char *detail)
@@ -421,25 +510,32 @@ static void text_on_close(void *ctx, struct rpc_call *call, td_status_t status, 
     (void)call;
     (void)status;
     (void)detail;
-    free(ctx);
+    text_free(ctx);
 }
 
 static const struct rpc_handlers text_handlers = {
     .on_message = text_on_message,
     .on_writable = text_on_writable,
+    .on_half_close = text_on_half_close,
     .on_close = text_on_close,
 };
 
 static void on_text(void *ctx, struct rpc_call *call)
 {
-    struct serve_text *text = calloc(1, sizeof *text);
+    struct worker_runtime *runtime = ctx;
+    struct serve_text *text = NULL;
 
+    if (runtime->text_count < SERVE_TEXTS_MAX)
+        text = calloc(1, sizeof *text);
     if (text == NULL) {
-        rpc_call_finish(call, TD_NO_MEMORY, NULL);
+        rpc_call_finish(call, TD_EXHAUSTED, "too many fetch their tokenizer here");
         return;
     }
-    text->runtime = ctx;
+    runtime->text_count++;
+    text->runtime = runtime;
     text->call = call;
+    net_timer_init(&text->stall, runtime->config.loop, text_has_stalled);
+    net_timer_set_in(&text->stall, SERVE_TEXT_STALL_MS);
     rpc_call_bind(call, &text_handlers, text);
 }
 
