@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/hash.h"
 #include "tests/engine/cpu_rig.h"
 
 #define TOP_STEPS 8 /* steps for which the golden file has top20 */
@@ -66,6 +67,27 @@ static void tiny_llama_gives_every_golden_logit(void **state)
     td_arena_fini(&arena);
     free(text);
     free(golden);
+}
+
+/* Of a numerics class there is one set of bits, from every compiler, processor and version. */
+static void the_numerics_class_has_not_changed_by_a_bit(void **state)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2}};
+    struct cpu_rig rig;
+    uint32_t tokens[300];
+    const float *logits;
+    char digest[TD_U128_HEX_BYTES];
+
+    (void)state;
+    for (uint32_t i = 0; i < 300; i++)
+        tokens[i] = i * 7919 % 1024;
+    cpu_rig_open_file(&rig, test_data_path("tiny-llama/model.gguf"), &options);
+    cpu_rig_feed(&rig, 0, tokens, 0, 300, ENGINE_WANT_LOGITS, 1, &logits);
+    td_u128_hex(td_hash128(logits, rig.model->vocab * sizeof *logits), digest);
+    /* Whoever must change these bits gives the class another name. */
+    assert_string_equal(rig.backend->info.numerics, "cpu-f32-1");
+    assert_string_equal(digest, "b29eec024fef3764ce6c6f51ed27e725");
+    cpu_rig_close(&rig);
 }
 
 /* ------------------------------------------------------------------ SmolLM2 */
@@ -246,6 +268,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_llama_gives_every_golden_logit),
+        cmocka_unit_test(the_numerics_class_has_not_changed_by_a_bit),
         cmocka_unit_test(smollm2_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_with_f16_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_has_the_golden_perplexity),
