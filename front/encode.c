@@ -45,11 +45,13 @@ static struct text_value arguments_of(struct text_builder *builder,
 {
     struct td_json_limits limits = api_json_limits(input->limits);
     const struct td_json *parsed = NULL;
+    td_status_t status = td_json_parse(builder->arena, text, &limits, &parsed, NULL);
 
-    if (td_json_parse(builder->arena, text, &limits, &parsed, NULL) != TD_OK ||
-        parsed->kind != TD_JSON_OBJECT)
-        return text_value_string(builder, text);
-    return value_of(builder, parsed);
+    if (status == TD_OK && parsed->kind == TD_JSON_OBJECT)
+        return value_of(builder, parsed);
+    if (status != TD_OK && status != TD_INVALID) /* a lack of room must not change the prompt */
+        builder->status = status;
+    return text_value_string(builder, text);
 }
 
 static struct text_value function_of(struct text_builder *builder,

@@ -102,11 +102,16 @@ static void begin_stream(struct front_exchange *exchange)
     front_respond_stream(&reply);
 }
 
+static size_t backlog_max(const struct front_exchange *exchange)
+{
+    return (size_t)exchange->front->config.limits.backlog_bytes;
+}
+
 /* Writes what waits, as far as the socket's backlog has room. False: there is no memory. */
 static bool write_waiting(struct front_exchange *exchange)
 {
     struct td_buf *out = &exchange->answer.out;
-    size_t piece_max = (size_t)exchange->front->config.limits.backlog_bytes / 4;
+    size_t piece_max = backlog_max(exchange) / 4;
     size_t written = 0;
     td_status_t status = TD_OK;
 
@@ -127,14 +132,13 @@ static bool write_waiting(struct front_exchange *exchange)
 /* Whether the exchange can go on; otherwise it has ended. */
 static bool flush(struct front_exchange *exchange)
 {
-    size_t backlog_max = (size_t)exchange->front->config.limits.backlog_bytes;
     bool kept = front_answer_status(&exchange->answer) == TD_OK;
 
     if (kept && exchange->begun)
         kept = write_waiting(exchange);
     /* what is left when all is said is bounded, and waits no longer than the stall limit */
     if (kept && exchange->begun && exchange->state != EXCHANGE_FLUSHING)
-        kept = exchange->answer.out.length <= backlog_max;
+        kept = exchange->answer.out.length <= backlog_max(exchange);
     if (!kept) {
         fire(exchange, EXCHANGE_ON_OVERFLOW, NULL);
         return false;
@@ -212,7 +216,7 @@ static void start(struct front_exchange *exchange, const struct occurrence *with
     }
     exchange->started = true;
     exchange->written_ns = td_now_ns();
-    if (exchange->answer.streams)
+    if (exchange->answer.streams && front->config.ping_ms > 0)
         arm_silence(exchange);
 }
 
@@ -320,8 +324,9 @@ static void break_off(struct front_exchange *exchange, const struct occurrence *
 {
     struct api_error error;
 
-    td_log(TD_LOG_INFO, "front", "request failed %s status %s: %.*s", exchange->request_id,
-           td_status_name(with->result->status), FRONT_MESSAGE_BYTES, with->result->message);
+    td_log(TD_LOG_INFO, "front", "request failed %s %s status %s: %.*s", exchange->answer.api.id,
+           exchange->request_id, td_status_name(with->result->status), FRONT_MESSAGE_BYTES,
+           with->result->message);
     error_of_result(with->result, &error);
     if (exchange->begun) {
         exchange->outcome = FRONT_OUTCOME_BROKEN;
@@ -371,12 +376,14 @@ static void end(struct front_exchange *exchange, const struct occurrence *with)
 
 static void cut(struct front_exchange *exchange, const struct occurrence *with)
 {
-    bool slow = front_answer_status(&exchange->answer) != TD_NO_MEMORY;
+    td_status_t status = front_answer_status(&exchange->answer);
+    bool slow = exchange->begun &&
+                (status == TD_LIMIT || exchange->answer.out.length > backlog_max(exchange));
     struct api_error error;
 
     (void)with;
-    td_log(TD_LOG_INFO, "front", "answer cut off %s: %s", exchange->request_id,
-           exchange->begun && slow ? "the client is too slow" : "there is no memory for it");
+    td_log(TD_LOG_INFO, "front", "answer cut off %s %s: %s", exchange->answer.api.id,
+           exchange->request_id, slow ? "the client is too slow" : "there is no memory for it");
     if (exchange->begun) {
         http_stream_abort(exchange->request);
         exchange->request = NULL;
@@ -434,7 +441,7 @@ static td_status_t find_model(const struct front *front, struct td_span name,
     return status;
 }
 
-/* A name of the tenant's cache that cannot be guessed at by choosing keys: 128 bits of a hash. */
+/* Roots the block keys of those who say the same salt; zero roots the cache that all others share. */
 static struct td_u128 salt_of(struct td_span text)
 {
     if (text.length == 0)

@@ -88,7 +88,7 @@ struct front_config {
     const char *listen; /* address:port, port 0: any */
     struct front_backend backend;
     struct api_limits limits;
-    uint32_t ping_ms; /* silence in a stream after which a comment is sent */
+    uint32_t ping_ms; /* silence in a stream after which a comment is sent; 0: never */
     /* Optional: after front_drain, once, when front_idle has become true. */
     void (*on_drained)(void *context);
     void *context;

@@ -124,3 +124,14 @@ struct api_retry_headers api_error_retry(const struct api_error *error)
     }
     return headers;
 }
+
+void api_errors_print_markdown(struct td_buf *out)
+{
+    td_buf_append_text(out, "| status | type | code | clients repeat it | meaning |\n"
+                            "|---|---|---|---|---|\n");
+    for (int kind = 0; kind < API_ERROR_COUNT; kind++)
+        td_buf_printf(out, "| %d | `%s` | `%s` | %s | %s |\n", rows[kind].status, rows[kind].type,
+                      rows[kind].code != NULL ? rows[kind].code : "null",
+                      rows[kind].retry == RETRY_YES ? "yes" : "no", rows[kind].text);
+    td_buf_append_char(out, '\n');
+}

@@ -94,4 +94,7 @@ struct api_retry_headers {
 
 struct api_retry_headers api_error_retry(const struct api_error *error);
 
+/* Appends the table as Markdown, for docs. */
+void api_errors_print_markdown(struct td_buf *out);
+
 #endif

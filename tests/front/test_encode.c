@@ -175,6 +175,20 @@ static void values_that_do_not_fit_into_memory_are_refused(void **state)
     assert_int_equal(rig->error.kind, API_ERROR_INVALID_REQUEST);
 }
 
+static void arguments_over_a_limit_are_refused_and_not_taken_for_text(void **state)
+{
+    struct rig *rig = *state;
+
+    rig->limits.json_nodes = 12; /* the body has 11, the arguments 13 */
+    assert_int_equal(encode(rig, API_CHAT,
+                            "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\","
+                            "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+                            "\"{\\\"a\\\":[1,2,3,4,5,6,7,8,9,10,11]}\"}}]}]}"),
+                     TD_LIMIT);
+    assert_int_equal(rig->error.kind, API_ERROR_INVALID_REQUEST);
+    assert_string_equal(rig->error.param, "messages");
+}
+
 static void a_model_without_a_template_has_no_chats(void **state)
 {
     struct rig *rig = *state;
@@ -207,6 +221,7 @@ int main(void)
         TEST(ids_the_model_does_not_have_are_refused),
         TEST(what_the_template_refuses_is_the_clients_fault),
         TEST(values_that_do_not_fit_into_memory_are_refused),
+        TEST(arguments_over_a_limit_are_refused_and_not_taken_for_text),
         TEST(a_model_without_a_template_has_no_chats),
     };
 
