@@ -58,19 +58,19 @@ struct router_limits {
 struct router_limits router_limits_default(void);
 
 /* name, help. All rising; exported as tandem_router_<name>_total. */
-#define ROUTER_COUNTERS_MAP(X)                                         \
-    X(journeys_started, "requests taken from clients")                 \
-    X(journeys_refused, "requests refused because the queue was full") \
-    X(journeys_finished, "requests answered to the end")               \
-    X(journeys_canceled, "requests whose client left")                 \
-    X(journeys_failed, "requests that ended with an error")            \
-    X(retries, "requests begun anew on another worker")                \
-    X(attaches, "requests taken up again after a link broke")          \
-    X(links_lost, "links to workers that broke")                       \
-    X(placed_alone, "requests placed without a scheduler")             \
-    X(stale_messages, "messages from an old epoch")                    \
-    X(invalid_messages, "messages that failed a check")                \
-    X(tokens, "tokens passed on to clients")
+#define ROUTER_COUNTERS_MAP(X)                                          \
+    X(journeys_started, "Requests taken from clients.")                 \
+    X(journeys_refused, "Requests refused because the queue was full.") \
+    X(journeys_finished, "Requests answered to the end.")               \
+    X(journeys_canceled, "Requests whose client left.")                 \
+    X(journeys_failed, "Requests that ended with an error.")            \
+    X(retries, "Requests begun anew on another worker.")                \
+    X(attaches, "Requests taken up again after a link broke.")          \
+    X(links_lost, "Links to workers that broke.")                       \
+    X(placed_alone, "Requests placed without a scheduler.")             \
+    X(stale_messages, "Messages from an old epoch.")                    \
+    X(invalid_messages, "Messages that failed a check.")                \
+    X(tokens, "Tokens passed on to clients.")
 
 struct router_counters {
 #define X(name, text) uint64_t name;

@@ -13,18 +13,31 @@
 TD_FSM_DEFINE(journey, JOURNEY,
               "One request on a router, from token ids to the end of the answer.");
 
+/* What a passed deadline means for the client. */
+static void note_timeout(struct router_journey *journey)
+{
+    struct router_core *core = journey->core;
+    struct front_result *result = &journey->result;
+    const char *why = "the request's deadline passed";
+
+    result->status = TD_TIMEOUT;
+    if (journey->state == JOURNEY_REATTACHING) {
+        result->status = TD_PEER_LOST;
+        why = "the worker was lost";
+    } else if (journey->state == JOURNEY_QUEUED && core->now_ns < journey->deadline_ns) {
+        result->status = admission_capacity(core) > 0 ? TD_EXHAUSTED : TD_AGAIN;
+        why = "no worker had room in time";
+    }
+    snprintf(result->message, sizeof result->message, "%s", why);
+}
+
 static void on_timer(struct td_timer *timer, uint64_t now_ns)
 {
     struct router_journey *journey = td_container_of(timer, struct router_journey, timer);
 
     (void)now_ns;
-    if (journey->result.status == TD_OK && journey->state != JOURNEY_PLACING) {
-        journey->result.status = journey->state == JOURNEY_REATTACHING ? TD_PEER_LOST : TD_TIMEOUT;
-        snprintf(journey->result.message, sizeof journey->result.message, "%s",
-                 journey->state == JOURNEY_QUEUED        ? "no worker had room in time"
-                 : journey->state == JOURNEY_REATTACHING ? "the worker was lost"
-                                                         : "the request's deadline passed");
-    }
+    if (journey->result.status == TD_OK && journey->state != JOURNEY_PLACING)
+        note_timeout(journey);
     journey_step(journey, JOURNEY_ON_TIMEOUT);
 }
 
@@ -208,7 +221,8 @@ static void fail(struct router_journey *journey)
         result->status = TD_PEER_LOST;
     if (result->message[0] == '\0')
         snprintf(result->message, sizeof result->message, "%s", td_status_text(result->status));
-    if (result->status == TD_EXHAUSTED && result->retry_after_ms == 0)
+    if ((result->status == TD_EXHAUSTED || result->status == TD_AGAIN) &&
+        result->retry_after_ms == 0)
         result->retry_after_ms = admission_retry_after_ms(journey->core);
     report(journey);
 }

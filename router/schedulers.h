@@ -20,12 +20,12 @@
 struct router_schedulers;
 
 /* name, help. All rising; exported as tandem_router_<name>_total. */
-#define ROUTER_SCHEDULERS_COUNTERS_MAP(X)                               \
-    X(fleet_pictures, "pictures of the fleet taken from schedulers")    \
-    X(schedulers_lost, "streams to schedulers that broke")              \
-    X(places_asked, "calls to schedulers for a place")                  \
-    X(places_failed, "of those, calls that failed or were not in time") \
-    X(scheduler_messages_invalid, "messages of schedulers that cannot be read")
+#define ROUTER_SCHEDULERS_COUNTERS_MAP(X)                                \
+    X(fleet_pictures, "Pictures of the fleet taken from schedulers.")    \
+    X(schedulers_lost, "Streams to schedulers that broke.")              \
+    X(places_asked, "Calls to schedulers for a place.")                  \
+    X(places_failed, "Of those, calls that failed or were not in time.") \
+    X(scheduler_messages_invalid, "Messages of schedulers that cannot be read.")
 
 struct router_schedulers_counters {
 #define X(name, text) uint64_t name;

@@ -22,9 +22,9 @@
 struct router_texts;
 
 /* name, help. All rising; exported as tandem_router_<name>_total. */
-#define ROUTER_TEXTS_COUNTERS_MAP(X)                               \
-    X(texts_fetched, "tokenizers fetched from workers and opened") \
-    X(texts_failed, "fetches of a tokenizer that failed")
+#define ROUTER_TEXTS_COUNTERS_MAP(X)                                \
+    X(texts_fetched, "Tokenizers fetched from workers and opened.") \
+    X(texts_failed, "Fetches of a tokenizer that failed.")
 
 struct router_texts_counters {
 #define X(name, text) uint64_t name;

@@ -184,6 +184,36 @@ static void requests_wait_for_room_and_then_run(void **state)
     cluster_close(&cluster);
 }
 
+static void a_request_that_waited_too_long_is_told_to_come_back(void **state)
+{
+    struct cluster cluster;
+    struct client early = {0};
+    struct client late = {0};
+
+    (void)state;
+    cluster_open(&cluster, NULL);
+    cluster.limits.queue_ms = 50;
+    cluster.limits.retry_ms = 5;
+    cluster_start_simple(&cluster, 1);
+    cluster.schedulers[0].no_worker = true;
+    cluster.schedulers[0].no_worker_retry_ms = 10;
+    assert_int_equal(client_start(&early, &cluster, 100), TD_OK);
+    cluster_until(&cluster, client_ended, &early);
+    assert_int_equal(early.result.finish, FRONT_REFUSED);
+    assert_int_equal(early.result.status, TD_EXHAUSTED); /* all are busy */
+    assert_true(early.result.retry_after_ms > 0);
+
+    cluster.workers[0].ready = false;
+    scheduler_publish(&cluster.schedulers[0]);
+    while (cluster_gauges(&cluster).workers_ready > 0)
+        cluster_turns(&cluster, 1);
+    assert_int_equal(client_start(&late, &cluster, 100), TD_OK);
+    cluster_until(&cluster, client_ended, &late);
+    assert_int_equal(late.result.status, TD_AGAIN); /* there is nobody at all */
+    assert_true(late.result.retry_after_ms > 0);
+    cluster_close(&cluster);
+}
+
 static void a_full_queue_refuses_and_says_when_to_come_back(void **state)
 {
     struct cluster cluster;
@@ -275,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_cancel_overtakes_the_frames_of_long_prompts),
         cmocka_unit_test(a_stop_ends_the_answer_with_what_was_passed_on),
         cmocka_unit_test(requests_wait_for_room_and_then_run),
+        cmocka_unit_test(a_request_that_waited_too_long_is_told_to_come_back),
         cmocka_unit_test(a_full_queue_refuses_and_says_when_to_come_back),
         cmocka_unit_test(failing_all_tells_clients_and_workers),
         cmocka_unit_test(models_are_those_of_the_fleet),
