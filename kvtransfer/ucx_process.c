@@ -26,6 +26,15 @@ static const struct {
     /* Without these two, shared memory is not used together with peer error handling. */
     {"UCX_POSIX_ERROR_HANDLING", "y"},
     {"UCX_SYSV_ERROR_HANDLING", "y"},
+    /*
+     * 8 MiB on the way instead of half a MiB: with fewer cores than threads each filling of the queue
+     * costs a turn of both processes, and this made it four times as fast. Not 64k: the length
+     * overflows 16 bits in 1.13, and the receiver aborts.
+     */
+    {"UCX_POSIX_FIFO_SIZE", "256"},
+    {"UCX_SYSV_FIFO_SIZE", "256"},
+    {"UCX_POSIX_SEG_SIZE", "32k"},
+    {"UCX_SYSV_SEG_SIZE", "32k"},
     /* No peer writes to addresses that it names itself, not even for rendezvous. */
     {"UCX_TCP_PUT_ENABLE", "n"},
 /* 1.13 crashes with the second generation of protocols; from 1.16 it is the default. */
