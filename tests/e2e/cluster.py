@@ -239,13 +239,13 @@ class Cluster:
 
     def ask(self, prompt, **options):
         """One prompt of prompts.jsonl, whole answer."""
-        client = self.client()
-        if prompt["kind"] == "chat":
-            reply = client.chat.completions.create(model="", messages=prompt["messages"], **options)
-            text = reply.choices[0].message.content
-        else:
-            reply = client.completions.create(model="", prompt=prompt["text"], **options)
-            text = reply.choices[0].text
+        with self.client() as client:  # and its connection ends with it
+            if prompt["kind"] == "chat":
+                reply = client.chat.completions.create(model="", messages=prompt["messages"], **options)
+                text = reply.choices[0].message.content
+            else:
+                reply = client.completions.create(model="", prompt=prompt["text"], **options)
+                text = reply.choices[0].text
         return Answer(text, reply.choices[0].finish_reason, reply.usage.prompt_tokens,
                       reply.usage.completion_tokens, getattr(reply, "tandem", None))
 
@@ -254,10 +254,10 @@ class Cluster:
 
 
 class Stream:
-    """A running answer: pieces can be waited for, the client can leave."""
+    """A running answer, piece by piece."""
 
     def __init__(self, cluster, prompt, options):
-        client = cluster.client()
+        self.client = client = cluster.client()
         options = {"stream": True, "stream_options": {"include_usage": True}, "model": "", **options}
         self.is_chat = prompt["kind"] == "chat"
         if self.is_chat:
@@ -284,13 +284,13 @@ class Stream:
         return self
 
     def rest(self):
-        while self.step():
-            pass
+        try:
+            while self.step():
+                pass
+        finally:
+            self.client.close()
         assert self.finish and self.usage, "the stream ended without a finish reason or usage"
         return Answer(self.text, self.finish, self.usage.prompt_tokens, self.usage.completion_tokens, self.trace)
-
-    def leave(self):
-        self.chunks.close()
 
 
 class Asking:
