@@ -155,6 +155,7 @@ td_status_t router_journey_start(struct router_core *core, struct router_start *
 void router_journey_stop(struct router_journey *journey, uint64_t now_ns);
 /* The client has gone: env is not called for it any more, and the pointer is dead. */
 void router_journey_abandon(struct router_journey *journey, uint64_t now_ns);
+/* Of the present try: another one has another lower half. */
 struct td_u128 router_journey_id(const struct router_journey *journey);
 
 /* The answer to env.place; reply is NULL when no scheduler could be reached. */

@@ -145,6 +145,8 @@ void admission_init(struct router_core *core);
 /* journey.c */
 void journey_step(struct router_journey *journey, enum journey_event event);
 void journey_fail_with(struct router_journey *journey, td_status_t status, const char *reason);
+/* Whether tokens between what was passed on and the update are missing: a fault of the worker's. */
+bool journey_misses(const struct router_journey *journey, const Td__Update *update);
 void journey_on_update(struct router_journey *journey, const Td__Update *update);
 void journey_link_lost(struct router_journey *journey);
 void journey_free(struct router_journey *journey);

@@ -312,7 +312,7 @@ static void check_end(struct router_journey *journey)
 /* The worker keeps the output of an ended request until it hears that we have seen the end. */
 static void acknowledge(struct router_journey *journey, const Td__Update *update)
 {
-    if (update != NULL && update->finish != TD__FINISH__FINISH_REFUSED)
+    if (update != NULL)
         link_ended(journey->link, journey->id);
 }
 
@@ -341,6 +341,23 @@ static void requeue(struct router_journey *journey, uint32_t delay_ms)
     admission_run(core);
 }
 
+/*
+ * Each try has an id of its own: a worker may still have the request of an earlier one when it gets the
+ * next. They differ in the lower half, so that logs can be read.
+ */
+static void renumber(struct router_journey *journey)
+{
+    struct router_core *core = journey->core;
+    td_status_t status;
+
+    td_map_remove(&core->journeys, journey->id);
+    do {
+        journey->id.lo++;
+        status = td_map_insert(&core->journeys, journey->id, journey);
+    } while (status == TD_STATE);
+    assert(status == TD_OK); /* there is the room that it had */
+}
+
 /* Leaves out the worker that failed, and forgets what it was told. */
 static void retry(struct router_journey *journey)
 {
@@ -351,6 +368,7 @@ static void retry(struct router_journey *journey)
     journey->queue_deadline_ns = core->now_ns + core->limits.queue_ms * TD_NS_PER_MS;
     if (journey->tried_count < ROUTER_TRIES_MAX)
         journey->tried[journey->tried_count++] = journey->link->epoch;
+    renumber(journey);
     journey->start_sent = false;
     journey->tokens_sent = 0;
     journey->owes = 0;
@@ -452,6 +470,13 @@ static void on_end(struct router_journey *journey, const Td__Update *update)
         return;
     }
     act(journey, JOURNEY_ON_FINISHED, update);
+}
+
+/* After a stop or a cancel tokens are not counted any more. */
+bool journey_misses(const struct router_journey *journey, const Td__Update *update)
+{
+    return update->n_tokens > 0 && update->index > journey->next_index &&
+           (journey->state == JOURNEY_STARTING || journey->state == JOURNEY_STREAMING);
 }
 
 /*

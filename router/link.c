@@ -317,7 +317,7 @@ static void on_updates(struct router_link *link, const Td__StepUpdates *updates)
             core->counters.stale_messages++; /* of a try that was given up */
             continue;
         }
-        if (update->n_tokens > 0 && update->index > journey->next_index) {
+        if (journey_misses(journey, update)) {
             break_off(link, TD_INVALID, "tokens are missing");
             return;
         }

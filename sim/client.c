@@ -366,16 +366,11 @@ static void check_answer(struct sim_client *client, const struct front_result *r
                  client->submit.token_count, client->got);
 }
 
-/* With these faults alone nothing is lost, only late. */
-#define GENTLE_FAULTS                                                              \
-    (1u << SIM_FAULT_DELAY | 1u << SIM_FAULT_REORDER | 1u << SIM_FAULT_DUPLICATE | \
-     1u << SIM_FAULT_CORRUPT | 1u << SIM_FAULT_LEAVE)
-
 static void broken(struct sim_client *client, const struct front_result *result)
 {
     struct sim *sim = client->sim;
     struct sim_figures *figures = &sim->report->figures;
-    bool gentle = (sim->options.faults & ~GENTLE_FAULTS) == 0;
+    bool gentle = (sim->options.faults & ~SIM_FAULTS_GENTLE) == 0;
 
     over(client, result->message[0] != '\0' ? result->message : "ended with an error",
          result->finish == FRONT_REFUSED ? &figures->refused : &figures->failed);

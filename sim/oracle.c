@@ -24,6 +24,9 @@ static void check_router(struct sim_node *node)
     expect_zero(node, "links", gauges.links);
     if (!router_core_idle(node->router->core))
         sim_fail(node->sim, "gauges", "%s: a journey lives at rest", node->name);
+    if ((node->sim->options.faults & ~SIM_FAULTS_GENTLE) == 0)
+        expect_zero(node, "count of lost links, though nothing breaks them,",
+                    router_core_counters(node->router->core)->links_lost);
     if (gauges.workers_ready != workers)
         sim_fail(node->sim, "fleet", "%s sees %u ready workers of %u", node->name,
                  gauges.workers_ready, workers);

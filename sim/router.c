@@ -280,6 +280,8 @@ static void on_alarm(struct sim *sim, struct sim_event *event)
 
 void sim_router_settle(struct sim_node *node)
 {
+    if (router_core_counters(node->router->core)->invalid_messages > 0)
+        sim_fail(node->sim, "protocol", "%s got a message that it calls invalid", node->name);
     sim_alarm_set(node, &node->router->alarm, router_core_next_deadline(node->router->core),
                   "router timer", on_alarm);
 }

@@ -61,6 +61,10 @@ static void on_alarm(struct sim *sim, struct sim_event *event)
 
 void sim_scheduler_settle(struct sim_node *node)
 {
+    struct sched_stats stats = sched_core_stats(node->scheduler->core);
+
+    if (stats.violations + stats.place_malformed > 0)
+        sim_fail(node->sim, "protocol", "%s got a message that it calls invalid", node->name);
     sim_alarm_set(node, &node->scheduler->alarm, sched_core_next(node->scheduler->core),
                   "sched timer", on_alarm);
 }

@@ -122,6 +122,8 @@ void sim_worker_settle(struct sim_node *node)
 {
     struct sim_worker *worker = node->worker;
 
+    if (worker_core_counters(worker->core)->invalid_messages > 0)
+        sim_fail(node->sim, "protocol", "%s got a message that it calls invalid", node->name);
     sim_alarm_set(node, &worker->core_alarm, worker_core_next_deadline(worker->core),
                   "worker timer", on_alarm);
     sim_engine_settle(worker);

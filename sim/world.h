@@ -122,6 +122,11 @@ struct sim {
     uint64_t line_count;
 };
 
+/* With these faults alone nothing is lost, only late. */
+#define SIM_FAULTS_GENTLE                                                          \
+    (1u << SIM_FAULT_DELAY | 1u << SIM_FAULT_REORDER | 1u << SIM_FAULT_DUPLICATE | \
+     1u << SIM_FAULT_CORRUPT | 1u << SIM_FAULT_LEAVE)
+
 static inline bool sim_has(const struct sim *sim, enum sim_fault fault)
 {
     return sim->phase == SIM_STORM && (sim->options.faults >> fault & 1) != 0;
