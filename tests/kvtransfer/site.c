@@ -868,6 +868,14 @@ void site_wait_stat(struct site *site, enum kvt_stat stat, uint64_t value)
     }
 }
 
+void site_wind_down(struct site *site)
+{
+    kvt_runtime_stop(site->runtime);
+    while (!kvt_runtime_has_stopped(site->runtime))
+        take_events(site, true);
+    take_events(site, false);
+}
+
 size_t site_descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");

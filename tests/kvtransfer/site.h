@@ -135,6 +135,9 @@ struct site_event site_wait_peer(struct site *site, uint64_t epoch);
 /* Waits until a statistic reaches a value. */
 void site_wait_stat(struct site *site, enum kvt_stat stat, uint64_t value);
 
+/* Of a site here: stops its runtime and takes its events until that is over. */
+void site_wind_down(struct site *site);
+
 /* Open descriptors of this process. */
 size_t site_descriptors(void);
 
