@@ -6,6 +6,10 @@
 static const struct cli_command measurements[] = {
     {"engine", "MODEL.gguf [flags]", "prompt and decode speed beside the memory bandwidth",
      bench_engine},
+    {"transfer", "[flags]", "KV between two processes by each transport, beside memcpy",
+     bench_transfer},
+    {"index", "[flags]", "the scheduler's prefix index, beside the memory's random reads",
+     bench_index},
     {"index", "[flags]", "the scheduler's prefix index beside random reads of memory", bench_index},
 };
 
@@ -14,7 +18,8 @@ int cli_bench(int argc, char **argv)
     const struct cli_menu menu = {
         .program = "tandem bench",
         .summary = "Measures parts of Tandem on this machine; --json gives one object.",
-        .examples = "  tandem bench engine model.gguf --json\n",
+        .examples = "  tandem bench engine model.gguf --json\n"
+                    "  tandem bench transfer\n",
         .commands = measurements,
         .count = sizeof measurements / sizeof measurements[0],
     };

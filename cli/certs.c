@@ -2,16 +2,11 @@
 #include <stdio.h>
 
 #include "cli/command.h"
+#include "cli/tables.h"
 #include "lib/net/certs.h"
 #include "lib/net/program.h"
 
-#define OPTIONS struct certs_options
-
-OPTIONS
-{
-    const char *renew;
-    bool add_missing;
-};
+#define OPTIONS struct cli_certs_options
 
 static const struct td_flag certs_flags[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, renew), .name = "renew", .value = "ROLE",
@@ -57,11 +52,18 @@ static int report(const char *folder, const OPTIONS *options, td_status_t status
     return NET_EXIT_OK;
 }
 
+struct td_flag_table cli_certs_table(struct cli_certs_options *options)
+{
+    return (struct td_flag_table){.group = "Certificates",
+                                  .flags = certs_flags,
+                                  .count = sizeof certs_flags / sizeof certs_flags[0],
+                                  .options = options};
+}
+
 int cli_certs(int argc, char **argv)
 {
     OPTIONS options = {0};
-    const struct td_flag_table table = {"Certificates", certs_flags,
-                                        sizeof certs_flags / sizeof certs_flags[0], &options};
+    const struct td_flag_table table = cli_certs_table(&options);
     const struct td_flags flags = {
         .program = "tandem certs",
         .summary = "Makes a certificate authority and one certificate for each role, for mutual "

@@ -10,6 +10,7 @@
 #include "cli/question.h"
 #include "cli/report.h"
 #include "cli/say.h"
+#include "cli/tables.h"
 #include "lib/net/program.h"
 
 #define REPORT_BYTES_MAX ((size_t)32 << 20) /* the text, escaped */
@@ -21,23 +22,15 @@ static const char default_user[] =
     "I have heard that large language models read a prompt and write an answer in two different "
     "ways. Why is reading bound by arithmetic and writing by memory? Answer in a few sentences.";
 
-struct demo_options {
-    struct cli_cluster_options cluster;
-    const char *once;
-    bool aggregated;
-    bool json;
-    uint32_t max_tokens;
-};
-
 struct demo {
-    const struct demo_options *options;
+    const struct cli_demo_options *options;
     struct cli_local *local;
     const char *origin;
     struct cli_question question;
     bool has_succeeded; /* the answer is what the demo promises */
 };
 
-#define OPTIONS struct demo_options
+#define OPTIONS struct cli_demo_options
 
 static const struct td_flag demo_flags[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, once), .name = "once", .value = "PROMPT",
@@ -110,7 +103,7 @@ static void print_invitation(const struct demo *demo, const struct cli_answer *a
     fflush(answer_stream(demo));
 }
 
-static bool is_aggregated(const struct demo_options *options)
+static bool is_aggregated(const struct cli_demo_options *options)
 {
     return options->cluster.prefill == 0;
 }
@@ -182,7 +175,7 @@ static void on_closing(void *ctx)
     cli_question_fini(&demo->question);
 }
 
-static int run(const char *model, struct demo_options *options)
+static int run(const char *model, struct cli_demo_options *options)
 {
     struct demo demo = {.options = options};
     struct cli_local_config local = {
@@ -205,11 +198,19 @@ static int run(const char *model, struct demo_options *options)
     return demo.has_succeeded ? exit_status : NET_EXIT_FAILURE;
 }
 
+struct td_flag_table cli_demo_table(struct cli_demo_options *options)
+{
+    return (struct td_flag_table){.group = "Demo",
+                                  .flags = demo_flags,
+                                  .count = sizeof demo_flags / sizeof demo_flags[0],
+                                  .options = options};
+}
+
 int cli_demo(int argc, char **argv)
 {
     OPTIONS options = {0};
     const struct td_flag_table tables[] = {
-        {"Demo", demo_flags, sizeof demo_flags / sizeof demo_flags[0], &options},
+        cli_demo_table(&options),
         cli_cluster_table(&options.cluster),
     };
     const struct td_flags flags = {

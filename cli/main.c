@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "lib/net/program.h"
+#include "sim/sim.h"
 
 static const struct cli_command commands[] = {
     {"serve", "MODEL [flags]", "serves a model: router, scheduler, prefill and decode workers",
@@ -10,7 +11,9 @@ static const struct cli_command commands[] = {
     {"demo", "MODEL [flags]", "the same, asks one question, and shows where the time went",
      cli_demo},
     {"certs", "DIR [flags]", "makes the certificates of a cluster", cli_certs},
-    {"bench", "WHAT [flags]", "measures the engine on this machine", cli_bench},
+    {"bench", "WHAT [flags]", "measures engine, KV transfer and prefix index on this machine",
+     cli_bench},
+    {"sim", "[flags]", "runs a whole cluster under a seed, with faults, and checks it", cli_sim},
     {"version", "", "says which version this is", cli_version},
 };
 
@@ -33,6 +36,14 @@ int main(int argc, char **argv)
     };
 
     return cli_menu_run(&menu, argc, argv);
+}
+
+int cli_sim(int argc, char **argv)
+{
+    static char name[] = "tandem sim"; /* how its messages begin */
+
+    argv[0] = name;
+    return sim_main(argc, argv);
 }
 
 int cli_version(int argc, char **argv)

@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "cli/local.h"
+#include "cli/tables.h"
 #include "lib/net/program.h"
 
 #define OPTIONS struct cli_cluster_options
@@ -22,12 +23,20 @@ static const char examples[] =
     "  TANDEM_REMOTE_TOKENS_MIN=256 tandem serve model.gguf   (flags of the processes it starts\n"
     "                                                          can be set as variables)\n";
 
+struct td_flag_table cli_serve_table(struct cli_cluster_options *options)
+{
+    return (struct td_flag_table){.group = "Serving",
+                                  .flags = serve_flags,
+                                  .count = sizeof serve_flags / sizeof serve_flags[0],
+                                  .options = options};
+}
+
 int cli_serve(int argc, char **argv)
 {
     OPTIONS options = {0};
     const struct td_flag_table tables[] = {
         cli_cluster_table(&options),
-        {"Serving", serve_flags, sizeof serve_flags / sizeof serve_flags[0], &options},
+        cli_serve_table(&options),
     };
     const struct td_flags flags = {
         .program = "tandem serve",

@@ -172,3 +172,16 @@ void worker_gauges_render(struct worker_runtime *runtime, struct td_buf *out)
     }
     td_metrics_render(runtime->metrics, out);
 }
+
+void worker_metrics_print_markdown(struct td_buf *out)
+{
+    td_metrics_print_markdown(&blocks, 1, out);
+    td_metrics_print_markdown(load_families, sizeof load_families / sizeof load_families[0], out);
+    td_metrics_print_markdown(&step_age, 1, out);
+    td_metrics_print_markdown(counter_families,
+                              sizeof counter_families / sizeof counter_families[0], out);
+    td_metrics_print_markdown(object_families, sizeof object_families / sizeof object_families[0],
+                              out);
+    td_metrics_print_markdown(transfer_families,
+                              sizeof transfer_families / sizeof transfer_families[0], out);
+}

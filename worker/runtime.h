@@ -46,4 +46,7 @@ void worker_runtime_stop(struct worker_runtime *runtime);
 /* After `stopped`; from outside the loop's callbacks. */
 void worker_runtime_close(struct worker_runtime *runtime);
 
+/* Appends Markdown tables of all metrics, for docs/operations.md. */
+void worker_metrics_print_markdown(struct td_buf *out);
+
 #endif

@@ -1,0 +1,32 @@
+/*
+ * tables.h: the flags of the commands as tables, for the commands themselves and for
+ * docs/operations.md, which prints them.
+ */
+#ifndef TANDEM_CLI_TABLES_H
+#define TANDEM_CLI_TABLES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cli/cluster.h"
+
+struct cli_demo_options {
+    struct cli_cluster_options cluster;
+    const char *once;
+    bool aggregated;
+    bool json;
+    uint32_t max_tokens;
+};
+
+struct cli_certs_options {
+    const char *renew;
+    bool add_missing;
+};
+
+/* What `tandem serve` and `tandem demo` have beside cli_cluster_table. */
+struct td_flag_table cli_serve_table(struct cli_cluster_options *options);
+struct td_flag_table cli_demo_table(struct cli_demo_options *options);
+
+struct td_flag_table cli_certs_table(struct cli_certs_options *options);
+
+#endif
