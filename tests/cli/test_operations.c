@@ -1,0 +1,118 @@
+/*
+ * test_operations.c: the tables of docs/operations.md are those of the code.
+ *
+ * After a change: TANDEM_WRITE_DOCS=1 test_operations, from the root of the source, writes them anew.
+ */
+#include "cli/child.h"
+#include "cli/tables.h"
+#include "front/metrics.h"
+#include "lib/api/limits.h"
+#include "lib/net/program.h"
+#include "router/metrics.h"
+#include "router/options.h"
+#include "scheduler/metrics.h"
+#include "scheduler/options.h"
+#include "tests/support/page.h"
+#include "tests/support/support.h"
+#include "worker/options.h"
+#include "worker/runtime.h"
+
+static void print_all(const struct td_flag_table *tables, size_t count, struct td_buf *out)
+{
+    for (size_t i = 0; i < count; i++)
+        td_flags_print_markdown(&tables[i], out);
+}
+
+static void common(struct td_buf *out)
+{
+    struct net_program_options options;
+    const struct td_flag_table table = net_program_table(&options);
+
+    print_all(&table, 1, out);
+}
+
+static void limits(struct td_buf *out)
+{
+    struct api_limits options;
+    const struct td_flag_table table = api_limits_table(&options);
+
+    print_all(&table, 1, out);
+}
+
+static void tandem(struct td_buf *out)
+{
+    struct cli_demo_options demo;
+    struct cli_certs_options certs;
+    const struct td_flag_table tables[] = {
+        cli_cluster_table(&demo.cluster),
+        cli_serve_table(&demo.cluster),
+        cli_demo_table(&demo),
+        cli_certs_table(&certs),
+    };
+
+    print_all(tables, sizeof tables / sizeof tables[0], out);
+}
+
+static void router(struct td_buf *out)
+{
+    struct router_options options;
+    struct td_flag_table tables[ROUTER_TABLES];
+
+    router_options_tables(&options, tables);
+    print_all(tables, ROUTER_TABLES, out);
+}
+
+static void scheduler(struct td_buf *out)
+{
+    struct sched_options options;
+    struct td_flag_table tables[SCHED_TABLES];
+
+    sched_options_tables(&options, tables);
+    print_all(tables, SCHED_TABLES, out);
+}
+
+static void workers(struct td_buf *out)
+{
+    struct worker_options options;
+    struct td_flag_table tables[WORKER_TABLES];
+
+    worker_option_tables(&options, tables);
+    print_all(tables, WORKER_TABLES, out);
+}
+
+static void child(struct td_buf *out)
+{
+    td_buf_append_text(out, "| state | bounded by | meaning |\n|---|---|---|\n");
+    for (uint8_t i = 0; i < child_fsm.state_count; i++)
+        td_buf_printf(out, "| %s | %s | %s |\n", child_fsm.states[i].name,
+                      child_fsm.states[i].deadline, child_fsm.states[i].text);
+}
+
+static void the_tables_of_the_page_are_those_of_the_code(void **state)
+{
+    static const struct test_page_block blocks[] = {
+        {"common", common},
+        {"tandem", tandem},
+        {"router", router},
+        {"scheduler", scheduler},
+        {"workers", workers},
+        {"limits", limits},
+        {"child", child},
+        {"front-metrics", front_metrics_print_markdown},
+        {"router-metrics", router_metrics_print_markdown},
+        {"scheduler-metrics", sched_metrics_print_markdown},
+        {"worker-metrics", worker_metrics_print_markdown},
+    };
+
+    (void)state;
+    test_page_check("docs/operations.md", blocks, sizeof blocks / sizeof blocks[0]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_tables_of_the_page_are_those_of_the_code),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
