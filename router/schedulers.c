@@ -227,12 +227,14 @@ static void ask_next(struct place *place)
     td_arena_fini(&arena);
 }
 
+/* One that refuses this request may well place the next; one that breaks or hangs does not. */
 static void failed(struct place *place, td_status_t status, const char *detail)
 {
     struct scheduler *scheduler = place->asked;
 
     place->all->counters.places_failed++;
-    scheduler->distrusted_ns = td_now_ns() + DISTRUST_MS * TD_NS_PER_MS;
+    if (status != TD_INVALID && status != TD_LIMIT)
+        scheduler->distrusted_ns = td_now_ns() + DISTRUST_MS * TD_NS_PER_MS;
     td_log(TD_LOG_WARN, "schedulers", "no place from scheduler %s: %s (%s)", scheduler->target,
            td_status_text(status), detail);
     ask_next(place);
@@ -256,7 +258,7 @@ static void on_reply(void *ctx, td_status_t status, const char *detail, const ui
         answer(place, reply);
     } else {
         place->all->counters.scheduler_messages_invalid++;
-        failed(place, TD_INVALID, "the reply cannot be read");
+        failed(place, TD_CORRUPT, "the reply cannot be read");
     }
     td_arena_fini(&arena);
 }
