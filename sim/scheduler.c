@@ -21,6 +21,9 @@ static void link_close(void *impl, void *handle, td_status_t status, const char 
     const struct sim_scheduler *scheduler = impl;
 
     sim_note(scheduler->node->sim, "%s closes a stream: %s", scheduler->node->name, reason);
+    if (status != TD_TIMEOUT && status != TD_STALE)
+        sim_fail(scheduler->node->sim, "protocol", "%s closes a stream: %s", scheduler->node->name,
+                 reason);
     sim_stream_close(handle, SIM_SERVER, status);
 }
 
@@ -63,8 +66,8 @@ void sim_scheduler_settle(struct sim_node *node)
 {
     struct sched_stats stats = sched_core_stats(node->scheduler->core);
 
-    if (stats.violations + stats.place_malformed > 0)
-        sim_fail(node->sim, "protocol", "%s got a message that it calls invalid", node->name);
+    if (stats.place_malformed > 0)
+        sim_fail(node->sim, "protocol", "%s calls a Place malformed", node->name);
     sim_alarm_set(node, &node->scheduler->alarm, sched_core_next(node->scheduler->core),
                   "sched timer", on_alarm);
 }
