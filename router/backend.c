@@ -29,9 +29,12 @@ static const struct router_worker *representative(const struct router_runtime *r
 
     for (size_t i = 0; (worker = router_core_worker(runtime->core, i)) != NULL; i++) {
         int64_t created;
-        int rank = (text_of(runtime, worker, &created) != NULL ? 2 : 0) + (worker->ready ? 1 : 0);
+        int rank;
 
-        if (rank > best_rank && router_worker_serves(worker, name)) {
+        if (!router_worker_serves(worker, name))
+            continue;
+        rank = (text_of(runtime, worker, &created) != NULL ? 2 : 0) + (worker->ready ? 1 : 0);
+        if (rank > best_rank) {
             best = worker;
             best_rank = rank;
         }
@@ -151,7 +154,7 @@ static void say_why(const struct router_runtime *runtime, char *why_out, size_t 
     const struct router_worker *worker;
 
     for (size_t i = 0; (worker = router_core_worker(runtime->core, i)) != NULL; i++) {
-        if (!worker->ready)
+        if (!worker->ready || worker->draining)
             continue;
         snprintf(why_out, why_size, "the tokenizer of model %s is not here: %s", worker->models[0],
                  router_texts_why(runtime->texts, worker->text_id));
@@ -172,7 +175,7 @@ bool router_is_ready(void *impl, char *why_out, size_t why_size)
     int64_t created;
 
     for (size_t i = 0; (worker = router_core_worker(runtime->core, i)) != NULL; i++)
-        if (worker->ready && text_of(runtime, worker, &created) != NULL)
+        if (worker->ready && !worker->draining && text_of(runtime, worker, &created) != NULL)
             return true;
     say_why(runtime, why_out, why_size);
     return false;

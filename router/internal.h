@@ -156,6 +156,8 @@ void place_ask(struct router_journey *journey);
 
 /* link.c */
 struct router_link *link_for(struct router_core *core, const struct router_worker *worker);
+bool link_is_down(const struct router_core *core,
+                  uint64_t epoch); /* it could not be reached lately */
 void link_take(struct router_link *link, struct router_journey *journey);
 void link_leave(struct router_journey *journey);
 void link_owe(struct router_journey *journey, unsigned what);

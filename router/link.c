@@ -26,7 +26,7 @@ static void link_connect(struct router_link *link)
     core->env.link_open(core->env.impl, link->number, link->target);
 }
 
-static struct router_link *link_by_epoch(struct router_core *core, uint64_t epoch)
+static struct router_link *link_by_epoch(const struct router_core *core, uint64_t epoch)
 {
     td_list_for_each(node, &core->links)
     {
@@ -119,6 +119,8 @@ static void watch_idleness(struct router_link *link)
 void link_take(struct router_link *link, struct router_journey *journey)
 {
     journey->link = link;
+    if (link->state == LINK_DOWN && td_list_empty(&link->journeys))
+        router_timer_after(link->core, &link->timer, link->core->limits.link_retry_ms);
     td_list_push_back(&link->journeys, &journey->node);
     if (link->state == LINK_UP)
         watch_idleness(link);
@@ -208,8 +210,17 @@ static void link_down(struct router_link *link, td_status_t status)
     tell_loss(link);
     if (gone)
         worker_gone(link);
-    else
+    else if (!td_list_empty(&link->journeys))
         router_timer_after(core, &link->timer, core->limits.link_retry_ms);
+    else /* nobody waits for it; what is known of the worker is kept for a while */
+        router_timer_after(core, &link->timer, core->limits.link_open_ms);
+}
+
+bool link_is_down(const struct router_core *core, uint64_t epoch)
+{
+    const struct router_link *link = link_by_epoch(core, epoch);
+
+    return link != NULL && link->state == LINK_DOWN;
 }
 
 static void on_timer(struct td_timer *timer, uint64_t now_ns)

@@ -77,7 +77,21 @@ static bool was_tried(const struct router_journey *journey, uint64_t epoch)
     return false;
 }
 
-/* Without a scheduler: the least loaded worker of the model, decode before prefill. */
+/* Whether a is the better choice: within reach, decode before prefill, less loaded. */
+static bool is_better(const struct router_core *core, const struct router_worker *a,
+                      const struct router_worker *b)
+{
+    bool a_down = link_is_down(core, a->epoch);
+    bool b_down = link_is_down(core, b->epoch);
+
+    if (a_down != b_down)
+        return b_down;
+    if (a->role != b->role)
+        return a->role == TD__ROLE__ROLE_DECODE;
+    return a->live < b->live;
+}
+
+/* Without a scheduler: the best of the ready workers of the model. */
 static const struct router_worker *choose_alone(const struct router_journey *journey)
 {
     const struct router_core *core = journey->core;
@@ -89,9 +103,7 @@ static const struct router_worker *choose_alone(const struct router_journey *jou
         if (!router_worker_serves(worker, journey->model) || !worker->ready || worker->draining ||
             was_tried(journey, worker->epoch))
             continue;
-        if (best == NULL ||
-            (worker->role == TD__ROLE__ROLE_DECODE) > (best->role == TD__ROLE__ROLE_DECODE) ||
-            (worker->role == best->role && worker->live < best->live))
+        if (best == NULL || is_better(core, worker, best))
             best = worker;
     }
     return best;

@@ -103,6 +103,23 @@ static void without_a_scheduler_the_router_places_by_itself(void **state)
     cluster_close(&cluster);
 }
 
+static void a_worker_out_of_reach_is_not_chosen_again_at_once(void **state)
+{
+    struct cluster cluster;
+
+    (void)state;
+    cluster_open(&cluster, NULL);
+    cluster_start_simple(&cluster, 2);
+    scheduler_kill(&cluster.schedulers[0]);
+    cluster_until(&cluster, none_connected, &cluster);
+    worker_kill(&cluster.workers[0]); /* nobody tells the router */
+    answer_one(&cluster, &cluster.workers[1]);
+    assert_int_equal(cluster_counters(&cluster).retries, 1);
+    answer_one(&cluster, &cluster.workers[1]);
+    assert_int_equal(cluster_counters(&cluster).retries, 1);
+    cluster_close(&cluster);
+}
+
 static void a_restarted_scheduler_disturbs_nobody(void **state)
 {
     struct cluster cluster;
@@ -264,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_order_of_starting_works),
         cmocka_unit_test(without_a_scheduler_the_router_places_by_itself),
+        cmocka_unit_test(a_worker_out_of_reach_is_not_chosen_again_at_once),
         cmocka_unit_test(a_restarted_scheduler_disturbs_nobody),
         cmocka_unit_test(a_scheduler_that_fails_is_passed_over),
         cmocka_unit_test(a_scheduler_that_hangs_holds_nobody_up),
