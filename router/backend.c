@@ -110,7 +110,8 @@ static td_status_t start(void *impl, struct front_job *job, struct front_exchang
                          void **handle_out, uint32_t *retry_after_ms_out)
 {
     struct router_runtime *runtime = impl;
-    struct router_start request = {.model = job->model,
+    struct router_start request = {.id = job->id,
+                                   .model = job->model,
                                    .tokens = job->tokens,
                                    .token_count = job->token_count,
                                    .max_new_tokens = job->max_new_tokens,

@@ -128,6 +128,7 @@ const struct router_worker *router_core_model(const struct router_core *core, co
 /* --- journeys --- */
 
 struct router_start {
+    struct td_u128 id; /* of the first try, random; logs on all hosts show it. Zero: drawn here */
     const char *model; /* canonical name */
     uint32_t *tokens;  /* malloc memory, moves on TD_OK */
     uint32_t token_count;

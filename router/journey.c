@@ -51,7 +51,9 @@ static struct router_journey *journey_new(struct router_core *core,
     if (journey == NULL)
         return NULL;
     journey->core = core;
-    core->env.random(core->env.impl, &journey->id, sizeof journey->id);
+    journey->id = start->id;
+    if (td_u128_is_zero(journey->id))
+        core->env.random(core->env.impl, &journey->id, sizeof journey->id);
     if (td_map_insert(&core->journeys, journey->id, journey) != TD_OK) {
         free(journey);
         return NULL;
