@@ -856,14 +856,14 @@ struct site_event site_wait_peer(struct site *site, uint64_t epoch)
 }
 
 /* Statistics move without an event: ask again and again, a little apart. */
-void site_wait_stat(struct site *site, enum kvt_stat stat, uint64_t value)
+void site_wait_idle(struct site *site, enum kvt_stat gauge)
 {
     uint64_t give_up_ns = td_now_ns() + SITE_PATIENCE_MS * TD_NS_PER_MS;
 
-    while (site_stat(site, stat) < value) {
+    while (site_stat(site, gauge) != 0) {
         take_events(site, false);
         if (td_now_ns() > give_up_ns)
-            fail_msg("%s stays below %llu", kvt_stat_info(stat)->name, (unsigned long long)value);
+            fail_msg("%s does not come to zero", kvt_stat_info(gauge)->name);
         usleep(1000);
     }
 }

@@ -132,8 +132,8 @@ struct site_event site_wait_end(struct site *site, const struct site_transfer *t
 /* The next PEER_UP or PEER_LOST of that epoch that nobody has waited for yet. */
 struct site_event site_wait_peer(struct site *site, uint64_t epoch);
 
-/* Waits until a statistic reaches a value. */
-void site_wait_stat(struct site *site, enum kvt_stat stat, uint64_t value);
+/* Waits until a gauge is zero. */
+void site_wait_idle(struct site *site, enum kvt_stat gauge);
 
 /* Of a site here: stops its runtime and takes its events until that is over. */
 void site_wind_down(struct site *site);
