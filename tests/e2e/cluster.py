@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ import openai
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", ROOT / "build/bin")).resolve()
+# Without sanitizers, for tests that compute much.
+FAST_BIN = pathlib.Path(os.environ.get("TANDEM_FAST_BIN", BIN)).resolve()
 DEADLINE_S = 120
 LISTENS = re.compile(r"^tandem: (\S+) listens(?: at (http://\S+))? \(pid (\d+),")
 FAULTS = re.compile(
@@ -79,14 +82,14 @@ class Answer:
 class Cluster:
     """One `tandem serve`, and the way to talk to it. Use it as a context."""
 
-    def __init__(self, model, *flags, environment=None, folder=None):
+    def __init__(self, model, *flags, environment=None, programs=BIN):
         self.model = str(model)
-        self.log_path = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "log"
+        self.log_path = pathlib.Path(tempfile.mkdtemp(prefix="tandem-e2e-")) / "log"
         self.lines = []
         self.places = {}  # name -> (origin or None, pid)
         self.killed = False
         self.new_line = threading.Condition()
-        command = [str(BIN / "tandem"), "serve", self.model, "--port", "0", "--log-level", "info",
+        command = [str(programs / "tandem"), "serve", self.model, "--port", "0", "--log-level", "info",
                    *[str(flag) for flag in flags]]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -128,6 +131,7 @@ class Cluster:
             return
         assert not found, f"{found}\n{self.log()}"
         assert status == 0, f"tandem serve ended with status {status}\n{self.log()}"
+        shutil.rmtree(self.log_path.parent)  # the whole log stays where something went wrong
 
     def log(self):
         return "".join(self.lines[-200:])

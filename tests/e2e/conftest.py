@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from cluster import ROOT, Cluster
+from cluster import BIN, FAST_BIN, ROOT, Cluster
 
 DATA = ROOT / "tests/data"
 TINY = DATA / "tiny-llama/model.gguf"
@@ -14,8 +14,9 @@ TINY = DATA / "tiny-llama/model.gguf"
 class Model:
     """A model file with the sizes that decide how many bytes its KV has."""
 
-    def __init__(self, path, context, layers, kv_heads, head_dim, hidden):
+    def __init__(self, path, context, programs, layers, kv_heads, head_dim, hidden):
         self.path, self.context = path, context
+        self.programs = programs  # what answers many long prompts with it in a reasonable time
         self.block_bytes = 16 * layers * kv_heads * head_dim * 2 * 2  # 16 tokens, K and V, f16
         self.hidden_bytes = hidden * 4  # the last token's hidden state, f32
 
@@ -31,6 +32,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if not (BIN / "tandem").is_file():
+        pytest.exit(f"no programs in {BIN}: scripts/build makes them; TANDEM_BIN may name another folder", 2)
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
 
 
@@ -43,7 +46,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def tiny():
-    return Model(TINY, context=1024, layers=2, kv_heads=2, head_dim=32, hidden=128)
+    return Model(TINY, context=1024, programs=BIN, layers=2, kv_heads=2, head_dim=32, hidden=128)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +54,7 @@ def demo():
     path = demo_model_path()
     if not path.is_file():
         pytest.skip(f"no model: {path} is not there; scripts/setup --model fetches it")
-    return Model(path, context=8192, layers=30, kv_heads=3, head_dim=64, hidden=576)
+    return Model(path, context=8192, programs=FAST_BIN, layers=30, kv_heads=3, head_dim=64, hidden=576)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +69,7 @@ def story():
     text = next(json.loads(line)["text"] for line in (DATA / "e2e/prompts.jsonl").read_text().splitlines()
                 if '"raw-long"' in line)
 
-    def make(number, words=200):
+    def make(number, words=120):
         return {"kind": "raw", "text": " ".join((f"{number}. " + text).split(" ")[:words])}
 
     return make

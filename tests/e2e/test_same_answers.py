@@ -22,7 +22,8 @@ def ask_all(cluster, prompts, options):
 
 
 def answers_of(model, prompts, flags, environment):
-    with Cluster(model.path, *flags, environment={"TANDEM_REMOTE_TOKENS_MIN": "1", **environment}) as cluster:
+    environment = {"TANDEM_REMOTE_TOKENS_MIN": "1", **environment}
+    with Cluster(model.path, *flags, environment=environment, programs=model.programs) as cluster:
         answers = [ask_all(cluster, prompts, options) for options in (GREEDY, SEEDED)]
         cluster.wait_at_rest()
         return answers, {name: cluster.metrics(name) for name in cluster.workers()}
