@@ -240,12 +240,12 @@ static td_status_t open_all(struct cli_local *local, struct td_error *error)
 {
     td_status_t status = check_model(local->config->model, error);
 
-    if (status == TD_OK)
-        status = plan(local, error);
     if (status == TD_OK && (status = net_loop_open(&local->loop)) != TD_OK)
         td_fail(error, status, "cannot open an event loop");
     if (status == TD_OK)
-        status = watch_signals(local, error);
+        status = watch_signals(local, error); /* before there is anything to clean up */
+    if (status == TD_OK)
+        status = plan(local, error);
     if (status == TD_OK)
         status = supervise(local, error);
     return status;
