@@ -187,16 +187,18 @@ static void place(struct rig *rig, const Td__PlaceReply *reply)
 
 void rig_placed(struct rig *rig, uint32_t worker)
 {
-    Td__PlaceReply reply = TD__PLACE_REPLY__INIT;
+    Td__PlaceReply reply;
 
+    td__place_reply__init(&reply);
     reply.worker_epoch = RIG_EPOCH(worker);
     place(rig, &reply);
 }
 
 void rig_not_placed(struct rig *rig, td_status_t status, uint32_t retry_after_ms)
 {
-    Td__PlaceReply reply = TD__PLACE_REPLY__INIT;
+    Td__PlaceReply reply;
 
+    td__place_reply__init(&reply);
     reply.code = (uint32_t)-status;
     reply.message = (char *)(uintptr_t) "nobody";
     reply.retry_after_ms = retry_after_ms;
@@ -264,9 +266,10 @@ static void update(struct rig *rig, Td__Update *one)
 
 void rig_tokens(struct rig *rig, struct td_u128 id, uint32_t index, uint32_t count)
 {
-    Td__Update one = TD__UPDATE__INIT;
+    Td__Update one;
     uint32_t tokens[32];
 
+    td__update__init(&one);
     for (uint32_t i = 0; i < count; i++)
         tokens[i] = index + i;
     one.request_hi = id.hi;
@@ -280,8 +283,9 @@ void rig_tokens(struct rig *rig, struct td_u128 id, uint32_t index, uint32_t cou
 void rig_end(struct rig *rig, struct td_u128 id, Td__Finish finish, td_status_t status,
              uint32_t completion)
 {
-    Td__Update one = TD__UPDATE__INIT;
+    Td__Update one;
 
+    td__update__init(&one);
     one.request_hi = id.hi;
     one.request_lo = id.lo;
     one.index = completion;

@@ -278,11 +278,12 @@ void rig_start(struct rig *rig, struct rig_stream *stream, uint64_t id, uint32_t
 {
     static char targets[][3] = {"p0", "p1", "p2"};
     Td__GenerateIn message = TD__GENERATE_IN__INIT;
-    Td__Start start = TD__START__INIT;
+    Td__Start start;
     Td__Sampling sampling = TD__SAMPLING__INIT;
     Td__PrefillCandidate candidate[3];
     Td__PrefillCandidate *list[3];
 
+    td__start__init(&start);
     sampling.top_p = 1;
     start.request_lo = id;
     start.model = (char *)(uintptr_t) "model";
@@ -477,11 +478,13 @@ void rig_peer(struct rig *rig, enum kvt_event_kind kind, uint64_t epoch)
 
 void rig_pair_reply(struct rig *rig, void (*spoil)(Td__PairReply *reply))
 {
-    Td__PairReply reply = TD__PAIR_REPLY__INIT;
+    Td__PairReply reply;
     Td__ContentIdentity content;
     Td__Geometry geometry;
-    Td__TransportAddress address = TD__TRANSPORT_ADDRESS__INIT;
+    Td__TransportAddress address;
 
+    td__pair_reply__init(&reply);
+    td__transport_address__init(&address);
     worker_content_fill(rig->core, &content);
     worker_geometry_fill(rig->core, &geometry);
     address.name = (char *)(uintptr_t) "loop";
@@ -504,14 +507,16 @@ void rig_pair_failed(struct rig *rig)
 bool rig_paired_by(struct rig *rig, void (*spoil)(Td__PairRequest *request),
                    const char **reason_out)
 {
-    Td__PairRequest request = TD__PAIR_REQUEST__INIT;
+    Td__PairRequest request;
     Td__PairReply reply;
     Td__Versions versions = TD__VERSIONS__INIT;
     Td__ContentIdentity content;
     Td__Geometry geometry;
-    Td__TransportAddress address = TD__TRANSPORT_ADDRESS__INIT;
+    Td__TransportAddress address;
     Td__TransportAddress *addresses[] = {&address};
 
+    td__pair_request__init(&request);
+    td__transport_address__init(&address);
     worker_content_fill(rig->core, &content);
     worker_geometry_fill(rig->core, &geometry);
     versions.min = TD_PROTOCOL_MIN;
@@ -541,10 +546,11 @@ void rig_asked(struct rig *rig, struct rig_stream *stream, uint32_t tokens,
                void (*spoil)(Td__Ask *ask))
 {
     Td__AskIn message = TD__ASK_IN__INIT;
-    Td__Ask ask = TD__ASK__INIT;
+    Td__Ask ask;
     uint8_t key[TD_MAC_KEY_BYTES] = {1};
     uint32_t prompt[2 * RIG_CONTEXT] = {0};
 
+    td__ask__init(&ask);
     *stream = (struct rig_stream){0};
     ask.asker_epoch = RIG_PEER;
     ask.holder_epoch = RIG_EPOCH;

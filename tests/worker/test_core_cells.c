@@ -98,8 +98,9 @@ static void say_kind(struct rig *rig, Td__AskOut__KindCase kind)
     Td__Accepted accepted = TD__ACCEPTED__INIT;
     Td__Progress progress = TD__PROGRESS__INIT;
     Td__Sent sent = TD__SENT__INIT;
-    Td__Refused refused = TD__REFUSED__INIT;
+    Td__Refused refused;
 
+    td__refused__init(&refused);
     accepted.lease_ms = 3000;
     refused.code = (uint32_t)-TD_EXHAUSTED;
     refused.message = (char *)(uintptr_t) "no";

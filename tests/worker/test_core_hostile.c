@@ -210,9 +210,10 @@ static const struct bad_start bad_starts[] = {
 static void say_start(uint64_t id, void (*spoil)(Td__Start *start))
 {
     Td__GenerateIn message = TD__GENERATE_IN__INIT;
-    Td__Start start = TD__START__INIT;
+    Td__Start start;
     Td__Sampling sampling = TD__SAMPLING__INIT;
 
+    td__start__init(&start);
     sampling.top_p = 1;
     start.request_lo = id;
     start.model = (char *)(uintptr_t) "model";
