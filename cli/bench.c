@@ -10,7 +10,6 @@ static const struct cli_command measurements[] = {
      bench_transfer},
     {"index", "[flags]", "the scheduler's prefix index, beside the memory's random reads",
      bench_index},
-    {"index", "[flags]", "the scheduler's prefix index beside random reads of memory", bench_index},
 };
 
 int cli_bench(int argc, char **argv)
