@@ -378,6 +378,7 @@ def run(site, options, rng):
         site.say(f"calm {cycle}; so far {load.tally}")
         calm.check(f"calm {cycle}")
         memory.check(f"calm {cycle}")
+        site.say(f"those who live have counted {site.telling()}")
     site.say(f"requests: {dict(sorted(load.tally.items()))}; the longest took {load.longest:.1f} s")
     site.say(f"KV that crossed: {load.kv_bytes} bytes; fallbacks {load.fallbacks}")
     site.say(f"broken: {dict(sorted(faults.items()))}")

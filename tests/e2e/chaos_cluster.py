@@ -28,6 +28,14 @@ NEVER = ("tandem_engine_content_conflicts_total", "tandem_kvtransfer_corrupt_tot
          "tandem_router_scheduler_messages_invalid_total", "tandem_scheduler_violations_total",
          "tandem_scheduler_unknown_messages_total", "tandem_router_texts_failed_total",
          "tandem_worker_pairs_refused_total")
+# What shows how much was really broken.
+TELLING = ("tandem_worker_imports_landed_total", "tandem_worker_imports_fallback_total",
+           "tandem_worker_imports_retried_total", "tandem_worker_imports_canceled_total",
+           "tandem_worker_asks_lost_total", "tandem_worker_asks_stalled_total", "tandem_worker_leases_expired_total",
+           "tandem_worker_quarantines_total", "tandem_worker_attaches_total", "tandem_engine_preemptions_total",
+           "tandem_kvtransfer_cuts_total", "tandem_kvtransfer_late_total", "tandem_kvtransfer_refused_stale_total",
+           "tandem_kvtransfer_refused_unknown_total", "tandem_router_retries_total", "tandem_router_attaches_total",
+           "tandem_router_placed_alone_total")
 
 
 def free_port():
@@ -358,6 +366,15 @@ class Site:
             if (guesses := one.metrics().get("tandem_scheduler_guesses", -1)) != 0:
                 found[f"{one.name} guesses"] = guesses
         return found
+
+    def telling(self):
+        """Sums over what lives."""
+        sums = {}
+        for one in self.all:
+            values = one.metrics()
+            for name in TELLING:
+                sums[name] = sums.get(name, 0) + int(values.get(name, 0))
+        return {name.removeprefix("tandem_").removesuffix("_total"): value for name, value in sums.items() if value}
 
     def check_at_rest(self, context):
         end = time.monotonic() + 40

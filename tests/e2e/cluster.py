@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", ROOT / "build/bin")).resolve()
 # Without sanitizers, for tests that compute much.
 FAST_BIN = pathlib.Path(os.environ.get("TANDEM_FAST_BIN", BIN)).resolve()
-DEADLINE_S = 120
+DEADLINE_S = int(os.environ.get("TANDEM_E2E_DEADLINE_S", 120))
 LISTENS = re.compile(r"^tandem: (\S+) listens(?: at (http://\S+))? \(pid (\d+),")
 FAULTS = re.compile(
     r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion .* failed|is impossible in state")
