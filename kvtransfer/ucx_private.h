@@ -5,6 +5,7 @@
  *   ucx_endpoint.c connecting, greeting, losing and closing endpoints
  *   ucx_chunk.c    sending, receiving and refusing chunks
  *   ucx_process.c  environment, log and signals of the process
+ *   ucx_events.c   stands between UCX and its event sets
  *   ucx_lanes.c    which lanes an endpoint really uses
  */
 #ifndef TANDEM_KVTRANSFER_UCX_PRIVATE_H
@@ -133,6 +134,11 @@ bool ucx_report_operations(struct ucx_transport *transport);
 /* ---- ucx_process.c */
 
 bool ucx_process_is_prepared(void);
+
+/* ---- ucx_events.c */
+
+/* Whether UCX's calls of ucs_event_set_wait reach ours. */
+bool ucx_events_are_guarded(void);
 
 /* ---- ucx_lanes.c */
 

@@ -78,6 +78,8 @@ td_status_t kvt_ucx_prepare_process(void)
 {
     if (atomic_load(&is_prepared))
         return TD_OK;
+    if (!ucx_events_are_guarded()) /* a fault of the build: see ucx_events.c */
+        return TD_INTERNAL;
     for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
         if (setenv(variables[i].name, variables[i].value, 1) != 0)
             return TD_NO_MEMORY;
