@@ -191,10 +191,15 @@ static void print_reasons(const struct td_fsm *fsm, struct td_buf *out)
     td_buf_append_text(out, "\n");
 }
 
+void td_fsm_print_states(const struct td_fsm *fsm, struct td_buf *out)
+{
+    print_names(fsm->states, fsm->state_count, "state", true, out);
+}
+
 void td_fsm_print(const struct td_fsm *fsm, struct td_buf *out)
 {
     td_buf_printf(out, "## %s\n\n%s\n\n", fsm->name, fsm->text);
-    print_names(fsm->states, fsm->state_count, "state", true, out);
+    td_fsm_print_states(fsm, out);
     print_names(fsm->events, fsm->event_count, "event", false, out);
     print_names(fsm->actions, fsm->action_count, "action", false, out);
     print_cells(fsm, out);

@@ -82,7 +82,10 @@ const char *td_fsm_action_name(const struct td_fsm *fsm, uint8_t action);
  */
 const char *td_fsm_check(const struct td_fsm *fsm);
 
-/* Appends the machine as a Markdown section: drawing-free, three tables. */
+/* Appends the states, what bounds the stay in each, and what they mean, as a Markdown table. */
+void td_fsm_print_states(const struct td_fsm *fsm, struct td_buf *out);
+
+/* Appends the machine as a Markdown section: states, events, actions, cells, and why. */
 void td_fsm_print(const struct td_fsm *fsm, struct td_buf *out);
 
 #define TD_FSM_STATE_ENUM(P, name, deadline, text)    P##_##name,

@@ -82,10 +82,7 @@ static void workers(struct td_buf *out)
 
 static void child(struct td_buf *out)
 {
-    td_buf_append_text(out, "| state | bounded by | meaning |\n|---|---|---|\n");
-    for (uint8_t i = 0; i < child_fsm.state_count; i++)
-        td_buf_printf(out, "| %s | %s | %s |\n", child_fsm.states[i].name,
-                      child_fsm.states[i].deadline, child_fsm.states[i].text);
+    td_fsm_print_states(&child_fsm, out);
 }
 
 static void the_tables_of_the_page_are_those_of_the_code(void **state)

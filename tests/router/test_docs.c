@@ -7,10 +7,7 @@
 
 static void print_states(struct td_buf *out)
 {
-    td_buf_append_text(out, "| state | bounded by | meaning |\n|---|---|---|\n");
-    for (uint8_t i = 0; i < journey_fsm.state_count; i++)
-        td_buf_printf(out, "| %s | `%s` | %s |\n", journey_fsm.states[i].name,
-                      journey_fsm.states[i].deadline, journey_fsm.states[i].text);
+    td_fsm_print_states(&journey_fsm, out);
 }
 
 static void print_flags(struct td_buf *out)
