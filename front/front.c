@@ -9,6 +9,7 @@
 #include "front/internal.h"
 #include "front/respond.h"
 #include "lib/api/response.h"
+#include "lib/base/hex.h"
 #include "lib/base/json_write.h"
 
 #define MODELS_MAX        256
@@ -124,14 +125,6 @@ static void get_models(void *ctx, struct http_request *request)
     td_buf_fini(&body);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Undoes percent encoding. False: malformed, a NUL, or too long to be a name. */
 static bool decode_name(const char *path, char out[static MODEL_NAME_BYTES])
 {
@@ -143,8 +136,8 @@ static bool decode_name(const char *path, char out[static MODEL_NAME_BYTES])
         if (length + 1 == MODEL_NAME_BYTES)
             return false;
         if (c == '%') {
-            int high = hex_digit(path[0]);
-            int low = high >= 0 ? hex_digit(path[1]) : -1;
+            int high = td_hex_value(path[0]);
+            int low = high >= 0 ? td_hex_value(path[1]) : -1;
 
             if (low < 0 || high + low == 0)
                 return false;

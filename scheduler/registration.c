@@ -8,7 +8,8 @@
 #define IDENTITY_BYTES_MAX \
     ((size_t)32 << 10) /* the models and two addresses, all at their maximum */
 
-bool sched_text_is_plain(const char *text)
+/* 1 to SCHED_TEXT_BYTES_MAX bytes, all of them printable ASCII. */
+static bool is_plain(const char *text)
 {
     size_t length = strnlen(text, SCHED_TEXT_BYTES_MAX + 1);
 
@@ -42,16 +43,16 @@ static td_status_t check_numbers(const Td__Registration *registration, struct td
 
 static td_status_t check_texts(const Td__Registration *registration, struct td_error *error)
 {
-    if (!sched_text_is_plain(registration->rpc_target))
+    if (!is_plain(registration->rpc_target))
         return td_fail(error, TD_INVALID,
                        "registration: rpc_target is empty, too long or not plain");
-    if (registration->http_address[0] != '\0' && !sched_text_is_plain(registration->http_address))
+    if (registration->http_address[0] != '\0' && !is_plain(registration->http_address))
         return td_fail(error, TD_INVALID, "registration: http_address is too long or not plain");
     if (registration->n_models == 0 || registration->n_models > SCHED_MODELS_MAX)
         return td_fail(error, TD_INVALID, "registration: %zu models, 1 to %d are possible",
                        registration->n_models, SCHED_MODELS_MAX);
     for (size_t i = 0; i < registration->n_models; i++)
-        if (!sched_text_is_plain(registration->models[i]))
+        if (!is_plain(registration->models[i]))
             return td_fail(error, TD_INVALID,
                            "registration: models[%zu] is empty, too long or not plain", i);
     return TD_OK;

@@ -46,7 +46,4 @@ void sched_identity_fini(struct sched_identity *identity);
 
 bool sched_identity_serves(const struct sched_identity *identity, const char *model);
 
-/* Whether text has 1 to SCHED_TEXT_BYTES_MAX bytes, all of them printable ASCII. */
-bool sched_text_is_plain(const char *text);
-
 #endif

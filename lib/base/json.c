@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "lib/base/bytes.h"
+#include "lib/base/hex.h"
 #include "lib/base/json_keys.h"
 #include "lib/base/json_scan.h"
 #include "lib/base/utf8.h"
@@ -70,15 +71,6 @@ static int peek(struct parser *p)
 /* ------------------------------------------------------------------------------------------- */
 /* Strings                                                                                     */
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* The value of four hex digits at text, or -1. */
 static int32_t hex4(const char *text, size_t length)
 {
@@ -87,7 +79,7 @@ static int32_t hex4(const char *text, size_t length)
     if (length < 4)
         return -1;
     for (size_t i = 0; i < 4; i++) {
-        int digit = hex_value(text[i]);
+        int digit = td_hex_value(text[i]);
 
         if (digit < 0)
             return -1;

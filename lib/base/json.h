@@ -89,9 +89,6 @@ struct td_json_field {
 /* The member of object with this name. */
 struct td_json_field td_json_get(const struct td_json *object, const char *name);
 
-/* TD_INVALID "'name' is required" if the field is absent. */
-td_status_t td_json_required(struct td_json_field field, struct td_error *error) TD_MUST_USE;
-
 /*
  * The readers leave *value_out alone and return TD_OK if the field is absent: set the default first.
  * A value of the wrong type or out of range is TD_INVALID, with the field's name and what is wanted.

@@ -37,13 +37,6 @@ struct td_json_field td_json_get(const struct td_json *object, const char *name)
     return (struct td_json_field){.value = member, .name = name};
 }
 
-td_status_t td_json_required(struct td_json_field field, struct td_error *error)
-{
-    if (field.value == NULL)
-        return td_fail(error, TD_INVALID, "'%s' is required", field.name);
-    return TD_OK;
-}
-
 /* TD_OK if the field is absent or of this kind. */
 static td_status_t check_kind(struct td_json_field field, enum td_json_kind kind,
                               struct td_error *error)

@@ -25,17 +25,6 @@ void td_log_set_level(enum td_log_level level)
     atomic_store(&level_max, (int)level);
 }
 
-td_status_t td_log_level_parse(const char *text, enum td_log_level *level_out)
-{
-    for (int i = 0; i <= TD_LOG_DEBUG; i++) {
-        if (strcmp(text, level_names[i]) == 0) {
-            *level_out = (enum td_log_level)i;
-            return TD_OK;
-        }
-    }
-    return TD_INVALID;
-}
-
 int td_log_enabled(enum td_log_level level)
 {
     return (int)level <= atomic_load_explicit(&level_max, memory_order_relaxed);

@@ -36,9 +36,6 @@ void td_log_set_name(const char *name);
 /* Lines above this level are dropped. Default TD_LOG_INFO. */
 void td_log_set_level(enum td_log_level level);
 
-/* "error", "warn", "info" or "debug"; TD_INVALID for anything else. */
-td_status_t td_log_level_parse(const char *text, enum td_log_level *level_out) TD_MUST_USE;
-
 int td_log_enabled(enum td_log_level level);
 
 void td_log_write(struct td_log_site *site, enum td_log_level level, const char *room,

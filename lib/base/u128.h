@@ -36,7 +36,4 @@ static inline struct td_u128 td_u128_from_u64(uint64_t value)
 /* Writes 32 lower-case hex digits and a NUL; returns out, so that it can stand in a printf list. */
 const char *td_u128_hex(struct td_u128 value, char out[static TD_U128_HEX_BYTES]);
 
-/* Parses exactly 32 hex digits; false (and *value_out untouched) for anything else. */
-bool td_u128_parse(const char *text, size_t length, struct td_u128 *value_out);
-
 #endif

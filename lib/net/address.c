@@ -72,7 +72,8 @@ bool net_address_is_unix(const char *address)
     return strncmp(address, "unix:", 5) == 0;
 }
 
-bool net_is_loopback(const char *address)
+/* Whether only processes of this host can reach it: unix sockets, 127.0.0.0/8, ::1, localhost. */
+static bool is_loopback(const char *address)
 {
     char host[NET_HOST_BYTES_MAX];
     uint16_t port;
@@ -93,7 +94,7 @@ bool net_is_loopback(const char *address)
 td_status_t net_listen_check(const char *address, bool has_certificates, bool insecure,
                              struct td_error *error)
 {
-    if (has_certificates || insecure || net_is_loopback(address))
+    if (has_certificates || insecure || is_loopback(address))
         return TD_OK;
     return td_fail(error, TD_REFUSED,
                    "refusing to listen on %.100s without certificates: give --certs DIR "
@@ -146,7 +147,7 @@ td_status_t net_listen(const char *address, bool reuse_port, int *fd_out,
         return status;
     snprintf(service, sizeof service, "%u", (unsigned)port);
     if (getaddrinfo(host, service, &hints, &found) != 0)
-        return td_fail(error, TD_INVALID, "cannot resolve the host of %.200s", address);
+        return td_fail(error, TD_INVALID, "cannot listen on %.150s: no such host", address);
     fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind_and_listen(fd, found, reuse_port) != TD_OK ||
         real_address(fd, real_out) != TD_OK) {

@@ -29,9 +29,6 @@ void net_address_join(const char *host, uint16_t port, char out[static NET_ADDRE
 
 bool net_address_is_unix(const char *address);
 
-/* Whether only processes of this host can reach it: unix sockets, 127.0.0.0/8, ::1, localhost. */
-bool net_is_loopback(const char *address);
-
 /*
  * The rule "closed by default": an RPC listener that others can reach needs certificates or an
  * explicit --insecure. TD_REFUSED with a sentence that says what to do.

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/base/hex.h"
+
 #define HEAD_KEEP_BYTES       2048 /* a larger buffer is not kept between requests */
 #define CONTENT_LENGTH_DIGITS 15   /* below 2^50: no sum can overflow */
 #define CHUNK_SIZE_DIGITS     12   /* below 2^48 */
@@ -57,17 +59,6 @@ static bool is_token_char(unsigned char c)
 static bool is_value_char(unsigned char c)
 {
     return c == '\t' || (c >= 0x20 && c != 0x7f);
-}
-
-static int hex_value(unsigned char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
 }
 
 /* What RFC 3986 allows in a path or a query; '%' is checked by the caller. */
@@ -161,8 +152,8 @@ static bool take_target(struct http1_parser *parser, char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
 
-        if (c == '%' && i + 2 < length && hex_value((unsigned char)text[i + 1]) >= 0 &&
-            hex_value((unsigned char)text[i + 2]) >= 0)
+        if (c == '%' && i + 2 < length && td_hex_value(text[i + 1]) >= 0 &&
+            td_hex_value(text[i + 2]) >= 0)
             i += 2;
         else if (!is_target_char(c))
             return refuse(parser, 400, "the request target has a character that is not allowed");
@@ -396,7 +387,7 @@ static struct http1_step feed_head(struct http1_parser *parser, const uint8_t *b
 
 static bool take_size_byte(struct http1_parser *parser, uint8_t c)
 {
-    int digit = hex_value(c);
+    int digit = td_hex_value((char)c);
 
     if (digit >= 0) {
         if (parser->size_digits++ == CHUNK_SIZE_DIGITS)

@@ -17,7 +17,8 @@ static struct http_connection *connection_of(const struct http_request *request)
     return td_container_of((uintptr_t)request, struct http_connection, request);
 }
 
-const char *http_status_text(int status)
+/* The standard phrase of a status ("Not Found"). */
+static const char *status_text(int status)
 {
     static const struct {
         int status;
@@ -119,8 +120,7 @@ static const char *date(struct http_server *server)
 
 static void write_start(struct http_server *server, struct td_buf *out, int status)
 {
-    td_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, http_status_text(status),
-                  date(server));
+    td_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, status_text(status), date(server));
 }
 
 static void write_headers(struct td_buf *out, const struct http_response *response)

@@ -190,7 +190,4 @@ void http_stream_end(struct http_request *request);
  */
 void http_stream_abort(struct http_request *request);
 
-/* The standard phrase of a status ("Not Found"). */
-const char *http_status_text(int status);
-
 #endif

@@ -186,11 +186,6 @@ const uint32_t *text_model_stop_ids(const struct text_model *model, uint32_t *co
     return model->stop_ids;
 }
 
-bool text_model_has_template(const struct text_model *model)
-{
-    return model->template != NULL;
-}
-
 /* ------------------------------------------------------------------------------------------- */
 /* Encoding */
 

@@ -78,8 +78,6 @@ td_status_t text_encode_prompt(const struct text_model *model, const struct text
 
 /* ------------------------------------------------------------------------------------------- */
 
-bool text_model_has_template(const struct text_model *model);
-
 /*
  * text_render: the model's chat template over a request, into an initialised prompt.
  * bos_token and eos_token come from the model. TD_UNSUPPORTED: no template. Otherwise as

@@ -60,10 +60,6 @@ struct text_value text_eval_name(struct text_eval *eval, const struct text_strin
 struct text_value text_eval_expression(struct text_eval *eval,
                                        const struct text_expression *expression);
 
-/* base.name, as Jinja finds it. */
-struct text_value text_eval_attribute(struct text_eval *eval, uint32_t line, struct text_value base,
-                                      const struct text_string *name);
-
 /* base[key]: a dict's value, an item, a character, or undefined if there is none. */
 struct text_value text_eval_subscript(struct text_eval *eval, uint32_t line, struct text_value base,
                                       struct text_value key);

@@ -49,8 +49,9 @@ static struct text_value dict_value(struct text_eval *eval, uint32_t line,
     return entry != NULL ? entry->value : undefined_named(key);
 }
 
-struct text_value text_eval_attribute(struct text_eval *eval, uint32_t line, struct text_value base,
-                                      const struct text_string *name)
+/* base.name, as Jinja finds it. */
+static struct text_value attribute(struct text_eval *eval, uint32_t line, struct text_value base,
+                                   const struct text_string *name)
 {
     switch (base.kind) {
     case TEXT_UNDEFINED: return text_eval_fail_kind(eval, line, "take an attribute of", base);
@@ -118,7 +119,7 @@ struct text_value text_eval_subscript(struct text_eval *eval, uint32_t line, str
     if (base.kind == TEXT_DICT && key.kind == TEXT_STRING)
         return dict_value(eval, line, base.dict, key.string);
     if (key.kind == TEXT_STRING)
-        return text_eval_attribute(eval, line, base, key.string);
+        return attribute(eval, line, base, key.string);
     if (!text_value_integer(key, &index))
         return text_value_undefined();
     if (base.kind == TEXT_STRING)
@@ -458,8 +459,8 @@ struct text_value text_eval_expression(struct text_eval *eval,
     case EXPRESSION_DICT:
     case EXPRESSION_NAMESPACE: return evaluate_dict(eval, expression);
     case EXPRESSION_ATTRIBUTE:
-        return text_eval_attribute(eval, expression->line,
-                                   text_eval_expression(eval, expression->base), expression->name);
+        return attribute(eval, expression->line, text_eval_expression(eval, expression->base),
+                         expression->name);
     case EXPRESSION_ITEM: return evaluate_item(eval, expression);
     case EXPRESSION_SLICE: return evaluate_slice(eval, expression);
     case EXPRESSION_FILTER:

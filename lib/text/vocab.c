@@ -60,6 +60,14 @@ static td_status_t allocate(struct text_vocab *vocab, const struct text_source *
     return TD_OK;
 }
 
+static bool is_special(const struct text_vocab *vocab, uint32_t id)
+{
+    uint8_t type = vocab->types[id];
+
+    return type == TEXT_TOKEN_CONTROL || type == TEXT_TOKEN_UNKNOWN ||
+           type == TEXT_TOKEN_USER_DEFINED;
+}
+
 static td_status_t add_token(struct text_vocab *vocab, const struct text_token *token,
                              struct td_error *error)
 {
@@ -74,7 +82,7 @@ static td_status_t add_token(struct text_vocab *vocab, const struct text_token *
     vocab->types[id] = token->type;
     vocab->offsets[id + 1] = vocab->offsets[id] + length;
     vocab->count++;
-    if (text_vocab_is_special(vocab, id)) {
+    if (is_special(vocab, id)) {
         vocab->specials[vocab->special_count++] = id;
         vocab->special_starts[(uint8_t)out[0]] = true;
     } else if (token->type == TEXT_TOKEN_NORMAL && length == 1 &&
@@ -133,14 +141,6 @@ void text_vocab_fini(struct text_vocab *vocab)
     free(vocab->types);
     free(vocab->specials);
     *vocab = (struct text_vocab){.count = 0};
-}
-
-bool text_vocab_is_special(const struct text_vocab *vocab, uint32_t id)
-{
-    uint8_t type = vocab->types[id];
-
-    return type == TEXT_TOKEN_CONTROL || type == TEXT_TOKEN_UNKNOWN ||
-           type == TEXT_TOKEN_USER_DEFINED;
 }
 
 /* The first special token that is not less than these bytes. */

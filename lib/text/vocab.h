@@ -33,8 +33,6 @@ static inline struct td_span text_vocab_bytes(const struct text_vocab *vocab, ui
                             vocab->offsets[id + 1] - vocab->offsets[id]};
 }
 
-bool text_vocab_is_special(const struct text_vocab *vocab, uint32_t id);
-
 /* The special token with exactly these bytes, or TEXT_TOKEN_NONE. */
 uint32_t text_vocab_find_special(const struct text_vocab *vocab, const char *bytes, size_t length);
 

@@ -73,22 +73,13 @@ static void equal_macs_are_equal_and_one_bit_matters(void **state)
     }
 }
 
-static void hex_goes_there_and_back(void **state)
+static void hex_is_written_in_full(void **state)
 {
     char hex[TD_U128_HEX_BYTES];
     struct td_u128 value = {.hi = UINT64_C(0x0123456789abcdef), .lo = UINT64_C(0x00ffeeddccbbaa99)};
-    struct td_u128 parsed = {1, 2};
 
     (void)state;
     assert_string_equal(td_u128_hex(value, hex), "0123456789abcdef00ffeeddccbbaa99");
-    assert_true(td_u128_parse(hex, 32, &parsed));
-    assert_true(td_u128_equal(parsed, value));
-    assert_true(td_u128_parse("0123456789ABCDEF00FFEEDDCCBBAA99", 32, &parsed));
-    assert_true(td_u128_equal(parsed, value));
-    assert_false(td_u128_parse(hex, 31, &parsed));
-    assert_false(td_u128_parse("0123456789abcdef00ffeeddccbbaa9g", 32, &parsed));
-    assert_false(td_u128_parse(" 123456789abcdef00ffeeddccbbaa99", 32, &parsed));
-    assert_true(td_u128_equal(parsed, value));
 }
 
 static void a_seed_gives_the_same_numbers_everywhere(void **state)
@@ -149,7 +140,7 @@ int main(void)
         cmocka_unit_test(xxh3_of_nothing_is_the_known_value),
         cmocka_unit_test(a_chained_hash_is_the_hash_of_parent_and_bytes),
         cmocka_unit_test(equal_macs_are_equal_and_one_bit_matters),
-        cmocka_unit_test(hex_goes_there_and_back),
+        cmocka_unit_test(hex_is_written_in_full),
         cmocka_unit_test(a_seed_gives_the_same_numbers_everywhere),
         cmocka_unit_test(draws_below_a_bound_are_even),
         cmocka_unit_test(kernel_randomness_differs_and_is_never_zero),

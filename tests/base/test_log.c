@@ -104,17 +104,6 @@ static void a_call_site_cannot_flood(void **state)
     assert_in_range(lines_in(capture_end()), 20, 41);
 }
 
-static void level_names_are_read(void **state)
-{
-    enum td_log_level level = TD_LOG_INFO;
-
-    (void)state;
-    assert_int_equal(td_log_level_parse("debug", &level), TD_OK);
-    assert_int_equal(level, TD_LOG_DEBUG);
-    assert_int_equal(td_log_level_parse("loud", &level), TD_INVALID);
-    assert_int_equal(level, TD_LOG_DEBUG);
-}
-
 static void an_error_holds_status_and_sentence(void **state)
 {
     struct td_error error = {0};
@@ -160,7 +149,6 @@ int main(void)
         cmocka_unit_test(levels_above_the_limit_are_dropped),
         cmocka_unit_test(one_call_is_one_line_whatever_is_in_it),
         cmocka_unit_test(a_call_site_cannot_flood),
-        cmocka_unit_test(level_names_are_read),
         cmocka_unit_test(an_error_holds_status_and_sentence),
         cmocka_unit_test(every_status_has_a_name_and_a_text),
     };
