@@ -10,8 +10,8 @@ int main(int argc, char **argv)
         .program = "tandem-decode",
         .name = "decode",
         .summary = "Writes answers; has long prompts read by prefill workers.",
-        .examples = "tandem-decode model.gguf --scheduler 127.0.0.1:7100\n"
-                    "tandem-decode model.gguf --scheduler 10.0.0.5:7100 --listen 0.0.0.0:7202 "
+        .examples = "  tandem-decode model.gguf --scheduler 127.0.0.1:7100\n"
+                    "  tandem-decode model.gguf --scheduler 10.0.0.5:7100 --listen 0.0.0.0:7202 "
                     "--advertise 10.0.0.8:7202 --certs /etc/tandem/decode\n",
         .listen = "127.0.0.1:7202",
         .http_listen = "127.0.0.1:7282",

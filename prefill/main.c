@@ -10,8 +10,8 @@ int main(int argc, char **argv)
         .program = "tandem-prefill",
         .name = "prefill",
         .summary = "Reads prompts for decode workers and sends them the KV cache.",
-        .examples = "tandem-prefill model.gguf --scheduler 127.0.0.1:7100\n"
-                    "tandem-prefill model.gguf --scheduler 10.0.0.5:7100 --listen 0.0.0.0:7201 "
+        .examples = "  tandem-prefill model.gguf --scheduler 127.0.0.1:7100\n"
+                    "  tandem-prefill model.gguf --scheduler 10.0.0.5:7100 --listen 0.0.0.0:7201 "
                     "--advertise 10.0.0.7:7201 --certs /etc/tandem/prefill\n",
         .listen = "127.0.0.1:7201",
         .http_listen = "127.0.0.1:7281",

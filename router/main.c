@@ -36,10 +36,10 @@ static int parse(struct router *router, int argc, char **argv, struct td_arena *
         .summary = "Serves the OpenAI API: tokenizes, asks a scheduler where each request should "
                    "run, and streams the tokens of decode workers to clients.",
         .usage = "[flags]",
-        .examples = "tandem-router --scheduler 127.0.0.1:7100\n"
-                    "tandem-router --listen 0.0.0.0:8000 --scheduler a:7100 --scheduler b:7100 "
+        .examples = "  tandem-router --scheduler 127.0.0.1:7100\n"
+                    "  tandem-router --listen 0.0.0.0:8000 --scheduler a:7100 --scheduler b:7100 "
                     "--certs certs/router\n"
-                    "curl http://127.0.0.1:8000/ready\n",
+                    "  curl http://127.0.0.1:8000/ready\n",
         .tables = tables,
         .table_count = ROUTER_TABLES + 2,
     };

@@ -29,9 +29,9 @@ static int parse(struct scheduler *scheduler, int argc, char **argv, struct td_a
         .summary = "Knows the workers, their load and the KV blocks that they cache, and tells "
                    "routers where to run each request.",
         .usage = "[flags]",
-        .examples = "tandem-scheduler\n"
-                    "tandem-scheduler --listen 10.0.0.5:7100 --certs certs/scheduler\n"
-                    "curl http://127.0.0.1:7180/fleet\n",
+        .examples = "  tandem-scheduler\n"
+                    "  tandem-scheduler --listen 10.0.0.5:7100 --certs certs/scheduler\n"
+                    "  curl http://127.0.0.1:7180/fleet\n",
         .tables = tables,
         .table_count = SCHED_TABLES + 1,
     };

@@ -302,9 +302,9 @@ int sim_main(int argc, char **argv)
         .program = program_name = argv[0],
         .summary = "Runs a whole cluster in one process under a seed, with faults, and checks it.",
         .usage = "[flags]",
-        .examples = "tandem sim --seed 7\n"
-                    "tandem sim --seeds 1000 --faults crash,freeze\n"
-                    "tandem sim --seed 7 --trace run.txt\n",
+        .examples = "  tandem sim --seed 7\n"
+                    "  tandem sim --seeds 1000 --faults crash,freeze\n"
+                    "  tandem sim --seed 7 --trace run.txt\n",
         .tables = tables,
         .table_count = 2};
     const struct td_flag_list list = {.items = argv + 1, .count = (size_t)argc - 1};

@@ -7,24 +7,24 @@
 #define HELP_COLUMN 28 /* where the explanations start */
 #define HELP_WIDTH  96
 
-/* Appends text in lines of at most HELP_WIDTH, each starting at HELP_COLUMN. */
-static void print_wrapped(const char *text, struct td_buf *out)
+/* Appends text in lines of at most HELP_WIDTH, each starting at the column where the first one does. */
+static void print_wrapped(const char *text, size_t start, struct td_buf *out)
 {
-    size_t column = HELP_COLUMN;
+    size_t column = start;
 
     while (*text != '\0') {
-        size_t word = strcspn(text, " ");
+        size_t word = strcspn(text, " \n");
 
-        if (column > HELP_COLUMN && column + 1 + word > HELP_WIDTH) {
-            td_buf_printf(out, "\n%*s", HELP_COLUMN, "");
-            column = HELP_COLUMN;
-        } else if (column > HELP_COLUMN) {
+        if (column > start && column + 1 + word > HELP_WIDTH) {
+            td_buf_printf(out, "\n%*s", (int)start, "");
+            column = start;
+        } else if (column > start) {
             td_buf_append_char(out, ' ');
             column++;
         }
         td_buf_append(out, text, word);
         column += word;
-        text += word + strspn(text + word, " ");
+        text += word + strspn(text + word, " \n");
     }
     td_buf_append_char(out, '\n');
 }
@@ -44,7 +44,7 @@ static void print_explanation(const struct td_flag *flag, struct td_buf *out)
     }
     if (flag->fallback != NULL || td_flag_has_range(flag))
         td_buf_append_char(&text, ')');
-    print_wrapped(text.data != NULL ? text.data : "", out);
+    print_wrapped(text.data != NULL ? text.data : "", HELP_COLUMN, out);
     td_buf_fini(&text);
 }
 
@@ -67,7 +67,8 @@ static void print_flag(const struct td_flag *flag, struct td_buf *out)
 
 void td_flags_print_help(const struct td_flags *flags, struct td_buf *out)
 {
-    td_buf_printf(out, "Usage: %s %s\n\n%s\n", flags->program, flags->usage, flags->summary);
+    td_buf_printf(out, "Usage: %s %s\n\n", flags->program, flags->usage);
+    print_wrapped(flags->summary, 0, out);
     for (size_t t = 0; t < flags->table_count; t++) {
         td_buf_printf(out, "\n%s:\n", flags->tables[t].group);
         for (size_t i = 0; i < flags->tables[t].count; i++)

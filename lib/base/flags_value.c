@@ -120,13 +120,21 @@ static const char *kind_text(const struct td_flag *flag)
     case TD_FLAG_BOOL: return "true or false";
     case TD_FLAG_UINT32:
     case TD_FLAG_INT64: return "an integer";
-    case TD_FLAG_BYTES: return "a size such as 64KiB or 2GiB";
-    case TD_FLAG_DURATION: return "a duration with its unit, such as 250ms or 30s";
+    case TD_FLAG_BYTES: return "a size";
+    case TD_FLAG_DURATION: return "a duration";
     case TD_FLAG_CHOICE: return "one of";
     case TD_FLAG_TEXT:
     case TD_FLAG_LIST: break;
     }
     return "a text";
+}
+
+/* How a value of this kind is written, where the range does not show it. */
+static const char *example_text(const struct td_flag *flag)
+{
+    if (flag->kind == TD_FLAG_BYTES)
+        return " (for example 64KiB or 2GiB)";
+    return flag->kind == TD_FLAG_DURATION ? " (for example 250ms, 30s or 5m)" : "";
 }
 
 static td_status_t refuse(const struct td_flag *flag, const char *name, const char *text,
@@ -136,10 +144,10 @@ static td_status_t refuse(const struct td_flag *flag, const char *name, const ch
 
     td_buf_init(&range, 160);
     if (td_flag_has_range(flag))
-        td_buf_append_text(&range, flag->kind == TD_FLAG_CHOICE ? " " : ", ");
+        td_buf_append_text(&range, flag->kind == TD_FLAG_CHOICE ? " " : " from ");
     td_flag_print_range(flag, &range);
-    td_fail(error, TD_INVALID, "%s: '%.60s' is not %s%s", name, text, kind_text(flag),
-            range.data != NULL ? range.data : "");
+    td_fail(error, TD_INVALID, "%s: '%.60s' is not %s%s%s", name, text, kind_text(flag),
+            range.data != NULL ? range.data : "", example_text(flag));
     td_buf_fini(&range);
     return TD_INVALID;
 }

@@ -62,7 +62,7 @@ int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
 
     td_arena_init(arena_out, FLAG_ARENA_BYTES_MAX);
     if (td_flags_parse(flags, arena_out, words, result_out, &error) != TD_OK) {
-        fprintf(stderr, "%s: %s\nTry '%s --help'.\n", flags->program, error.text, flags->program);
+        fprintf(stderr, "%s: %s\n", flags->program, error.text);
         status = NET_EXIT_USAGE;
     } else if (result_out->help) {
         status = print_help(flags);

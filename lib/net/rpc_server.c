@@ -163,6 +163,18 @@ static td_status_t clear_socket_path(const char *path, struct td_error *error)
     return TD_OK;
 }
 
+/* Asks the kernel first: it can say why, and gRPC says so at length and only in the log. */
+static td_status_t check_free(const char *address, struct td_error *error)
+{
+    char real[NET_ADDRESS_BYTES_MAX];
+    int fd;
+    td_status_t status = net_listen(address, false, &fd, real, error);
+
+    if (status == TD_OK)
+        close(fd);
+    return status;
+}
+
 static td_status_t check_address(struct rpc_server *server, struct td_error *error)
 {
     const char *address = server->config.address;
@@ -175,9 +187,10 @@ static td_status_t check_address(struct rpc_server *server, struct td_error *err
     if (net_address_is_unix(address))
         return clear_socket_path(address + strlen("unix:"), error);
     status = net_address_split(address, host, &port, error);
-    if (status != TD_OK)
-        return status;
-    return net_listen_check(address, server->rpc->tls != NULL, server->config.insecure, error);
+    if (status == TD_OK)
+        status =
+            net_listen_check(address, server->rpc->tls != NULL, server->config.insecure, error);
+    return status == TD_OK ? check_free(address, error) : status;
 }
 
 static grpc_arg integer(const char *key, int value)
@@ -218,7 +231,7 @@ static td_status_t listen_at(struct rpc_server *server, struct td_error *error)
 
     grpc_server_credentials_release(credentials);
     if (port <= 0)
-        return td_fail(error, TD_IO, "cannot listen on %.150s (in use, or not an address of ours)",
+        return td_fail(error, TD_IO, "cannot listen on %.150s; gRPC's reason is in the log",
                        address);
     if (net_address_is_unix(address)) {
         snprintf(server->address, sizeof server->address, "%s", address);

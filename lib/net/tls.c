@@ -138,8 +138,10 @@ static td_status_t read_file(const char *folder, const char *name, char **text_o
         return td_fail(error, TD_INVALID, "the path of the certificates is too long");
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return td_fail(error, errno == ENOENT ? TD_NOT_FOUND : TD_IO, "%.180s: %s", path,
-                       strerror(errno));
+        return td_fail(
+            error, errno == ENOENT ? TD_NOT_FOUND : TD_IO,
+            "%.120s: %s; --certs wants the folder of one role, as `tandem certs` makes it", path,
+            strerror(errno));
     if (fstat(fd, &status) == 0 && status.st_size > 0 && status.st_size <= FILE_BYTES_MAX) {
         text = calloc(1, (size_t)status.st_size + 1);
         if (text != NULL)
