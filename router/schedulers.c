@@ -10,8 +10,8 @@
 #include "lib/base/map.h"
 #include "lib/base/random.h"
 #include "lib/base/time.h"
+#include "proto/unpack.h"
 #include "proto/version.h"
-#include "router/unpack.h"
 
 #define FLEET_PATH "/td.Scheduler/Fleet"
 #define PLACE_PATH "/td.Scheduler/Place"
@@ -84,7 +84,7 @@ static void on_fleet_message(void *ctx, struct rpc_call *call, const uint8_t *by
     struct router_picture picture;
 
     td_arena_init(&picture.arena, PICTURE_BYTES_MAX);
-    picture.update = router_unpack(&picture.arena, &td__fleet_update__descriptor, bytes, length);
+    picture.update = proto_unpack(&picture.arena, &td__fleet_update__descriptor, bytes, length);
     if (picture.update == NULL) {
         all->counters.scheduler_messages_invalid++;
         td_log(TD_LOG_WARN, "schedulers", "a picture of the fleet cannot be read scheduler %s",
@@ -216,8 +216,8 @@ static void ask_next(struct place *place)
 
     td_arena_init(&arena, 2 * RPC_MESSAGE_BYTES_MAX);
     if (place->packed != NULL)
-        request = router_unpack(&arena, &td__place_request__descriptor, place->packed,
-                                place->packed_bytes);
+        request = proto_unpack(&arena, &td__place_request__descriptor, place->packed,
+                               place->packed_bytes);
     if (request != NULL) {
         ask(place, request);
     } else {
@@ -253,7 +253,7 @@ static void on_reply(void *ctx, td_status_t status, const char *detail, const ui
         return;
     }
     td_arena_init(&arena, REPLY_BYTES_MAX);
-    reply = router_unpack(&arena, &td__place_reply__descriptor, bytes, length);
+    reply = proto_unpack(&arena, &td__place_reply__descriptor, bytes, length);
     if (reply != NULL) {
         answer(place, reply);
     } else {

@@ -7,7 +7,7 @@
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/map.h"
-#include "router/unpack.h"
+#include "proto/unpack.h"
 
 #define GENERATE_PATH "/td.Worker/Generate"
 
@@ -118,7 +118,7 @@ static void on_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, s
     Td__GenerateOut *message;
 
     td_arena_init(&arena, UNPACKED_BYTES_MAX);
-    message = router_unpack(&arena, &td__generate_out__descriptor, bytes, length);
+    message = proto_unpack(&arena, &td__generate_out__descriptor, bytes, length);
     if (message != NULL) {
         streams->config.on_message(streams->config.ctx, stream->link, message);
     } else {

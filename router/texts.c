@@ -11,7 +11,7 @@
 #include "lib/base/time.h"
 #include "lib/text/source.h"
 #include "proto/tandem.pb-c.h"
-#include "router/unpack.h"
+#include "proto/unpack.h"
 
 #define TEXT_PATH "/td.Worker/Text"
 
@@ -250,7 +250,7 @@ static void on_chunk(void *ctx, struct rpc_call *call, const uint8_t *bytes, siz
 
     (void)call;
     td_arena_init(&arena, UNPACKED_BYTES_MAX);
-    chunk = router_unpack(&arena, &td__text_chunk__descriptor, bytes, length);
+    chunk = proto_unpack(&arena, &td__text_chunk__descriptor, bytes, length);
     if (chunk == NULL)
         fetch_failed(fetch, "a chunk cannot be read");
     else if (take_chunk(fetch, chunk) != TD_OK)

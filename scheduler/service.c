@@ -4,11 +4,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "lib/base/arena.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/random.h"
 #include "lib/base/time.h"
+#include "proto/unpack.h"
 
 #define PLACE_BYTES_MAX (512u << 10) /* 16,384 keys are 256 KiB */
 #define FLEET_BYTES_MAX (4u << 10)
@@ -65,30 +65,6 @@ static void on_timer(struct net_timer *timer, uint64_t now_ns)
 
     sched_core_run(service->core, now_ns);
     settle(service);
-}
-
-/* --- reading messages ---------------------------------------------------------------------- */
-
-static void *arena_take(void *arena, size_t bytes)
-{
-    return td_arena_alloc_unset(arena, bytes);
-}
-
-static void arena_leave(void *arena, void *pointer)
-{
-    (void)arena; /* everything goes at once */
-    (void)pointer;
-}
-
-/* The message in the arena, or NULL: malformed, or it would take more than the arena has. */
-static void *unpack(struct td_arena *arena, const ProtobufCMessageDescriptor *descriptor,
-                    const uint8_t *bytes, size_t length)
-{
-    ProtobufCAllocator allocator = {
-        .alloc = arena_take, .free = arena_leave, .allocator_data = arena};
-
-    td_arena_init(arena, UNPACK_BYTES_MAX);
-    return protobuf_c_message_unpack(descriptor, &allocator, length, bytes);
 }
 
 /* --- streams, both kinds ------------------------------------------------------------------- */
@@ -245,9 +221,11 @@ static void announce_message(void *ctx, struct rpc_call *call, const uint8_t *by
     struct stream *stream = ctx;
     struct sched_service *service = stream->service;
     struct td_arena arena;
-    Td__AnnounceIn *message = unpack(&arena, &td__announce_in__descriptor, bytes, length);
+    Td__AnnounceIn *message;
 
     (void)call;
+    td_arena_init(&arena, UNPACK_BYTES_MAX);
+    message = proto_unpack(&arena, &td__announce_in__descriptor, bytes, length);
     if (message != NULL)
         sched_link_message(stream->link, message, td_now_ns()); /* the stream may be gone now */
     else
@@ -299,11 +277,13 @@ static void fleet_message(void *ctx, struct rpc_call *call, const uint8_t *bytes
     struct sched_service *service = stream->service;
     struct td_error error = {0};
     struct td_arena arena;
-    Td__FleetRequest *request = unpack(&arena, &td__fleet_request__descriptor, bytes, length);
+    Td__FleetRequest *request;
     td_status_t status;
 
     (void)call;
     net_timer_cancel(&stream->deadline);
+    td_arena_init(&arena, UNPACK_BYTES_MAX);
+    request = proto_unpack(&arena, &td__fleet_request__descriptor, bytes, length);
     if (request != NULL)
         status = sched_watcher_open(service->core, stream, request, &stream->watcher, &error);
     else
@@ -356,8 +336,10 @@ static void place(struct sched_service *service, struct rpc_call *call,
 static void place_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, size_t length)
 {
     struct td_arena arena;
-    Td__PlaceRequest *request = unpack(&arena, &td__place_request__descriptor, bytes, length);
+    Td__PlaceRequest *request;
 
+    td_arena_init(&arena, UNPACK_BYTES_MAX);
+    request = proto_unpack(&arena, &td__place_request__descriptor, bytes, length);
     if (request != NULL)
         place(ctx, call, request);
     else

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "proto/unpack.h"
 #include "proto/version.h"
 #include "sim/client.h"
 #include "sim/codec.h"
@@ -157,27 +158,14 @@ static void fleet_closed(struct sim_stream *stream, td_status_t status)
         ->number = end->number;
 }
 
-static void *arena_alloc(void *arena, size_t bytes)
-{
-    return td_arena_alloc(arena, bytes);
-}
-
-static void arena_free(void *arena, void *memory)
-{
-    (void)arena;
-    (void)memory;
-}
-
 static void fleet_receive(struct sim_stream *stream, const uint8_t *bytes, size_t length)
 {
     const struct sim_end *end = &stream->end[SIM_CLIENT];
     struct sim_router *router = end->node->router;
     struct router_picture picture;
-    ProtobufCAllocator allocator = {
-        .alloc = arena_alloc, .free = arena_free, .allocator_data = &picture.arena};
 
     td_arena_init(&picture.arena, PICTURE_BYTES_MAX);
-    picture.update = td__fleet_update__unpack(&allocator, length, bytes);
+    picture.update = proto_unpack(&picture.arena, &td__fleet_update__descriptor, bytes, length);
     assert(picture.update != NULL);
     router_fleet_take(&router->fleet, end->number, &picture, stream->sim->now_ns);
     publish(router);

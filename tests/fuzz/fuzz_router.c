@@ -14,7 +14,7 @@
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 #include "router/core.h"
-#include "router/unpack.h"
+#include "proto/unpack.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -311,7 +311,7 @@ static void give_raw(struct rig *rig, enum step step, const struct link *link, c
     void *message;
 
     td_arena_init(&arena, UNPACKED_MAX);
-    message = router_unpack(&arena, type, bytes, length);
+    message = proto_unpack(&arena, type, bytes, length);
     if (message != NULL && step == FLEET_RAW)
         router_core_on_fleet(rig->core, message, rig->now_ns);
     if (message != NULL && step == PLACED_RAW && rig->place != 0) {

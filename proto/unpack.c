@@ -1,5 +1,5 @@
 /* unpack.c: see unpack.h. */
-#include "router/unpack.h"
+#include "proto/unpack.h"
 
 static void *take(void *arena, size_t bytes)
 {
@@ -12,8 +12,8 @@ static void leave(void *arena, void *memory)
     (void)memory;
 }
 
-void *router_unpack(struct td_arena *arena, const ProtobufCMessageDescriptor *type,
-                    const uint8_t *bytes, size_t length)
+void *proto_unpack(struct td_arena *arena, const ProtobufCMessageDescriptor *type,
+                   const uint8_t *bytes, size_t length)
 {
     ProtobufCAllocator allocator = {.alloc = take, .free = leave, .allocator_data = arena};
 
