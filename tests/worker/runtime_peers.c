@@ -279,9 +279,7 @@ static void holder_answer(struct holder *holder, struct rpc_call *call)
         holder_say(call, TD__ASK_OUT__KIND_ACCEPTED);
         rpc_call_finish(call, TD_OK, NULL);
         break;
-    case HOLDER_TALKS_NONSENSE:
-        assert_int_equal(rpc_call_send(call, &nonsense.base), TD_OK);
-        break;
+    case HOLDER_TALKS_NONSENSE: assert_int_equal(rpc_call_send(call, &nonsense.base), TD_OK); break;
     default: break; /* silent */
     }
 }

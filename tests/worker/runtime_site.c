@@ -2,6 +2,7 @@
 #include "tests/worker/runtime_site.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,84 @@ td_status_t __wrap_kvt_runtime_push(struct kvt_runtime *runtime, const struct kv
 td_status_t __wrap_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command)
 {
     return ring_is_full ? TD_LIMIT : __real_kvt_runtime_push(runtime, command);
+}
+
+/* ------------------------------------------------------------------------- engines that can be held */
+
+struct gate {
+    struct engine_backend backend; /* what the engine sees */
+    struct engine_backend *inner;
+};
+
+static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_moved = PTHREAD_COND_INITIALIZER;
+static bool gate_is_shut;
+
+static td_status_t gate_run(struct engine_backend *backend, const struct engine_batch *batch,
+                            struct engine_result *result_out)
+{
+    struct gate *gate = td_container_of(backend, struct gate, backend);
+
+    pthread_mutex_lock(&gate_mutex);
+    while (gate_is_shut)
+        pthread_cond_wait(&gate_moved, &gate_mutex);
+    pthread_mutex_unlock(&gate_mutex);
+    return gate->inner->ops->run(gate->inner, batch, result_out);
+}
+
+static void gate_close(struct engine_backend *backend)
+{
+    struct gate *gate = td_container_of(backend, struct gate, backend);
+
+    gate->inner->ops->close(gate->inner);
+    free(gate);
+}
+
+static const struct engine_backend_ops gate_ops = {
+    .name = "gate", .run = gate_run, .close = gate_close};
+
+td_status_t __real_cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+                                    const struct cpu_options *options,
+                                    struct engine_backend **backend_out, struct td_error *error);
+td_status_t __wrap_cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+                                    const struct cpu_options *options,
+                                    struct engine_backend **backend_out, struct td_error *error);
+
+td_status_t __wrap_cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+                                    const struct cpu_options *options,
+                                    struct engine_backend **backend_out, struct td_error *error)
+{
+    struct gate *gate = calloc(1, sizeof *gate);
+    td_status_t status;
+
+    assert_non_null(gate);
+    status = __real_cpu_backend_open(model, kv, options, &gate->inner, error);
+    if (status != TD_OK) {
+        free(gate);
+        return status;
+    }
+    gate->backend = *gate->inner;
+    gate->backend.ops = &gate_ops;
+    *backend_out = &gate->backend;
+    return TD_OK;
+}
+
+static void set_gate(bool is_shut)
+{
+    pthread_mutex_lock(&gate_mutex);
+    gate_is_shut = is_shut;
+    pthread_cond_broadcast(&gate_moved);
+    pthread_mutex_unlock(&gate_mutex);
+}
+
+void engines_hold(void)
+{
+    set_gate(true);
+}
+
+void engines_go_on(void)
+{
+    set_gate(false);
 }
 
 /* ---------------------------------------------------------------------------------------- the loop */
@@ -225,8 +304,7 @@ uint64_t station_epoch(const struct station *station)
 bool station_is_at_rest(void *ctx)
 {
     const struct station *station = ctx;
-    const struct engine_balance *balance =
-        &worker_core_load(station->runtime->core)->balance;
+    const struct engine_balance *balance = &worker_core_load(station->runtime->core)->balance;
     struct worker_gauges gauges = station_gauges(station);
 
     return gauges.requests == 0 && gauges.imports == 0 && gauges.exports == 0 &&
@@ -290,9 +368,9 @@ static void stream_pump(struct stream *stream)
     }
     queued = td_container_of(node, struct queued, node);
     nonsense.text_id_hi = 1; /* a fixed64 where every other message has something else */
-    assert_int_equal(rpc_call_send(stream->call,
-                                   queued->message != NULL ? queued->message : &nonsense.base),
-                     TD_OK);
+    assert_int_equal(
+        rpc_call_send(stream->call, queued->message != NULL ? queued->message : &nonsense.base),
+        TD_OK);
     queued_free(queued);
 }
 
@@ -314,7 +392,8 @@ static void stream_on_writable(void *ctx, struct rpc_call *call)
     stream_pump(ctx);
 }
 
-static void stream_on_close(void *ctx, struct rpc_call *call, td_status_t status, const char *detail)
+static void stream_on_close(void *ctx, struct rpc_call *call, td_status_t status,
+                            const char *detail)
 {
     struct stream *stream = ctx;
 
@@ -431,6 +510,8 @@ static void hear(struct router *router, const Td__Update *update)
     struct heard *heard = find_heard(router, update->request_hi, update->request_lo);
 
     heard->updates++;
+    if (heard->hold && heard->updates == 1)
+        engines_hold();
     if (update->n_tokens > 0 && update->index != heard->count)
         heard->gap = true;
     for (size_t i = 0; i < update->n_tokens && heard->count < HEARD_TOKENS_MAX; i++)
@@ -476,9 +557,8 @@ void router_reopen(struct router *router)
     struct station *station = router->station;
 
     router->greeted = false;
-    router->stream = (struct stream){.hears = &td__generate_out__descriptor,
-                                     .on_message = router_on_message,
-                                     .ctx = router};
+    router->stream = (struct stream){
+        .hears = &td__generate_out__descriptor, .on_message = router_on_message, .ctx = router};
     stream_open(&router->stream, station->site, station->options.listen, "/td.Worker/Generate");
 }
 
@@ -497,8 +577,13 @@ void router_open(struct router *router, struct station *station)
     site_until(station->site, router_is_greeted, router);
 }
 
+/* gRPC 1.51 keeps the socket of a channel that is closed while it connects. */
 void router_close(struct router *router)
 {
+    if (router->stream.call != NULL && !router->greeted) {
+        router_hello(router, station_epoch(router->station));
+        site_until(router->station->site, router_is_greeted, router);
+    }
     stream_close(&router->stream);
 }
 
@@ -621,6 +706,42 @@ bool heard_end(void *ctx)
     const struct heard *heard = ctx;
 
     return heard->ends > 0;
+}
+
+uint8_t request_state(const struct station *station, const struct heard *heard)
+{
+    const struct worker_request *request =
+        td_map_find(&station->runtime->core->requests, heard->id);
+
+    return request != NULL ? request->state : REQUEST_GONE;
+}
+
+struct heard *router_start_and_hold(struct router *router, const struct start *start)
+{
+    struct heard *heard = router_start(router, start);
+
+    heard->hold = true;
+    site_until(router->station->site, heard_token, heard);
+    return heard;
+}
+
+struct canceling {
+    const struct station *station;
+    const struct heard *heard;
+};
+
+static bool is_canceling(void *ctx)
+{
+    const struct canceling *canceling = ctx;
+
+    return request_state(canceling->station, canceling->heard) == REQUEST_CANCELING;
+}
+
+void router_until_canceling(struct router *router, const struct heard *heard)
+{
+    struct canceling canceling = {router->station, heard};
+
+    site_until(router->station->site, is_canceling, &canceling);
 }
 
 struct heard *router_ask(struct router *router, const struct start *start)

@@ -77,6 +77,16 @@ uint64_t station_epoch(const struct station *station);
 /* Stands between the runtime and the transfer thread's ring: true makes it look full. */
 extern bool ring_is_full;
 
+/*
+ * Holds all engines before their next step, so that what a test does next happens in the middle of a
+ * request, however fast the model is; and lets them go on.
+ */
+void engines_hold(void);
+void engines_go_on(void);
+/* The state of a request, or REQUEST_GONE. */
+struct heard;
+uint8_t request_state(const struct station *station, const struct heard *heard);
+
 /* ---- streams: one RPC call with a queue ---- */
 
 struct stream {
@@ -110,7 +120,8 @@ struct heard {
     struct td_u128 id;
     uint32_t tokens[HEARD_TOKENS_MAX];
     uint32_t count;
-    bool gap; /* an index that did not follow */
+    bool hold; /* the engines at the first update: whoever sets it has them go on */
+    bool gap;  /* an index that did not follow */
     int updates;
     int ends;
     Td__Finish finish;
@@ -155,6 +166,10 @@ bool router_is_greeted(void *router);
 struct heard *router_ask(struct router *router, const struct start *start);
 bool heard_token(void *heard);
 bool heard_end(void *heard);
+/* Starts, and stops the engines after the first token. */
+struct heard *router_start_and_hold(struct router *router, const struct start *start);
+/* Runs the loop until the worker cancels the request, with the engines held. */
+void router_until_canceling(struct router *router, const struct heard *heard);
 
 /* ---- a peer: pairs and asks as a decode worker does ---- */
 

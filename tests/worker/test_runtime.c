@@ -35,9 +35,9 @@ static void many_requests_of_one_router_are_answered_without_a_gap(void **state)
     (void)state;
     pair_open(&pair, NULL);
     for (uint32_t i = 0; i < 12; i++)
-        heard[i] = router_start(
-            &pair.router, &(struct start){.prompt_tokens = 5 + 23 * i, .max_new_tokens = 3 + 5 * i,
-                                          .prompt_seed = i});
+        heard[i] = router_start(&pair.router, &(struct start){.prompt_tokens = 5 + 23 * i,
+                                                              .max_new_tokens = 3 + 5 * i,
+                                                              .prompt_seed = i});
     for (uint32_t i = 0; i < 12; i++) {
         site_until(&pair.site, heard_end, heard[i]);
         assert_int_equal(heard[i]->finish, TD__FINISH__FINISH_LENGTH);
@@ -112,9 +112,9 @@ static void a_wrong_start_is_refused_and_names_the_field(void **state)
     static const struct {
         void (*spoil)(Td__Start *start);
         const char *field;
-    } wrong[] = {{spoil_model, "model"},          {spoil_length, "prompt_tokens"},
-                 {spoil_text_id, "text_id"},      {spoil_temperature, "sampling"},
-                 {spoil_top_p, "sampling"},       {spoil_sampling, "sampling"},
+    } wrong[] = {{spoil_model, "model"},      {spoil_length, "prompt_tokens"},
+                 {spoil_text_id, "text_id"},  {spoil_temperature, "sampling"},
+                 {spoil_top_p, "sampling"},   {spoil_sampling, "sampling"},
                  {spoil_stop_ids, "stop_ids"}};
     struct pair pair;
 
@@ -142,15 +142,18 @@ static void a_request_can_be_canceled_in_every_state(void **state)
 
     (void)state;
     pair_open(&pair, NULL);
-    heard = router_start(&pair.router, &(struct start){.prompt_tokens = 200, .send_tokens = 100,
-                                                       .max_new_tokens = 5});
+    heard = router_start(
+        &pair.router,
+        &(struct start){.prompt_tokens = 200, .send_tokens = 100, .max_new_tokens = 5});
     router_cancel(&pair.router, heard); /* while it is collected */
     site_until(&pair.site, heard_end, heard);
     assert_int_equal(heard->finish, TD__FINISH__FINISH_CANCELED);
 
-    heard = router_start(&pair.router, &(struct start){.prompt_tokens = 20, .max_new_tokens = 400});
-    site_until(&pair.site, heard_token, heard);
+    heard = router_start_and_hold(&pair.router,
+                                  &(struct start){.prompt_tokens = 20, .max_new_tokens = 400});
     router_cancel(&pair.router, heard); /* while it runs */
+    router_until_canceling(&pair.router, heard);
+    engines_go_on();
     site_until(&pair.site, heard_end, heard);
     assert_int_equal(heard->finish, TD__FINISH__FINISH_CANCELED);
 
@@ -178,6 +181,11 @@ static bool has_no_link(void *ctx)
     return station_gauges(ctx).links == 0;
 }
 
+static bool has_attached(void *ctx)
+{
+    return station_counters(ctx)->attaches > 0;
+}
+
 static void an_answer_goes_on_over_a_new_link(void **state)
 {
     struct pair pair;
@@ -188,13 +196,15 @@ static void an_answer_goes_on_over_a_new_link(void **state)
     pair_open(&pair, NULL);
     heard = router_ask(&pair.router, &(struct start){.prompt_tokens = 33, .max_new_tokens = 200});
     memcpy(whole, heard->tokens, sizeof whole);
-    heard = router_start(&pair.router, &(struct start){.prompt_tokens = 33, .max_new_tokens = 200});
-    site_until(&pair.site, heard_token, heard);
+    heard = router_start_and_hold(&pair.router,
+                                  &(struct start){.prompt_tokens = 33, .max_new_tokens = 200});
     stream_close(&pair.router.stream);
     site_until(&pair.site, has_no_link, &pair.site.decode);
     router_reopen(&pair.router);
     router_hello(&pair.router, station_epoch(&pair.site.decode));
     router_attach(&pair.router, heard, heard->count);
+    site_until(&pair.site, has_attached, &pair.site.decode);
+    engines_go_on();
     site_until(&pair.site, heard_end, heard);
     assert_int_equal(heard->count, 200);
     assert_false(heard->gap);
@@ -212,12 +222,12 @@ static void a_request_whose_router_stays_away_is_canceled(void **state)
     (void)state;
     pair_open(&pair, flags);
     pair.router.keeps_ends = true;
-    heard = router_start(&pair.router, &(struct start){.prompt_tokens = 9, .max_new_tokens = 500});
-    site_until(&pair.site, heard_token, heard);
-    heard = router_start(&pair.router, &(struct start){.prompt_tokens = 200, .send_tokens = 100,
-                                                       .max_new_tokens = 5});
-    site_turns(&pair.site, 20);
+    router_start(&pair.router, &(struct start){.prompt_tokens = 200, .send_tokens = 100});
+    heard = router_start_and_hold(&pair.router,
+                                  &(struct start){.prompt_tokens = 9, .max_new_tokens = 400});
     stream_close(&pair.router.stream);
+    router_until_canceling(&pair.router, heard);
+    engines_go_on();
     site_until(&pair.site, station_is_at_rest, &pair.site.decode);
     router_reopen(&pair.router);
     router_hello(&pair.router, station_epoch(&pair.site.decode));
@@ -246,9 +256,11 @@ static void a_wrong_link_is_closed_and_costs_nothing(void **state)
 
     (void)state;
     pair_open(&pair, NULL);
-    heard = router_start(&pair.router, &(struct start){.prompt_tokens = 9, .max_new_tokens = 400});
+    heard = router_start_and_hold(&pair.router,
+                                  &(struct start){.prompt_tokens = 9, .max_new_tokens = 400});
     router_hello(&pair.router, station_epoch(&pair.site.decode)); /* again, with a live request */
     expect_break(&pair, TD_INVALID);
+    engines_go_on();
     router_hello(&pair.router, station_epoch(&pair.site.decode) + 1);
     expect_break(&pair, TD_STALE);
     router_cancel(&pair.router, heard); /* before hello */
@@ -410,7 +422,8 @@ static void the_tokenizer_can_be_fetched(void **state)
     assert_int_equal(reader.stream.status, TD_NOT_FOUND);
     stream_close(&reader.stream);
 
-    fetch_text(&pair, &reader, 0); /* leaves at once */
+    fetch_text(&pair, &reader, 0); /* leaves before the end */
+    site_until(&pair.site, stream_has_message, &reader.stream);
     stream_close(&reader.stream);
 
     reader.stream = (struct stream){.hears = &td__text_chunk__descriptor, .on_message = ignore};
@@ -518,12 +531,15 @@ static void its_own_port_answers_and_notices_who_leaves(void **state)
                  "\"temperature\":0}",
                  &answer);
     site_until(&pair.site, has_body, &answer);
+    engines_hold();
     http_client_close(client);
+    site_turns(&pair.site, 5);
+    engines_go_on();
     site_until(&pair.site, station_is_at_rest, &pair.site.decode);
     pair_close(&pair);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_requests_of_one_router_are_answered_without_a_gap),
@@ -541,5 +557,7 @@ int main(void)
         cmocka_unit_test(its_own_port_answers_and_notices_who_leaves),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("worker runtime", tests, site_warm_up, NULL);
 }

@@ -68,8 +68,10 @@ static void kv_crosses_and_the_tokens_are_the_same(void **state)
     assert_int_equal(heard->remote_blocks, (PROMPT + 15) / 16);
     assert_int_equal(station_counters(&both.site.decode)->imports_landed, 1);
     site_until(&both.site, station_is_at_rest, &both.site.prefill);
-    assert_int_equal(station_counters(&both.site.prefill)->exports_sent, 1);
-    assert_true(station_counters(&both.site.prefill)->kv_bytes_sent > 0);
+    /* decode lets go as soon as all has landed: prefill may hear of that before it hears that all was sent */
+    assert_int_equal(station_counters(&both.site.prefill)->exports_sent +
+                         station_counters(&both.site.prefill)->exports_stopped,
+                     1);
 
     heard = router_ask(&both.router, &start); /* its blocks are cached here now, all but the tail */
     expect_answer(&both, heard);
@@ -137,7 +139,7 @@ static void no_candidate_can_be_reached(void **state)
     both_close(&both);
 }
 
-static const char *const hasty[] = {"--pair-ms=300", "--ask-ms=100", "--stall-ms=150",
+static const char *const hasty[] = {"--pair-ms=300",     "--ask-ms=100",   "--stall-ms=150",
                                     "--heartbeat-ms=50", "--lease-ms=100", NULL};
 
 static void whatever_a_prefill_worker_does_the_answer_is_the_same(void **state)
@@ -340,18 +342,12 @@ static void a_wrong_handshake_is_refused_and_names_the_field(void **state)
     static const struct {
         void (*spoil)(Td__PairRequest *request);
         const char *field;
-    } wrong[] = {{break_version, "version"},
-                 {break_epoch, "epoch"},
-                 {break_peer_epoch, "epoch"},
-                 {break_weights, "weights"},
-                 {break_rope, "rope"},
-                 {break_kv_dtype, "kv_dtype"},
-                 {break_numerics, "numerics"},
-                 {break_block_tokens, "block_tokens"},
-                 {break_layers, "layers"},
-                 {break_block_bytes, "block_bytes"},
-                 {break_hidden, "hidden"},
-                 {break_transport, "transport"},
+    } wrong[] = {{break_version, "version"},   {break_epoch, "epoch"},
+                 {break_peer_epoch, "epoch"},  {break_weights, "weights"},
+                 {break_rope, "rope"},         {break_kv_dtype, "kv_dtype"},
+                 {break_numerics, "numerics"}, {break_block_tokens, "block_tokens"},
+                 {break_layers, "layers"},     {break_block_bytes, "block_bytes"},
+                 {break_hidden, "hidden"},     {break_transport, "transport"},
                  {break_host, "transport"}};
     struct both both;
 
@@ -570,7 +566,7 @@ static bool lease_has_moved(void *ctx)
 
 static void a_renewed_lease_starts_anew_and_a_closed_ask_ends(void **state)
 {
-    static void (*const leave[])(struct stream *stream) = {stream_close, stream_half_close};
+    static void (*const leave[])(struct stream * stream) = {stream_close, stream_half_close};
     struct both both;
     struct asker asker;
     int listener = mute_listener();
@@ -610,7 +606,7 @@ static void a_worker_that_lends_nothing_says_so(void **state)
     both_close(&both);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_crosses_and_the_tokens_are_the_same),
@@ -630,5 +626,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_lends_nothing_says_so),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("worker runtime: imports", tests, site_warm_up, NULL);
 }
