@@ -41,7 +41,7 @@ static const struct td_flag run_flags[] = {
      .min = 1, .max = 100000, .help = "Requests that come while faults strike."},
     {TD_FLAG_AS_LIST(struct words, faults), .name = "faults", .value = "LIST", .fallback = "all",
      .help = "What may happen: all, none, or some of delay, reorder, duplicate, drop, corrupt, "
-             "crash, restart, freeze, leave, pressure, hang."},
+             "crash, restart, freeze, step, leave, pressure, hang."},
     {TD_FLAG_AS_UINT32(struct words, prefill), .name = "prefill", .value = "N", .fallback = "2",
      .min = 0, .max = 6, .help = "Prefill workers; with 0 decode workers prefill themselves."},
     {TD_FLAG_AS_UINT32(struct words, decode), .name = "decode", .value = "M", .fallback = "2",

@@ -41,7 +41,7 @@ td_status_t sim_faults_parse(const char *text, uint32_t *faults_out, struct td_e
             return td_fail(
                 error, TD_INVALID,
                 "faults: \"%.*s\" is none of all, none, delay, reorder, duplicate, drop, "
-                "corrupt, crash, restart, freeze, leave, pressure, hang",
+                "corrupt, crash, restart, freeze, step, leave, pressure, hang",
                 (int)(length < 40 ? length : 40), text);
         faults |= bits;
         text += length;

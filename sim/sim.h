@@ -27,6 +27,7 @@
     X(CRASH, "crash", "a process dies at once and comes back with a new epoch")             \
     X(RESTART, "restart", "a process is asked to end, drains, and comes back")              \
     X(FREEZE, "freeze", "a process stands still for a while, as under SIGSTOP")             \
+    X(STEP, "step", "a step of an engine fails")                                            \
     X(LEAVE, "leave", "clients leave, or have enough, at any moment")                       \
     X(PRESSURE, "pressure", "block pools, queues and windows are as small as they may be")  \
     X(HANG, "hang", "transports that cannot be cut off, so that blocks end in quarantine")
@@ -108,7 +109,8 @@ struct sim_options sim_options_default(void);
     X(partitions, "pairs of processes cut off for a while")            \
     X(crashes, "processes killed")                                     \
     X(restarts, "processes drained and restarted")                     \
-    X(freezes, "processes frozen for a while")
+    X(freezes, "processes frozen for a while")                         \
+    X(failed_steps, "steps of engines that failed")
 
 struct sim_figures {
 #define X(name, help) uint64_t name;

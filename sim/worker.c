@@ -73,7 +73,7 @@ void sim_worker_open(struct sim_node *node)
     worker_limits_default(&config->times, &config->counts);
     if (sim_has(sim, SIM_FAULT_PRESSURE)) {
         config->counts.requests_max = 24;
-        config->counts.exports_max = 3;
+        config->counts.exports_max = 8;
     }
     sim_worker_env_fill(worker, &config->env);
     status = worker_core_open(config, &worker->core);

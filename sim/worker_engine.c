@@ -5,6 +5,8 @@
 #include "engine/pool.h"
 #include "sim/worker.h"
 
+#define STEP_FAILS_PER_MILLE 10
+
 /* --- ring in --- */
 
 static void wake(struct sim_worker *worker);
@@ -130,7 +132,12 @@ static void step_ended(struct sim *sim, struct sim_event *event)
         assert(status == TD_OK);
     }
     worker->batch = NULL;
-    engine_core_apply(worker->engine, &worker->result, sim->now_ns);
+    if (sim_has(sim, SIM_FAULT_STEP) && sim_chance(&sim->faults, STEP_FAILS_PER_MILLE)) {
+        sim->report->figures.failed_steps++;
+        engine_core_fail(worker->engine, TD_INTERNAL, sim->now_ns);
+    } else {
+        engine_core_apply(worker->engine, &worker->result, sim->now_ns);
+    }
     wake(worker);
 }
 
@@ -191,7 +198,7 @@ void sim_engine_open(struct sim_worker *worker)
     status = modelled_open(&sim->model, &worker->kv, &worker->backend, &error);
     assert(status == TD_OK);
     if (sim_has(sim, SIM_FAULT_PRESSURE))
-        config.waiting_max = 10;
+        config.waiting_max = worker->node->role == SIM_DECODE ? 10 : 2;
     status = engine_core_open(&config, worker->backend, &worker->kv, sink, &worker->engine, &error);
     assert(status == TD_OK);
 }
