@@ -258,18 +258,19 @@ static void arrive(struct sim *sim, struct sim_event *event)
             client;
 }
 
-/* The only router, or any decode worker. */
+/* Any router, or any decode worker. */
 static struct sim_node *whom_to_ask(struct sim_client *client)
 {
     struct sim *sim = client->sim;
-    uint32_t skip = (uint32_t)td_rng_below(&sim->clients, sim->options.decode);
+    uint32_t count = client->is_local ? sim->options.decode : sim->options.routers;
+    uint32_t skip = (uint32_t)td_rng_below(&sim->clients, count);
 
     for (uint32_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
 
         if (node->role != (client->is_local ? SIM_DECODE : SIM_ROUTER))
             continue;
-        if (!client->is_local || skip-- == 0)
+        if (skip-- == 0)
             return node;
     }
     return NULL;

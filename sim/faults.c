@@ -1,10 +1,9 @@
 /* faults.c: what strikes, when and whom. Everything is drawn from one generator of the seed. */
 #include "sim/network.h"
 
-#define GAP_NS_MIN (10 * TD_NS_PER_MS)
-#define FIRST_NS   (500 * TD_NS_PER_MS)
-#define ROUTER_SPARE \
-    750 /* per mille: most often a router is passed over, since it is the only one */
+#define GAP_NS_MIN   (10 * TD_NS_PER_MS)
+#define FIRST_NS     (500 * TD_NS_PER_MS)
+#define ROUTER_SPARE 750 /* per mille: most often a router is passed over: with it go its clients */
 
 static struct sim_node *any_node(struct sim *sim)
 {

@@ -22,6 +22,7 @@ struct words {
     uint32_t prefill;
     uint32_t decode;
     uint32_t schedulers;
+    uint32_t routers;
     struct td_flag_list faults;
     const char *break_what;
     const char *trace;
@@ -48,6 +49,8 @@ static const struct td_flag run_flags[] = {
      .min = 1, .max = 6, .help = "Decode workers."},
     {TD_FLAG_AS_UINT32(struct words, schedulers), .name = "schedulers", .value = "N",
      .fallback = "1", .min = 1, .max = 2, .help = "Schedulers."},
+    {TD_FLAG_AS_UINT32(struct words, routers), .name = "routers", .value = "N", .fallback = "1",
+     .min = 1, .max = 2, .help = "Routers; clients use any of them."},
     {TD_FLAG_AS_TEXT(struct words, break_what), .name = "break", .value = "NAME",
      .fallback = "none",
      .help = "Break the cluster on purpose, to see that an oracle notices: see docs/sim.md."},
@@ -107,10 +110,11 @@ static void replay_line(const struct sim_options *options, char *out, size_t cap
 
     snprintf(out, capacity,
              "%s --seed %llu --steps %u --requests %u --faults %s --prefill %u --decode %u "
-             "--schedulers %u%s%s",
+             "--schedulers %u --routers %u%s%s",
              program_name, (unsigned long long)options->seed, options->steps_max, options->requests,
              fault_list(options->faults, faults), options->prefill, options->decode,
-             options->schedulers, options->break_what != SIM_BREAK_NONE ? " --break " : "",
+             options->schedulers, options->routers,
+             options->break_what != SIM_BREAK_NONE ? " --break " : "",
              options->break_what != SIM_BREAK_NONE ? break_name(options->break_what) : "");
 }
 
@@ -248,6 +252,7 @@ static td_status_t fill_options(const struct words *words, struct sim_options *o
                                     .prefill = words->prefill,
                                     .decode = words->decode,
                                     .schedulers = words->schedulers,
+                                    .routers = words->routers,
                                     .verbose = words->verbose};
     for (size_t i = 0; i < words->faults.count && status == TD_OK; i++) {
         uint32_t faults;

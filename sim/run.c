@@ -24,7 +24,8 @@ struct sim_options sim_options_default(void)
                                 .faults = SIM_FAULTS_ALL,
                                 .prefill = 2,
                                 .decode = 2,
-                                .schedulers = 1};
+                                .schedulers = 1,
+                                .routers = 1};
 }
 
 /* --- opening and closing --- */
@@ -54,7 +55,8 @@ static void choose_model(struct sim *sim)
 
 static void add_nodes(struct sim *sim)
 {
-    sim_node_add(sim, SIM_ROUTER, 0);
+    for (uint32_t i = 0; i < sim->options.routers; i++)
+        sim_node_add(sim, SIM_ROUTER, i);
     for (uint32_t i = 0; i < sim->options.schedulers; i++)
         sim_node_add(sim, SIM_SCHEDULER, i);
     for (uint32_t i = 0; i < sim->options.prefill; i++)
@@ -102,6 +104,7 @@ static struct sim *sim_new(const struct sim_options *options, struct sim_report 
     assert(options->decode > 0 && options->decode <= SIM_WORKERS_MAX);
     assert(options->prefill <= SIM_WORKERS_MAX);
     assert(options->schedulers > 0 && options->schedulers <= SIM_SCHEDULERS_MAX);
+    assert(options->routers > 0 && options->routers <= SIM_ROUTERS_MAX);
     sim->options = *options;
     sim->report = report;
     td_rng_init(&sim->network, options->seed * 4);

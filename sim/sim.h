@@ -74,6 +74,7 @@ struct sim_options {
     uint32_t prefill;   /* prefill workers; 0: decode workers prefill themselves */
     uint32_t decode;    /* decode workers */
     uint32_t schedulers;
+    uint32_t routers;
     enum sim_break break_what;
     bool verbose; /* logs of the cores and every event go to stderr */
     FILE *trace;  /* every event; NULL: none */

@@ -14,9 +14,10 @@
 #include "lib/base/time.h"
 #include "sim/sim.h"
 
-#define SIM_NODES_MAX      16
+#define SIM_ROUTERS_MAX    2
 #define SIM_SCHEDULERS_MAX 2
 #define SIM_WORKERS_MAX    6 /* of each role */
+#define SIM_NODES_MAX      (SIM_ROUTERS_MAX + SIM_SCHEDULERS_MAX + 2 * SIM_WORKERS_MAX)
 #define SIM_MODEL          "modelled"
 #define SIM_LIFE_ANY       0 /* an event for whatever incarnation runs, or none */
 
