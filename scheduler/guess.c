@@ -27,8 +27,10 @@ void sched_guess_admitted(struct sched_guesses *guesses, uint64_t count)
         drop_oldest(guesses);
 }
 
-void sched_guess_expire(struct sched_guesses *guesses, uint64_t before_ns)
+void sched_guess_expire(struct sched_guesses *guesses, uint64_t now_ns, uint64_t age_ns)
 {
+    uint64_t before_ns = now_ns > age_ns ? now_ns - age_ns : 0;
+
     while (guesses->count > 0 && guesses->ring[guesses->first].at_ns < before_ns) {
         drop_oldest(guesses);
         guesses->expired++;

@@ -35,7 +35,7 @@ void sched_guess_add(struct sched_guesses *guesses, struct sched_guess guess);
 /* Ends the oldest ones: the worker has admitted so many requests. */
 void sched_guess_admitted(struct sched_guesses *guesses, uint64_t count);
 
-/* Ends those that were made before before_ns. */
-void sched_guess_expire(struct sched_guesses *guesses, uint64_t before_ns);
+/* Ends those that are older than age_ns. */
+void sched_guess_expire(struct sched_guesses *guesses, uint64_t now_ns, uint64_t age_ns);
 
 #endif

@@ -213,6 +213,8 @@ static void on_load(struct sched_link *link, const Td__LoadReport *report, uint6
         return;
     }
     core->stats.reports++;
+    /* placing does this too, but when nothing is placed any more, what is shown must still become true */
+    sched_guess_expire(&worker->guesses, now_ns, core->config.guess_ms * TD_NS_PER_MS);
     sched_feed_report(&worker->feed, report, now_ns);
     sched_worker_step(core, worker, worker->draining ? SCHED_WORKER_ON_DRAIN : event, now_ns);
 }

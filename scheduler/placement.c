@@ -371,14 +371,13 @@ void sched_placement_choose(const struct sched_fleet *fleet, const struct sched_
                             const struct sched_prompt *prompt, uint64_t now_ns,
                             struct sched_placement *placement_out)
 {
-    uint64_t guess_ns = config->guess_ms * TD_NS_PER_MS;
     struct survey survey = {.config = config, .prompt = prompt, .soonest_us = UINT64_MAX};
     char prefill[80];
 
     placement_out->prefill_count = 0;
     sched_fleet_for_each(worker, fleet)
     {
-        sched_guess_expire(&worker->guesses, now_ns > guess_ns ? now_ns - guess_ns : 0);
+        sched_guess_expire(&worker->guesses, now_ns, config->guess_ms * TD_NS_PER_MS);
     }
     survey.assumed = assume(fleet, config, prompt->model);
     if (!choose_serving(fleet, &survey, &placement_out->serving)) {

@@ -579,6 +579,28 @@ static void an_admitted_request_is_counted_once(void **state)
     END;
 }
 
+static void reports_forget_what_was_never_admitted(void **state)
+{
+    WORLD;
+    struct peer peer;
+    struct sched_answer answer;
+    Td__LoadReport report = TD__LOAD_REPORT__INIT;
+    const struct sched_worker *worker;
+
+    peer_join(&world, &peer, 1, DECODE, "a:1");
+    worker = sched_fleet_find(sched_core_fleet(world.core), 1);
+    world_place(&world, 100, 0, 0, &answer);
+    report.ready = true;
+    report.blocks_free = 900;
+    world.now_ns += MS(world.config.guess_ms);
+    peer_report(&world, &peer, &report);
+    assert_int_equal(worker->guesses.count, 1);
+    world.now_ns++;
+    peer_report(&world, &peer, &report); /* nothing is placed in between */
+    assert_int_equal(worker->guesses.count, 0);
+    END;
+}
+
 /* --- pictures of the fleet --- */
 
 static const Td__FleetWorker *shown(const Td__FleetUpdate *picture, uint64_t epoch)
@@ -791,6 +813,7 @@ int main(void)
         cmocka_unit_test(a_place_names_the_worker_and_the_candidates),
         cmocka_unit_test(a_missing_model_is_waited_for_only_after_the_start),
         cmocka_unit_test(an_admitted_request_is_counted_once),
+        cmocka_unit_test(reports_forget_what_was_never_admitted),
         cmocka_unit_test(a_router_gets_the_picture_at_once_and_after_every_change),
         cmocka_unit_test(many_changes_become_one_picture),
         cmocka_unit_test(a_fleet_that_never_rests_is_shown_at_a_steady_pace),
