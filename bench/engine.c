@@ -20,6 +20,7 @@
 #include "engine/model.h"
 #include "lib/base/flags.h"
 #include "lib/base/time.h"
+#include "lib/net/program.h"
 
 #define BLOCK_TOKENS    16
 #define BATCH_COUNT     3
@@ -335,9 +336,8 @@ static void close_rig(struct rig *rig)
     free(rig->rows);
 }
 
-/* Whether to go on; otherwise *exit_status is set. */
-static bool parse_options(struct options *options, struct td_arena *arena, int argc, char **argv,
-                          int *exit_status)
+/* Returns -1 to go on, or the status to exit with. */
+static int parse_options(struct options *options, int argc, char **argv, struct td_arena *arena)
 {
     const struct td_flag_table table = {.group = "Measurement",
                                         .flags = flags,
@@ -349,26 +349,17 @@ static bool parse_options(struct options *options, struct td_arena *arena, int a
                                      .tables = &table,
                                      .table_count = 1};
     struct td_flags_result result = {0};
-    struct td_error error = {0};
-    struct td_buf help;
+    int exit_status = net_program_flags(&program, argc, argv, arena, &result);
 
-    if (td_flags_parse(&program, arena,
-                       (struct td_flag_list){.items = argv + 1, .count = (size_t)(argc - 1)},
-                       &result, &error) != TD_OK) {
-        fprintf(stderr, "tandem bench engine: %s\n", error.text);
-        *exit_status = 2;
-        return false;
-    }
-    if (result.help || result.positionals.count != 1) {
-        td_buf_init(&help, (size_t)1 << 16);
-        td_flags_print_help(&program, &help);
-        fputs(help.data != NULL ? help.data : "", result.help ? stdout : stderr);
-        td_buf_fini(&help);
-        *exit_status = result.help ? 0 : 2;
-        return false;
+    if (exit_status >= 0)
+        return exit_status;
+    if (result.positionals.count != 1) {
+        fprintf(stderr, "tandem bench engine: one model file is wanted: tandem bench engine "
+                        "MODEL.gguf\n");
+        return NET_EXIT_USAGE;
     }
     options->model = result.positionals.items[0];
-    return true;
+    return -1;
 }
 
 int bench_engine(int argc, char **argv)
@@ -377,17 +368,18 @@ int bench_engine(int argc, char **argv)
     struct td_arena arena;
     struct td_error error = {0};
     td_status_t status;
-    int exit_status = 0;
+    int exit_status;
 
-    td_arena_init(&arena, (size_t)1 << 16);
-    if (!parse_options(&rig.options, &arena, argc, argv, &exit_status))
+    exit_status = parse_options(&rig.options, argc, argv, &arena);
+    if (exit_status >= 0)
         goto fini_arena;
+    exit_status = NET_EXIT_OK;
     status = open_rig(&rig, &error);
     if (status == TD_OK && (status = measure(&rig)) != TD_OK)
         td_fail(&error, status, "a batch failed: %s", td_status_text(status));
     if (status != TD_OK) {
         fprintf(stderr, "tandem bench engine: %s\n", error.text);
-        exit_status = 1;
+        exit_status = NET_EXIT_FAILURE;
     } else if (rig.options.json) {
         report_json(&rig);
     } else {

@@ -16,6 +16,7 @@
 #include "lib/base/flags.h"
 #include "lib/base/random.h"
 #include "lib/base/time.h"
+#include "lib/net/program.h"
 #include "scheduler/index.h"
 
 #define SEED        2026
@@ -316,9 +317,8 @@ static void close_rig(struct rig *rig)
     free(rig->memory);
 }
 
-/* Whether to go on; otherwise *exit_status is set. */
-static bool parse_options(struct options *options, struct td_arena *arena, int argc, char **argv,
-                          int *exit_status)
+/* Returns -1 to go on, or the status to exit with. */
+static int parse_options(struct options *options, int argc, char **argv, struct td_arena *arena)
 {
     const struct td_flag_table table = {.group = "Measurement",
                                         .flags = flags,
@@ -330,25 +330,9 @@ static bool parse_options(struct options *options, struct td_arena *arena, int a
                                      .tables = &table,
                                      .table_count = 1};
     struct td_flags_result result = {0};
-    struct td_error error = {0};
-    struct td_buf help;
+    int exit_status = net_program_flags(&program, argc, argv, arena, &result);
 
-    if (td_flags_parse(&program, arena,
-                       (struct td_flag_list){.items = argv + 1, .count = (size_t)(argc - 1)},
-                       &result, &error) != TD_OK) {
-        fprintf(stderr, "tandem bench index: %s\n", error.text);
-        *exit_status = 2;
-        return false;
-    }
-    if (result.help || result.positionals.count != 0) {
-        td_buf_init(&help, (size_t)1 << 16);
-        td_flags_print_help(&program, &help);
-        fputs(help.data != NULL ? help.data : "", result.help ? stdout : stderr);
-        td_buf_fini(&help);
-        *exit_status = result.help ? 0 : 2;
-        return false;
-    }
-    return true;
+    return exit_status < 0 ? net_program_no_words(&program, &result) : exit_status;
 }
 
 int bench_index(int argc, char **argv)
@@ -357,17 +341,18 @@ int bench_index(int argc, char **argv)
     struct td_arena arena;
     struct td_error error = {0};
     td_status_t status;
-    int exit_status = 0;
+    int exit_status;
 
-    td_arena_init(&arena, (size_t)1 << 16);
-    if (!parse_options(&rig.options, &arena, argc, argv, &exit_status))
+    exit_status = parse_options(&rig.options, argc, argv, &arena);
+    if (exit_status >= 0)
         goto fini_arena;
+    exit_status = NET_EXIT_OK;
     status = open_rig(&rig, &error);
     for (uint32_t i = 0; i < rig.options.repeats && status == TD_OK; i++)
         status = measure_once(&rig, &error);
     if (status != TD_OK) {
         fprintf(stderr, "tandem bench index: %s\n", error.text);
-        exit_status = 1;
+        exit_status = NET_EXIT_FAILURE;
     } else if (rig.options.json) {
         report_json(&rig);
     } else {

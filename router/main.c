@@ -9,7 +9,6 @@
 
 #include "lib/base/log.h"
 #include "lib/base/time.h"
-#include "lib/net/process.h"
 #include "lib/net/program.h"
 #include "router/options.h"
 #include "router/runtime.h"
@@ -51,11 +50,8 @@ static int parse(struct router *router, int argc, char **argv, struct td_arena *
     tables[ROUTER_TABLES] = api_limits_table(&router->limits);
     tables[ROUTER_TABLES + 1] = net_program_table(&router->program_options);
     exit_status = net_program_flags(&flags, argc, argv, arena, &result);
-    if (exit_status < 0 && result.positionals.count > 0) {
-        fprintf(stderr, "tandem-router: '%s' is no flag, and nothing else is expected\n",
-                result.positionals.items[0]);
-        return NET_EXIT_USAGE;
-    }
+    if (exit_status < 0)
+        exit_status = net_program_no_words(&flags, &result);
     if (exit_status < 0 && router_options_check(&router->options, &error) != TD_OK) {
         fprintf(stderr, "tandem-router: %s\n", error.text);
         return NET_EXIT_USAGE;
@@ -142,17 +138,6 @@ static td_status_t open_all(struct router *router, struct td_error *error)
     return front_open(&front, &router->front, error);
 }
 
-static void report_ready(const struct router *router)
-{
-    const char *address = front_address(router->front);
-    char line[NET_READY_LINE_MAX];
-
-    td_log(TD_LOG_INFO, "main", "listening http %s", address);
-    snprintf(line, sizeof line, "ready %s", address);
-    if (net_ready_report(line) == TD_IO)
-        td_log(TD_LOG_WARN, "main", "the supervisor does not listen");
-}
-
 int main(int argc, char **argv)
 {
     static struct router router;
@@ -164,7 +149,8 @@ int main(int argc, char **argv)
         goto fini_arena;
     exit_status = NET_EXIT_FAILURE;
     if (open_all(&router, &error) == TD_OK) {
-        report_ready(&router);
+        td_log(TD_LOG_INFO, "main", "listening http %s", front_address(router.front));
+        net_program_report_ready(front_address(router.front));
         exit_status = net_program_run(router.program);
     } else {
         fprintf(stderr, "tandem-router: %s\n", error.text);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 
 #include "lib/base/log.h"
-#include "lib/net/process.h"
 #include "lib/net/program.h"
 #include "scheduler/ops.h"
 #include "scheduler/options.h"
@@ -42,11 +41,8 @@ static int parse(struct scheduler *scheduler, int argc, char **argv, struct td_a
     sched_options_tables(&scheduler->options, tables);
     tables[SCHED_TABLES] = net_program_table(&scheduler->program_options);
     exit_status = net_program_flags(&flags, argc, argv, arena, &result);
-    if (exit_status < 0 && result.positionals.count > 0) {
-        fprintf(stderr, "tandem-scheduler: '%s' is no flag, and nothing else is expected\n",
-                result.positionals.items[0]);
-        return NET_EXIT_USAGE;
-    }
+    if (exit_status < 0)
+        exit_status = net_program_no_words(&flags, &result);
     if (exit_status < 0 && sched_options_check(&scheduler->options, &error) != TD_OK) {
         fprintf(stderr, "tandem-scheduler: %s\n", error.text);
         return NET_EXIT_USAGE;
@@ -100,18 +96,6 @@ static td_status_t open_all(struct scheduler *scheduler, struct td_error *error)
                           scheduler->service, &scheduler->ops, error);
 }
 
-static void report_ready(const struct scheduler *scheduler)
-{
-    const char *address = sched_service_address(scheduler->service);
-    char line[NET_READY_LINE_MAX];
-
-    td_log(TD_LOG_INFO, "main", "listening rpc %s http %s", address,
-           sched_ops_address(scheduler->ops));
-    snprintf(line, sizeof line, "ready %s", address);
-    if (net_ready_report(line) == TD_IO)
-        td_log(TD_LOG_WARN, "main", "the supervisor does not listen");
-}
-
 int main(int argc, char **argv)
 {
     static struct scheduler scheduler;
@@ -123,7 +107,9 @@ int main(int argc, char **argv)
         goto fini_arena;
     exit_status = NET_EXIT_FAILURE;
     if (open_all(&scheduler, &error) == TD_OK) {
-        report_ready(&scheduler);
+        td_log(TD_LOG_INFO, "main", "listening rpc %s http %s",
+               sched_service_address(scheduler.service), sched_ops_address(scheduler.ops));
+        net_program_report_ready(sched_service_address(scheduler.service));
         exit_status = net_program_run(scheduler.program);
     } else {
         fprintf(stderr, "tandem-scheduler: %s\n", error.text);

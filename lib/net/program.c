@@ -8,6 +8,7 @@
 
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/net/process.h"
 
 #define FLAG_ARENA_BYTES_MAX ((size_t)1 << 20)
 #define HELP_BYTES_MAX       ((size_t)1 << 20)
@@ -73,6 +74,15 @@ int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
     if (status >= 0)
         td_arena_fini(arena_out);
     return status;
+}
+
+int net_program_no_words(const struct td_flags *flags, const struct td_flags_result *result)
+{
+    if (result->positionals.count == 0)
+        return -1;
+    fprintf(stderr, "%s: '%.100s' is no flag, and nothing else is expected\n", flags->program,
+            result->positionals.items[0]);
+    return NET_EXIT_USAGE;
 }
 
 /* -------------------------------------------------------------------------------------- program */
@@ -182,6 +192,15 @@ struct rpc *net_program_rpc(struct net_program *program)
 struct net_tls *net_program_tls(struct net_program *program)
 {
     return program->tls;
+}
+
+void net_program_report_ready(const char *address)
+{
+    char line[NET_READY_LINE_MAX];
+
+    snprintf(line, sizeof line, "ready %s", address);
+    if (net_ready_report(line) == TD_IO) /* TD_NOT_FOUND: started by hand */
+        td_log(TD_LOG_WARN, "program", "the supervisor does not listen");
 }
 
 int net_program_run(struct net_program *program)

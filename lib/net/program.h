@@ -42,6 +42,12 @@ struct td_flag_table net_program_table(struct net_program_options *options);
 int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
                       struct td_arena *arena_out, struct td_flags_result *result_out);
 
+/*
+ * For programs that take no words beside their flags, after net_program_flags: -1 if there are none,
+ * otherwise it names the first and returns the status to exit with.
+ */
+int net_program_no_words(const struct td_flags *flags, const struct td_flags_result *result);
+
 struct net_program_config {
     const char *name; /* in every log line: "router"; lives for ever */
     struct net_program_options options;
@@ -63,6 +69,9 @@ struct net_loop *net_program_loop(struct net_program *program);
 struct rpc *net_program_rpc(struct net_program *program);
 /* NULL without --certs. */
 struct net_tls *net_program_tls(struct net_program *program);
+
+/* Tells the supervisor, if there is one, that requests are answered at this address. */
+void net_program_report_ready(const char *address);
 
 /* Runs the loop until net_program_finish; returns the exit status given there. */
 int net_program_run(struct net_program *program);
