@@ -130,17 +130,18 @@ static void pair_on_failed(struct net_defer *defer)
 static void pair_on_reply(void *ctx, td_status_t status, const char *detail, const uint8_t *bytes,
                           size_t length)
 {
+    struct td_arena arena;
     Td__PairReply *reply = NULL;
 
     (void)detail;
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
     if (status == TD_OK) {
-        reply = td__pair_reply__unpack(NULL, length, bytes);
+        reply = proto_unpack(&arena, &td__pair_reply__descriptor, bytes, length);
         if (reply == NULL)
             status = TD_INVALID;
     }
     pair_answer(ctx, reply, status);
-    if (reply != NULL)
-        td__pair_reply__free_unpacked(reply, NULL);
+    td_arena_fini(&arena);
 }
 
 static td_status_t pair_start(struct dial_pair *pair, const char *target,
@@ -207,16 +208,20 @@ static void ask_on_message(void *ctx, struct rpc_call *call, const uint8_t *byte
 {
     struct dial_ask *ask = ctx;
     struct worker_runtime *runtime = ask->runtime;
-    Td__AskOut *message = td__ask_out__unpack(NULL, length, bytes);
+    struct td_arena arena;
+    Td__AskOut *message;
 
-    if (message == NULL) {
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
+    message = proto_unpack(&arena, &td__ask_out__descriptor, bytes, length);
+    if (message != NULL) {
+        /* the ask itself may be gone afterwards */
+        worker_core_on_ask_message(runtime->core, ask->number, message, td_now_ns());
+        worker_touch(runtime);
+    } else {
         rpc_call_cancel(call);
         ask_closed(ask);
-        return;
     }
-    worker_core_on_ask_message(runtime->core, ask->number, message, td_now_ns());
-    td__ask_out__free_unpacked(message, NULL); /* the ask itself may be gone by now */
-    worker_touch(runtime);
+    td_arena_fini(&arena);
 }
 
 static void ask_send_renew(struct dial_ask *ask)

@@ -7,7 +7,6 @@
 #include "engine/gguf.h"
 #include "kvtransfer/ucx.h"
 #include "lib/base/log.h"
-#include "lib/net/process.h"
 #include "lib/net/program.h"
 #include "worker/runtime.h"
 
@@ -100,15 +99,6 @@ static td_status_t open_runtime(struct worker_program *worker, struct td_error *
     return worker_runtime_open(&config, &worker->runtime, error);
 }
 
-static void report_ready(const char *http_address)
-{
-    char line[NET_READY_LINE_MAX];
-
-    snprintf(line, sizeof line, "ready %s", http_address);
-    (void)!net_ready_report(line); /* NOT_FOUND: started by hand */
-    td_log(TD_LOG_INFO, "main", "%s", line);
-}
-
 /* What holds for a whole process, before any thread is started. */
 static td_status_t prepare_process(const struct worker_program *worker, struct td_error *error)
 {
@@ -135,7 +125,10 @@ static int run(struct worker_program *worker)
         goto fail;
     if (open_runtime(worker, &error) != TD_OK)
         goto close_program;
-    report_ready(worker_runtime_http_address(worker->runtime));
+    td_log(TD_LOG_INFO, "main", "listening rpc %s http %s",
+           worker_runtime_rpc_address(worker->runtime),
+           worker_runtime_http_address(worker->runtime));
+    net_program_report_ready(worker_runtime_http_address(worker->runtime));
     status = net_program_run(worker->program);
     worker_runtime_close(worker->runtime);
 close_program:

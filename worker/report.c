@@ -72,24 +72,32 @@ static void on_writable(void *ctx, struct rpc_call *call)
     net_defer_post(report->runtime->config.loop, &report->pump);
 }
 
-static void on_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, size_t length)
+static void take(struct worker_report *report, const Td__AnnounceOut *message)
 {
-    struct worker_report *report = ctx;
-    Td__AnnounceOut *message = td__announce_out__unpack(NULL, length, bytes);
-
-    if (message == NULL) {
-        rpc_call_cancel(call);
-        on_lost(report, "a message cannot be decoded");
-        return;
-    }
     if (!report->welcomed)
         td_log(TD_LOG_INFO, "report", "registered with the scheduler at %s", report->target);
     report->welcomed = true;
     report->away = false;
     report->pause_ms = REPORT_PAUSE_MIN_MS;
     worker_announcer_on_message(report->announcer, message, td_now_ns());
-    td__announce_out__free_unpacked(message, NULL);
     worker_touch(report->runtime);
+}
+
+static void on_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, size_t length)
+{
+    struct worker_report *report = ctx;
+    struct td_arena arena;
+    const Td__AnnounceOut *message;
+
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
+    message = proto_unpack(&arena, &td__announce_out__descriptor, bytes, length);
+    if (message != NULL) {
+        take(report, message);
+    } else {
+        rpc_call_cancel(call);
+        on_lost(report, "a message cannot be read");
+    }
+    td_arena_fini(&arena);
 }
 
 static void on_close(void *ctx, struct rpc_call *call, td_status_t status, const char *detail)

@@ -195,6 +195,11 @@ td_status_t worker_runtime_open(const struct worker_runtime_config *config,
     return TD_OK;
 }
 
+const char *worker_runtime_rpc_address(const struct worker_runtime *runtime)
+{
+    return rpc_server_address(runtime->server);
+}
+
 const char *worker_runtime_http_address(const struct worker_runtime *runtime)
 {
     return front_address(runtime->front);

@@ -35,6 +35,8 @@ td_status_t worker_runtime_open(const struct worker_runtime_config *config,
                                 struct worker_runtime **runtime_out,
                                 struct td_error *error) TD_MUST_USE;
 
+/* The real address of the RPC listener. */
+const char *worker_runtime_rpc_address(const struct worker_runtime *runtime);
 /* The real address of the OpenAI port. */
 const char *worker_runtime_http_address(const struct worker_runtime *runtime);
 

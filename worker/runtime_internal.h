@@ -26,10 +26,17 @@
 #include "lib/base/time.h"
 #include "lib/net/rpc.h"
 #include "lib/text/model.h"
+#include "proto/unpack.h"
 #include "worker/core.h"
 #include "worker/runtime.h"
 
 #define WORKER_RING_CAPACITY 4096
+
+/*
+ * What reading one message may allocate. The largest sound one, an ask for a prompt of a million tokens,
+ * takes 5 MiB; one made of empty fields would take hundreds.
+ */
+#define WORKER_UNPACK_BYTES_MAX ((size_t)12 << 20)
 
 struct worker_engines {
     struct engine_model *model;

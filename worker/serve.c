@@ -23,6 +23,8 @@
 #define SERVE_TEXTS_MAX          64
 #define SERVE_TEXT_STALL_MS      10000 /* for one chunk to leave */
 
+#define NO_MESSAGE "the message cannot be read"
+
 /* ------------------------------------------------------------------------------------ Generate */
 
 struct serve_link {
@@ -83,16 +85,18 @@ static void link_on_message(void *ctx, struct rpc_call *call, const uint8_t *byt
 {
     struct serve_link *stream = ctx;
     struct worker_runtime *runtime = stream->runtime;
-    Td__GenerateIn *message = td__generate_in__unpack(NULL, length, bytes);
+    struct td_arena arena;
+    Td__GenerateIn *message;
 
     (void)call;
     net_timer_cancel(&stream->silence);
-    if (message == NULL) {
-        link_break(stream, TD_INVALID, "the message cannot be decoded");
-        return;
-    }
-    worker_link_on_message(stream->link, message, td_now_ns()); /* may close the stream */
-    td__generate_in__free_unpacked(message, NULL);
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
+    message = proto_unpack(&arena, &td__generate_in__descriptor, bytes, length);
+    if (message != NULL)
+        worker_link_on_message(stream->link, message, td_now_ns()); /* may close the stream */
+    else
+        link_break(stream, TD_INVALID, NO_MESSAGE);
+    td_arena_fini(&arena);
     worker_touch(runtime);
 }
 
@@ -272,19 +276,20 @@ static void ask_take(struct serve_ask *ask, const Td__AskIn *message)
 static void ask_on_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, size_t length)
 {
     struct serve_ask *ask = ctx;
+    struct td_arena arena;
     Td__AskIn *message;
 
     (void)call;
     if (ask->closed)
         return; /* crossed with the end */
-    message = td__ask_in__unpack(NULL, length, bytes);
-    if (message == NULL) {
-        ask_break(ask, TD_INVALID, "the message cannot be decoded");
-        return;
-    }
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
+    message = proto_unpack(&arena, &td__ask_in__descriptor, bytes, length);
     worker_touch(ask->runtime);
-    ask_take(ask, message); /* the stream itself lives at least until the end of the turn */
-    td__ask_in__free_unpacked(message, NULL);
+    if (message != NULL)
+        ask_take(ask, message); /* the stream itself lives at least until the end of the turn */
+    else
+        ask_break(ask, TD_INVALID, NO_MESSAGE);
+    td_arena_fini(&arena);
 }
 
 /* An asker that cannot renew any more has let go; only its answer may still be on its way. */
@@ -383,16 +388,19 @@ static void env_reply_close(void *impl, void *handle)
 static void pair_on_message(void *ctx, struct rpc_call *call, const uint8_t *bytes, size_t length)
 {
     struct worker_runtime *runtime = ctx;
-    Td__PairRequest *request = td__pair_request__unpack(NULL, length, bytes);
+    struct td_arena arena;
+    Td__PairRequest *request;
     Td__PairReply reply;
 
-    if (request == NULL) {
-        rpc_call_finish(call, TD_INVALID, "the message cannot be decoded");
-        return;
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
+    request = proto_unpack(&arena, &td__pair_request__descriptor, bytes, length);
+    if (request != NULL) {
+        worker_core_on_pair_request(runtime->core, request, &reply, td_now_ns());
+        rpc_call_reply(call, &reply.base);
+    } else {
+        rpc_call_finish(call, TD_INVALID, NO_MESSAGE);
     }
-    worker_core_on_pair_request(runtime->core, request, &reply, td_now_ns());
-    rpc_call_reply(call, &reply.base);
-    td__pair_request__free_unpacked(request, NULL);
+    td_arena_fini(&arena);
     worker_touch(runtime);
 }
 
@@ -468,14 +476,16 @@ static void text_on_writable(void *ctx, struct rpc_call *call)
 static td_status_t text_take(const struct serve_text *text, const uint8_t *bytes, size_t length)
 {
     struct td_u128 id = text->runtime->engines.text_id;
-    Td__TextRequest *request = td__text_request__unpack(NULL, length, bytes);
+    struct td_arena arena;
+    const Td__TextRequest *request;
     td_status_t status = TD_INVALID;
 
+    td_arena_init(&arena, WORKER_UNPACK_BYTES_MAX);
+    request = proto_unpack(&arena, &td__text_request__descriptor, bytes, length);
     if (request != NULL && !text->asked)
         status =
             request->text_id_hi == id.hi && request->text_id_lo == id.lo ? TD_OK : TD_NOT_FOUND;
-    if (request != NULL)
-        td__text_request__free_unpacked(request, NULL);
+    td_arena_fini(&arena);
     return status;
 }
 
@@ -488,7 +498,7 @@ static void text_on_message(void *ctx, struct rpc_call *call, const uint8_t *byt
     if (status != TD_OK) {
         text_break(text, status,
                    status == TD_NOT_FOUND ? "no tokenizer of this identity is here"
-                                          : "one request that can be decoded was expected");
+                                          : "one request that can be read was expected");
         return;
     }
     text->asked = true;
