@@ -33,8 +33,8 @@ static const struct td_flag cluster_flags[] = {
     {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .value = "SIZE",
      .help = "Memory for the KV cache of each worker. Not given: the worker's own default."},
     {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
-     .help = "What clients call the model; the first is canonical. Not given: the name in the "
-             "model file."},
+     .help = "What clients call the model; the first is canonical. Not given: the file's "
+             "name without its ending."},
     {TD_FLAG_AS_DURATION(OPTIONS, start_ms), .name = "start-timeout", .fallback = "10m",
      .min = 1000, .max = 86400000, .help = "Every process must be ready after this."},
     {TD_FLAG_AS_DURATION(OPTIONS, drain_ms), .name = "drain-timeout", .fallback = "30s",

@@ -123,7 +123,7 @@ static td_status_t open_all(struct router *router, struct td_error *error)
                                                .stop = on_stop};
     struct front_config front = {.listen = router->options.listen,
                                  .limits = router->limits,
-                                 .ping_ms = (uint32_t)router->options.ping_ms};
+                                 .ping_ms = router->options.ping_ms};
     td_status_t status = net_program_open(&program, &router->program, error);
 
     if (status != TD_OK)

@@ -64,8 +64,7 @@ struct router_limits router_options_limits(const struct router_options *options,
 {
     struct router_limits limits = {.queue_max = api->queue_entries};
 
-    /* every duration fits: the table ends at a day */
-#define X(name, flag, count, unit, text) limits.name = (uint32_t)options->name;
+#define X(name, flag, count, unit, text) limits.name = options->name;
     ROUTER_TIMES_MAP(X)
 #undef X
 #define X(name, flag, value, max, text) limits.name = options->name;

@@ -10,12 +10,12 @@
 
 #define ROUTER_TABLES 2
 
-/* As flags have them: durations in 64 bits. core.h says what the times and counts are. */
+/* core.h says what the times and counts are. */
 struct router_options {
     const char *listen;
     struct td_flag_list schedulers;
-    uint64_t ping_ms;
-#define X(name, flag, count, unit, text) uint64_t name;
+    uint32_t ping_ms;
+#define X(name, flag, count, unit, text) uint32_t name;
     ROUTER_TIMES_MAP(X)
 #undef X
 #define X(name, flag, value, max, text) uint32_t name;

@@ -16,24 +16,24 @@ struct sched_options {
     const char *listen;
     const char *http_listen;
     uint64_t index_bytes;
-    uint64_t load_interval_ms;
-    uint64_t register_ms;
-    uint64_t stale_ms;
-    uint64_t gone_ms;
-    uint64_t grace_ms;
-    uint64_t fleet_delay_ms;
-    uint64_t snapshot_answer_ms;
-    uint64_t snapshot_retry_ms;
-    uint64_t snapshot_retry_max_ms;
+    uint32_t load_interval_ms;
+    uint32_t register_ms;
+    uint32_t stale_ms;
+    uint32_t gone_ms;
+    uint32_t grace_ms;
+    uint32_t fleet_delay_ms;
+    uint32_t snapshot_answer_ms;
+    uint32_t snapshot_retry_ms;
+    uint32_t snapshot_retry_max_ms;
     uint32_t snapshots_max;
     uint32_t remote_tokens_min;
-    uint64_t prefill_wait_max_ms;
-    uint64_t frozen_ms;
-    uint64_t guess_ms;
+    uint32_t prefill_wait_max_ms;
+    uint32_t frozen_ms;
+    uint32_t guess_ms;
     uint32_t output_tokens_mean;
     uint32_t prefill_tokens_per_s;
     uint32_t decode_step_us;
-    uint64_t warm_ms;
+    uint32_t warm_ms;
 };
 
 /* The groups: listening, workers, prefix index, placement. */

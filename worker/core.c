@@ -11,10 +11,13 @@
 
 void worker_limits_default(struct worker_times *times_out, struct worker_counts *counts_out)
 {
-#define X(name, flag, value, text) times_out->name = (value);
+    const uint32_t ms = 1;
+    const uint32_t s = 1000 * ms;
+
+#define X(name, flag, count, unit, text) times_out->name = (count)*unit;
     WORKER_TIMES_MAP(X)
 #undef X
-#define X(name, flag, value, text) counts_out->name = (value);
+#define X(name, flag, value, max, text) counts_out->name = (value);
     WORKER_COUNTS_MAP(X)
 #undef X
 }

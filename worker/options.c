@@ -17,8 +17,8 @@ static const struct td_flag serving[] = {
      .help = "The model, a GGUF file; may also be given as the only word without a flag."},
     {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
      .help =
-         "Names by which clients ask for the model, the first is shown. Default: the file's name "
-         "without its ending."},
+         "Names by which clients ask for the model; the first is canonical. Default: the file's "
+         "name without its ending."},
     {TD_FLAG_AS_TEXT(OPTIONS, listen), .name = "listen", .value = "ADDRESS",
      .help = "Where routers and other workers reach this one: HOST:PORT or unix:/PATH. Default: "
              "127.0.0.1:7201 (prefill), 127.0.0.1:7202 (decode)."},
@@ -66,25 +66,25 @@ static const struct td_flag handover[] = {
 #define LEASE_MS_MIN 100 /* a prefill worker grants no less; the asker renews three times in it */
 
 static const struct td_flag times[] = {
-#define X(member, flag_name, value, text)                               \
-    {TD_FLAG_AT(struct worker_times, member, TD_FLAG_UINT32, uint32_t), \
-     .name = flag_name,                                                 \
-     .fallback = #value,                                                \
-     .min = 1,                                                          \
-     .max = 24 * HOUR_MS,                                               \
-     .help = "Milliseconds in which " text "."},
+#define X(member, flag, count, unit, text)             \
+    {TD_FLAG_AS_DURATION(struct worker_times, member), \
+     .name = (flag),                                   \
+     .fallback = #count #unit,                         \
+     .min = 1,                                         \
+     .max = 24 * HOUR_MS,                              \
+     .help = (text)},
     WORKER_TIMES_MAP(X)
 #undef X
 };
 
 static const struct td_flag counts[] = {
-#define X(member, flag_name, value, text)                                \
-    {TD_FLAG_AT(struct worker_counts, member, TD_FLAG_UINT32, uint32_t), \
-     .name = flag_name,                                                  \
-     .fallback = #value,                                                 \
-     .min = 1,                                                           \
-     .max = 1000000,                                                     \
-     .help = "At most so many " text "."},
+#define X(member, flag, value_, max_, text)           \
+    {TD_FLAG_AS_UINT32(struct worker_counts, member), \
+     .name = (flag),                                  \
+     .fallback = #value_,                             \
+     .min = 1,                                        \
+     .max = (max_),                                   \
+     .help = (text)},
     WORKER_COUNTS_MAP(X)
 #undef X
 };
@@ -188,16 +188,14 @@ static td_status_t check_numbers(const struct worker_options *options, struct td
                        "--sequences-max %u: each needs a row of the step, and --step-tokens is %u",
                        options->sequences_max, options->step_tokens);
     if (options->times.lease_ms < LEASE_MS_MIN)
-        return td_fail(error, TD_INVALID, "--lease-ms %u: at least %u", options->times.lease_ms,
-                       LEASE_MS_MIN);
+        return td_fail(error, TD_INVALID, "--lease-time %ums: at least %ums",
+                       options->times.lease_ms, LEASE_MS_MIN);
     if (options->times.heartbeat_ms >= options->times.stall_ms)
-        return td_fail(error, TD_INVALID,
-                       "--heartbeat-ms %u: must be below --stall-ms %u, or whoever computes longer "
-                       "than that counts as dead",
-                       options->times.heartbeat_ms, options->times.stall_ms);
-    if (options->counts.quarantine_max_percent > 100)
-        return td_fail(error, TD_INVALID, "--quarantine-max-percent %u: at most 100",
-                       options->counts.quarantine_max_percent);
+        return td_fail(
+            error, TD_INVALID,
+            "--heartbeat-time %ums: must be below --stall-time %ums, or whoever computes longer "
+            "than that counts as dead",
+            options->times.heartbeat_ms, options->times.stall_ms);
     if (options->kv_transport != WORKER_KV_MAP && !options->ucx_shm && !options->ucx_tcp)
         return td_fail(error, TD_INVALID,
                        "--no-ucx-shm and --no-ucx-tcp leave UCX nothing: say --kv-transport map");

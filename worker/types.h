@@ -22,42 +22,46 @@
 #define WORKER_TRANSPORTS_MAX   4
 #define WORKER_REASON_BYTES     160
 
-/* name, flag, default, text. All in milliseconds; each bounds the stay in one state (see docs/protocol.md). */
-#define WORKER_TIMES_MAP(X)                                                                  \
-    X(collect_ms, "collect-ms", 10000, "a request's prompt must have arrived completely")    \
-    X(request_ms, "request-ms", 600000, "a request that names no deadline of its own")       \
-    X(grace_ms, "grace-ms", 5000, "a request outlives its link to the router")               \
-    X(ended_ms, "ended-ms", 30000,                                                           \
-      "the output of an ended request waits for the router to acknowledge it")               \
-    X(reserve_ms, "reserve-ms", 2000,                                                        \
-      "blocks must have been reserved before a prompt is prefilled here instead")            \
-    X(pair_ms, "pair-ms", 5000, "a handshake with a prefill worker")                         \
-    X(pair_retry_ms, "pair-retry-ms", 2000, "a peer that could not be paired is left alone") \
-    X(ask_ms, "ask-ms", 2000, "a prefill worker must have accepted or refused an ask")       \
-    X(stall_ms, "stall-ms", 5000, "an accepted ask may make no progress")                    \
-    X(lease_ms, "lease-ms", 5000, "an ask whose asker has gone silent is kept")              \
-    X(heartbeat_ms, "heartbeat-ms", 1000, "progress is reported at least this often")        \
-    X(load_ms, "load-ms", 500, "load is reported to schedulers at least this often")
+/*
+ * name, flag, default and its unit (s or ms), text. Kept in milliseconds; each bounds the stay in one
+ * state, see docs/protocol.md.
+ */
+#define WORKER_TIMES_MAP(X)                                                                        \
+    X(collect_ms, "collect-time", 10, s, "When a request's prompt must have arrived completely.")  \
+    X(request_ms, "request-time", 600, s, "The deadline of a request that names none of its own.") \
+    X(grace_ms, "grace-time", 5, s, "How long a request outlives its link to the router.")         \
+    X(ended_ms, "ended-time", 30, s,                                                               \
+      "How long the output of an ended request waits for the router to acknowledge it.")           \
+    X(reserve_ms, "reserve-time", 2, s,                                                            \
+      "When blocks must have been reserved; then a prompt is prefilled here instead.")             \
+    X(pair_ms, "pair-time", 5, s, "How long a handshake with a prefill worker may take.")          \
+    X(pair_retry_ms, "pair-retry-time", 2, s,                                                      \
+      "How long a peer that could not be paired is left alone.")                                   \
+    X(ask_ms, "ask-time", 2, s, "When a prefill worker must have accepted or refused an ask.")     \
+    X(stall_ms, "stall-time", 5, s, "How long an accepted ask may make no progress.")              \
+    X(lease_ms, "lease-time", 5, s, "How long an ask is kept whose asker has gone silent.")        \
+    X(heartbeat_ms, "heartbeat-time", 1, s, "How often at least progress is reported.")            \
+    X(load_ms, "load-time", 500, ms, "How often at least load is reported to schedulers.")
 
 struct worker_times {
-#define X(name, flag, value, text) uint32_t name;
+#define X(name, flag, count, unit, text) uint32_t name;
     WORKER_TIMES_MAP(X)
 #undef X
 };
 
-/* name, flag, default, text. */
-#define WORKER_COUNTS_MAP(X)                                                \
-    X(requests_max, "requests-max", 1024,                                   \
-      "requests at one time, ended and not yet acknowledged ones included") \
-    X(links_max, "links-max", 64, "routers connected at one time")          \
-    X(exports_max, "exports-max", 256, "asks being served at one time")     \
-    X(pairs_max, "pairs-max", 256, "peers known at one time")               \
-    X(schedulers_max, "schedulers-max", 8, "schedulers reported to")        \
-    X(quarantine_max_percent, "quarantine-max-percent", 10,                 \
-      "of the pool in quarantine; more, and the worker exits")
+/* name, flag, default, maximum, text. */
+#define WORKER_COUNTS_MAP(X)                                                                \
+    X(requests_max, "requests-max", 1024, 1000000,                                          \
+      "Requests at one time, ended and not yet acknowledged ones included.")                \
+    X(links_max, "links-max", 64, 1000000, "Routers connected at one time.")                \
+    X(exports_max, "exports-max", 256, 1000000, "Asks of others being served at one time.") \
+    X(pairs_max, "pairs-max", 256, 1000000, "Peers known at one time.")                     \
+    X(schedulers_max, "schedulers-max", 8, 1000000, "Schedulers reported to.")              \
+    X(quarantine_max_percent, "quarantine-max-percent", 10, 100,                            \
+      "Share of the pool that may be in quarantine; with more the worker exits.")
 
 struct worker_counts {
-#define X(name, flag, value, text) uint32_t name;
+#define X(name, flag, value, max, text) uint32_t name;
     WORKER_COUNTS_MAP(X)
 #undef X
 };

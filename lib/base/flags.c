@@ -46,7 +46,7 @@ static void check_tables(const struct td_flags *flags)
 static td_status_t set_default(const struct td_flag *flag, void *options, struct td_arena *arena,
                                struct td_error *error)
 {
-    bool number = flag->kind >= TD_FLAG_UINT32 && flag->kind <= TD_FLAG_DURATION;
+    bool number = flag->kind >= TD_FLAG_UINT32 && flag->kind <= TD_FLAG_DURATION32;
 
     if (flag->kind == TD_FLAG_LIST) {
         td_flag_clear(flag, options);

@@ -33,14 +33,15 @@
 #include "lib/base/status.h"
 
 enum td_flag_kind {
-    TD_FLAG_BOOL = 1, /* bool */
-    TD_FLAG_UINT32,   /* uint32_t */
-    TD_FLAG_INT64,    /* int64_t */
-    TD_FLAG_BYTES,    /* uint64_t: "4096", "64KiB", "512MiB", "1GB" (decimal), "512Mi" */
-    TD_FLAG_DURATION, /* uint64_t in milliseconds: "0", "250ms", "30s", "5m", "2h" */
-    TD_FLAG_TEXT,     /* const char *: NULL if there is no default */
-    TD_FLAG_LIST,     /* struct td_flag_list */
-    TD_FLAG_CHOICE,   /* unsigned, or an enum whose values count the choices from 0 */
+    TD_FLAG_BOOL = 1,   /* bool */
+    TD_FLAG_UINT32,     /* uint32_t */
+    TD_FLAG_INT64,      /* int64_t */
+    TD_FLAG_BYTES,      /* uint64_t: "4096", "64KiB", "512MiB", "1GB" (decimal), "512Mi" */
+    TD_FLAG_DURATION,   /* uint64_t in milliseconds: "0", "250ms", "30s", "5m", "2h" */
+    TD_FLAG_DURATION32, /* the same in a uint32_t, where max fits */
+    TD_FLAG_TEXT,       /* const char *: NULL if there is no default */
+    TD_FLAG_LIST,       /* struct td_flag_list */
+    TD_FLAG_CHOICE,     /* unsigned, or an enum whose values count the choices from 0 */
 };
 
 /* Words; the items live in the arena given to td_flags_parse, or are argv's. */
@@ -64,14 +65,18 @@ struct td_flag {
 /* kind and offset of a flag; does not compile if the member has another type. */
 #define TD_FLAG_AT(type, member, kind_, member_type) \
     .kind = (kind_), .offset = _Generic(((type *)0)->member, member_type : offsetof(type, member))
-#define TD_FLAG_AS_BOOL(type, member)     TD_FLAG_AT(type, member, TD_FLAG_BOOL, bool)
-#define TD_FLAG_AS_UINT32(type, member)   TD_FLAG_AT(type, member, TD_FLAG_UINT32, uint32_t)
-#define TD_FLAG_AS_INT64(type, member)    TD_FLAG_AT(type, member, TD_FLAG_INT64, int64_t)
-#define TD_FLAG_AS_BYTES(type, member)    TD_FLAG_AT(type, member, TD_FLAG_BYTES, uint64_t)
-#define TD_FLAG_AS_DURATION(type, member) TD_FLAG_AT(type, member, TD_FLAG_DURATION, uint64_t)
-#define TD_FLAG_AS_TEXT(type, member)     TD_FLAG_AT(type, member, TD_FLAG_TEXT, const char *)
-#define TD_FLAG_AS_LIST(type, member)     TD_FLAG_AT(type, member, TD_FLAG_LIST, struct td_flag_list)
-#define TD_FLAG_AS_CHOICE(type, member)   TD_FLAG_AT(type, member, TD_FLAG_CHOICE, unsigned)
+#define TD_FLAG_AS_BOOL(type, member)   TD_FLAG_AT(type, member, TD_FLAG_BOOL, bool)
+#define TD_FLAG_AS_UINT32(type, member) TD_FLAG_AT(type, member, TD_FLAG_UINT32, uint32_t)
+#define TD_FLAG_AS_INT64(type, member)  TD_FLAG_AT(type, member, TD_FLAG_INT64, int64_t)
+#define TD_FLAG_AS_BYTES(type, member)  TD_FLAG_AT(type, member, TD_FLAG_BYTES, uint64_t)
+#define TD_FLAG_AS_DURATION(type, member)          \
+    .kind = _Generic(((type *)0)->member, uint64_t \
+                     : TD_FLAG_DURATION, uint32_t  \
+                     : TD_FLAG_DURATION32),        \
+    .offset = offsetof(type, member)
+#define TD_FLAG_AS_TEXT(type, member)   TD_FLAG_AT(type, member, TD_FLAG_TEXT, const char *)
+#define TD_FLAG_AS_LIST(type, member)   TD_FLAG_AT(type, member, TD_FLAG_LIST, struct td_flag_list)
+#define TD_FLAG_AS_CHOICE(type, member) TD_FLAG_AT(type, member, TD_FLAG_CHOICE, unsigned)
 
 struct td_flag_table {
     const char *group; /* heading in help and documentation: "Serving" */

@@ -37,6 +37,17 @@ static const struct unit time_units[] = {
 static const char *const true_words[] = {"true", "yes", "on", "1", NULL};
 static const char *const false_words[] = {"false", "no", "off", "0", NULL};
 
+static bool is_duration(const struct td_flag *flag)
+{
+    return flag->kind == TD_FLAG_DURATION || flag->kind == TD_FLAG_DURATION32;
+}
+
+/* Kept in a uint32_t. */
+static bool is_small(const struct td_flag *flag)
+{
+    return flag->kind == TD_FLAG_UINT32 || flag->kind == TD_FLAG_DURATION32;
+}
+
 static void *place(const struct td_flag *flag, void *options)
 {
     return (char *)options + flag->offset;
@@ -97,7 +108,7 @@ static bool read_number(const struct td_flag *flag, const char *text, int64_t *v
 
     if (flag->kind == TD_FLAG_BYTES)
         return read_with_unit(text, byte_units, true, value_out);
-    if (flag->kind == TD_FLAG_DURATION)
+    if (is_duration(flag))
         return read_with_unit(text, time_units, false, value_out);
     return read_integer(text, value_out, &rest) && *rest == '\0';
 }
@@ -105,7 +116,7 @@ static bool read_number(const struct td_flag *flag, const char *text, int64_t *v
 static void bounds(const struct td_flag *flag, int64_t *min_out, int64_t *max_out)
 {
     bool any = flag->min == 0 && flag->max == 0;
-    bool small = flag->kind == TD_FLAG_UINT32;
+    bool small = is_small(flag);
 
     *min_out = any && flag->kind == TD_FLAG_INT64 ? INT64_MIN : flag->min;
     *max_out = any ? (small ? UINT32_MAX : INT64_MAX) : flag->max;
@@ -121,7 +132,8 @@ static const char *kind_text(const struct td_flag *flag)
     case TD_FLAG_UINT32:
     case TD_FLAG_INT64: return "an integer";
     case TD_FLAG_BYTES: return "a size";
-    case TD_FLAG_DURATION: return "a duration";
+    case TD_FLAG_DURATION:
+    case TD_FLAG_DURATION32: return "a duration";
     case TD_FLAG_CHOICE: return "one of";
     case TD_FLAG_TEXT:
     case TD_FLAG_LIST: break;
@@ -134,7 +146,7 @@ static const char *example_text(const struct td_flag *flag)
 {
     if (flag->kind == TD_FLAG_BYTES)
         return " (for example 64KiB or 2GiB)";
-    return flag->kind == TD_FLAG_DURATION ? " (for example 250ms, 30s or 5m)" : "";
+    return is_duration(flag) ? " (for example 250ms, 30s or 5m)" : "";
 }
 
 static td_status_t refuse(const struct td_flag *flag, const char *name, const char *text,
@@ -162,7 +174,7 @@ static bool set_number(const struct td_flag *flag, void *options, const char *te
     bounds(flag, &min, &max);
     if (!read_number(flag, text, &value) || value < min || value > max)
         return false;
-    if (flag->kind == TD_FLAG_UINT32)
+    if (is_small(flag))
         *(uint32_t *)target = (uint32_t)value;
     else if (flag->kind == TD_FLAG_INT64)
         *(int64_t *)target = value;
@@ -254,7 +266,7 @@ static void print_number(const struct td_flag *flag, int64_t value, struct td_bu
 {
     if (flag->kind == TD_FLAG_BYTES)
         print_with_unit(value, byte_units, out);
-    else if (flag->kind == TD_FLAG_DURATION)
+    else if (is_duration(flag))
         print_with_unit(value, time_units, out);
     else
         td_buf_printf(out, "%" PRId64, value);
@@ -271,7 +283,7 @@ static void print_choices(const struct td_flag *flag, struct td_buf *out)
 
 bool td_flag_has_range(const struct td_flag *flag)
 {
-    bool number = flag->kind >= TD_FLAG_UINT32 && flag->kind <= TD_FLAG_DURATION;
+    bool number = flag->kind >= TD_FLAG_UINT32 && flag->kind <= TD_FLAG_DURATION32;
 
     return flag->kind == TD_FLAG_CHOICE || (number && (flag->min != 0 || flag->max != 0));
 }
@@ -297,7 +309,8 @@ const char *td_flag_placeholder(const struct td_flag *flag)
     case TD_FLAG_UINT32:
     case TD_FLAG_INT64: return "N";
     case TD_FLAG_BYTES: return "SIZE";
-    case TD_FLAG_DURATION: return "TIME";
+    case TD_FLAG_DURATION:
+    case TD_FLAG_DURATION32: return "TIME";
     case TD_FLAG_LIST: return "A,B,...";
     case TD_FLAG_CHOICE: return "WORD";
     case TD_FLAG_TEXT:

@@ -260,8 +260,8 @@ class Site:
                 one.arguments = [
                     str(model), *drain, *one.give_rpc_address(unix), "--http-listen", f"127.0.0.1:{one.http_port}",
                     *to_schedulers, *TRANSPORTS[options.transport], "--threads", "1", "--kv-bytes", options.kv_bytes,
-                    "--step-tokens", "32", "--sequences-max", "24", "--grace-ms", "2000", "--ended-ms", "5000", "--stall-ms", "2000",
-                    "--lease-ms", "2000", "--pair-retry-ms", "500", "--request-ms", "60000"]
+                    "--step-tokens", "32", "--sequences-max", "24", "--grace-time", "2s", "--ended-time", "5s", "--stall-time", "2s",
+                    "--lease-time", "2s", "--pair-retry-time", "500ms", "--request-time", "60s"]
                 self.workers.append(one)
         self.router = Process(self, "router", "router", [])
         self.router.arguments = [

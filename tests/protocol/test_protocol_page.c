@@ -70,7 +70,7 @@ static void print_configured(struct td_buf *out)
 #define X(name, flag, count, unit, text) row(out, "router", #name, (count)*unit, text);
     ROUTER_TIMES_MAP(X)
 #undef X
-#define X(name, flag, value, text) row(out, "worker", #name, value, text);
+#define X(name, flag, count, unit, text) row(out, "worker", #name, (count)*unit, text);
     WORKER_TIMES_MAP(X)
 #undef X
     row(out, "transfers", "connect_ms", kvt.connect_ms, "a transport must have reached its peer");

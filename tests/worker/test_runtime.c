@@ -215,7 +215,7 @@ static void an_answer_goes_on_over_a_new_link(void **state)
 
 static void a_request_whose_router_stays_away_is_canceled(void **state)
 {
-    static const char *const flags[] = {"--grace-ms=50", NULL};
+    static const char *const flags[] = {"--grace-time=50ms", NULL};
     struct pair pair;
     struct heard *heard;
 
@@ -325,7 +325,7 @@ static void ignore(void *ctx, const ProtobufCMessage *message)
 
 static void a_stream_on_which_nothing_is_said_ends(void **state)
 {
-    static const char *const flags[] = {"--collect-ms=20", NULL};
+    static const char *const flags[] = {"--collect-time=20ms", NULL};
     static const char *const paths[] = {"/td.Worker/Generate", "/td.Worker/Prefill"};
     struct pair pair;
 

@@ -139,8 +139,9 @@ static void no_candidate_can_be_reached(void **state)
     both_close(&both);
 }
 
-static const char *const hasty[] = {"--pair-ms=300",     "--ask-ms=100",   "--stall-ms=150",
-                                    "--heartbeat-ms=50", "--lease-ms=100", NULL};
+static const char *const hasty[] = {"--pair-time=300ms",  "--ask-time=100ms",
+                                    "--stall-time=150ms", "--heartbeat-time=50ms",
+                                    "--lease-time=100ms", NULL};
 
 static void whatever_a_prefill_worker_does_the_answer_is_the_same(void **state)
 {
