@@ -12,8 +12,6 @@ function(tandem_dependency name)
 endfunction()
 
 tandem_dependency(xxhash libxxhash)
-tandem_dependency(cjson libcjson)
-tandem_dependency(yaml yaml-0.1)
 tandem_dependency(utf8proc libutf8proc)
 tandem_dependency(uv libuv)
 tandem_dependency(curl libcurl)
