@@ -67,9 +67,10 @@ Td__PairRequest *pair_request_new(const struct station *station, uint64_t epoch)
     Td__Versions versions = TD__VERSIONS__INIT;
     Td__ContentIdentity content;
     Td__Geometry geometry;
-    Td__TransportAddress address = TD__TRANSPORT_ADDRESS__INIT;
+    Td__TransportAddress address;
     Td__TransportAddress *pointer = &address;
 
+    td__transport_address__init(&address);
     versions.min = versions.max = WORKER_PROTOCOL_VERSION;
     worker_content_fill(core, &content);
     worker_geometry_fill(core, &geometry);
@@ -172,8 +173,9 @@ void asker_ask(struct asker *asker, struct station *station, uint64_t epoch, uin
     uint8_t key[TD_MAC_KEY_BYTES] = {7};
     uint32_t prompt[PROMPT_MAX];
     Td__AskIn message = TD__ASK_IN__INIT;
-    Td__Ask ask = TD__ASK__INIT;
+    Td__Ask ask;
 
+    td__ask__init(&ask);
     for (uint32_t i = 0; i < tokens && i < PROMPT_MAX; i++)
         prompt[i] = 3 + i % 600;
     ask.asker_epoch = epoch;
@@ -219,9 +221,10 @@ static void forward_pair(struct holder *holder, struct rpc_call *call, const uin
                          size_t length)
 {
     Td__PairRequest *request = td__pair_request__unpack(NULL, length, bytes);
-    Td__PairReply refusal = TD__PAIR_REPLY__INIT;
+    Td__PairReply refusal;
     Td__PairReply reply;
 
+    td__pair_reply__init(&refusal);
     assert_non_null(request);
     refusal.refused = true;
     refusal.reason = (char *)(uintptr_t) "not today";
@@ -250,8 +253,9 @@ static void holder_say(struct rpc_call *call, Td__AskOut__KindCase kind)
 {
     Td__AskOut message = TD__ASK_OUT__INIT;
     Td__Accepted accepted = TD__ACCEPTED__INIT;
-    Td__Refused refused = TD__REFUSED__INIT;
+    Td__Refused refused;
 
+    td__refused__init(&refused);
     accepted.lease_ms = 100;
     refused.code = (uint32_t)-TD_EXHAUSTED;
     refused.message = (char *)(uintptr_t) "no room";

@@ -137,6 +137,8 @@ int site_warm_up(void **state)
 
 void site_open(struct site *site)
 {
+    engines_go_on(); /* a test that failed may have held them */
+    ring_is_full = false;
     *site = (struct site){.folder = "/tmp/tandem-site-XXXXXX"};
     site->descriptors = open_descriptors();
     assert_non_null(mkdtemp(site->folder));
@@ -155,7 +157,6 @@ static void wait_for_descriptors(int count)
 
 void site_close(struct site *site)
 {
-    ring_is_full = false;
     assert_null(site->prefill.runtime);
     assert_null(site->decode.runtime);
     net_timer_cancel(&site->watchdog);
@@ -619,11 +620,12 @@ static void send_start(struct router *router, struct td_u128 id, const struct st
 {
     struct td_u128 text_id = router->station->runtime->engines.text_id;
     Td__GenerateIn message = TD__GENERATE_IN__INIT;
-    Td__Start out = TD__START__INIT;
+    Td__Start out;
     Td__Sampling sampling = TD__SAMPLING__INIT;
     Td__PrefillCandidate candidates[3];
     Td__PrefillCandidate *pointers[3];
 
+    td__start__init(&out);
     sampling.top_p = 1.0f;
     out.request_hi = id.hi;
     out.request_lo = id.lo;

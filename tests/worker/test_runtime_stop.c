@@ -222,13 +222,19 @@ static bool has_export(void *ctx)
     return station_gauges(ctx).transfers_out > 0;
 }
 
+static bool no_transfer_lives(void *ctx)
+{
+    return station_gauges(ctx).transfers_out == 0;
+}
+
 static void a_prefill_worker_that_cannot_go_on_breaks_off_its_asks(void **state)
 {
     int listener = mute_listener();
 
     (void)state;
     td_log_set_level((enum td_log_level) - 1);
-    for (int how = 0; how < 2; how++) {
+    for (int how = 0; how < 4; how++) {
+        bool is_broken = how % 2 == 0;
         struct site site;
         struct asker asker;
         Td__PairRequest *request;
@@ -239,15 +245,19 @@ static void a_prefill_worker_that_cannot_go_on_breaks_off_its_asks(void **state)
         request = pair_request_new(&site.prefill, 99);
         pair_ask(&site, site.prefill.options.listen, request, &answer);
         asker_open(&asker, &site.prefill);
+        if (how < 2)
+            engines_hold(); /* nothing is computed yet */
         asker_ask(&asker, &site.prefill, 99, 200, NULL);
         site_until(&site, asker_is_accepted, &asker);
         site_until(&site, has_export, &site.prefill);
-        if (how == 0)
+        if (is_broken)
             lose_too_much(&site.prefill);
         else
             worker_runtime_stop(site.prefill.runtime);
+        site_until(&site, no_transfer_lives, &site.prefill);
+        engines_go_on();
         site_until(&site, station_has_stopped, &site.prefill);
-        assert_int_equal(site.prefill.exit_status, how == 0 ? NET_EXIT_FAILURE : 0);
+        assert_int_equal(site.prefill.exit_status, is_broken ? NET_EXIT_FAILURE : 0);
         station_close(&site.prefill);
         stream_close(&asker.stream);
         pair_answer_free(&answer);
