@@ -4,6 +4,7 @@ import concurrent.futures
 import pytest
 
 from cluster import Cluster
+from conftest import PATIENT
 
 MODES = {
     "ucx-shm": (["--kv-transport", "ucx"], {"TANDEM_UCX_TCP": "false"}, "ucx"),
@@ -22,7 +23,7 @@ def ask_all(cluster, prompts, options):
 
 
 def answers_of(model, prompts, flags, environment):
-    environment = {"TANDEM_REMOTE_TOKENS_MIN": "1", **environment}
+    environment = {**PATIENT, **environment}
     with Cluster(model.path, *flags, environment=environment, programs=model.programs) as cluster:
         answers = [ask_all(cluster, prompts, options) for options in (GREEDY, SEEDED)]
         cluster.wait_at_rest()
