@@ -203,7 +203,7 @@ static td_status_t read_shape(struct parser *parser, struct engine_gguf_tensor *
                        tensor->name, tensor->type);
     if (info->block_bytes == 0)
         return td_fail(parser->error, TD_UNSUPPORTED,
-                       "tensor %s has type %s, which is not supported yet", tensor->name,
+                       "tensor %s has type %s; served are " ENGINE_TYPES_SERVED, tensor->name,
                        info->name);
     for (uint32_t i = 0; i < tensor->rank; i++)
         if (tensor->dims[i] == 0 || tensor->dims[i] > INT64_MAX)

@@ -72,8 +72,7 @@ static td_status_t refuse_variants(struct reading *reading)
             return status;
         if (value != 0)
             return td_fail(reading->error, TD_UNSUPPORTED,
-                           "key %s is %" PRIu32 "; such models are not supported yet", keys[i],
-                           value);
+                           "key %s is %" PRIu32 "; such models are not served", keys[i], value);
     }
     return TD_OK;
 }
@@ -91,7 +90,7 @@ static td_status_t check_architecture(struct reading *reading)
         return status;
     if (!td_span_is(name, "llama"))
         return td_fail(reading->error, TD_UNSUPPORTED,
-                       "architecture %s is not supported yet (llama is)",
+                       "architecture %s is not served; llama is (Llama 3, SmolLM2, ...)",
                        engine_gguf_show(name, shown, sizeof shown));
     return refuse_variants(reading);
 }
@@ -216,7 +215,7 @@ static td_status_t take_matrix(struct reading *reading, uint32_t rows, uint32_t 
         return status;
     if (!engine_type_info(tensor->type)->is_supported)
         return td_fail(reading->error, TD_UNSUPPORTED,
-                       "tensor %s has type %s, which is not supported yet", name,
+                       "tensor %s has type %s; served are " ENGINE_TYPES_SERVED, name,
                        engine_type_info(tensor->type)->name);
     *matrix_out = (struct engine_matrix){.type = (enum engine_type)tensor->type,
                                          .rows = rows,
@@ -332,7 +331,8 @@ static td_status_t read_rope_scale(struct reading *reading)
     if (td_span_is(type, "none"))
         return TD_OK;
     if (!td_span_is(type, "linear"))
-        return td_fail(reading->error, TD_UNSUPPORTED, "rope scaling %s is not supported yet",
+        return td_fail(reading->error, TD_UNSUPPORTED,
+                       "rope scaling %s is not served; none and linear are",
                        engine_gguf_show(type, shown, sizeof shown));
     status = read_optional_float(reading, "llama.rope.scale_linear", &factor);
     if (status == TD_OK)

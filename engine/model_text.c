@@ -27,7 +27,7 @@ static td_status_t check_kind(const struct engine_model *model, struct td_error 
         return status;
     if (!td_span_is(kind, "gpt2"))
         return td_fail(error, TD_UNSUPPORTED,
-                       "tokenizer %s is not supported yet (byte-level BPE, \"gpt2\", is)",
+                       "tokenizer %s is not served; byte-level BPE (\"gpt2\") is",
                        engine_gguf_show(kind, shown, sizeof shown));
     return TD_OK;
 }

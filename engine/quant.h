@@ -26,6 +26,8 @@ enum engine_type {
     ENGINE_TYPE_BF16 = 30,
 };
 
+#define ENGINE_TYPES_SERVED "F32, F16, BF16, Q8_0, Q4_0 and Q4_1" /* for messages */
+
 #define ENGINE_QUANT_VALUES 32 /* per block of Q4_0, Q4_1 and Q8_0 */
 #define ENGINE_Q4_0_BYTES   18
 #define ENGINE_Q4_1_BYTES   20

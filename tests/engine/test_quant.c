@@ -128,6 +128,24 @@ static void rows_are_whole_numbers_of_blocks_and_do_not_overflow(void **state)
     assert_false(engine_type_info(14)->is_supported);
 }
 
+static void messages_name_the_types_that_are_served(void **state)
+{
+    char padded[128];
+
+    (void)state;
+    snprintf(padded, sizeof padded, " %s,", ENGINE_TYPES_SERVED);
+    for (uint32_t id = 0; id < 64; id++) {
+        const struct engine_type_info *info = engine_type_info(id);
+        char name[32];
+
+        if (info == NULL)
+            continue;
+        snprintf(name, sizeof name, " %s", info->name);
+        if (info->is_supported != (strstr(padded, name) != NULL))
+            fail_msg("%s: %s", info->name, ENGINE_TYPES_SERVED);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +154,7 @@ int main(void)
         cmocka_unit_test(every_half_is_the_float_it_means_and_comes_back),
         cmocka_unit_test(floats_between_two_halves_go_to_the_nearer),
         cmocka_unit_test(rows_are_whole_numbers_of_blocks_and_do_not_overflow),
+        cmocka_unit_test(messages_name_the_types_that_are_served),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
