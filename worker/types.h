@@ -12,8 +12,9 @@
 #include "engine/backend.h"
 #include "lib/base/u128.h"
 #include "proto/tandem.pb-c.h"
+#include "proto/version.h"
 
-#define WORKER_PROTOCOL_VERSION 1
+#define WORKER_PROTOCOL_VERSION TD_PROTOCOL_MAX /* workers speak the newest one only */
 
 #define WORKER_TARGET_BYTES     256
 #define WORKER_CANDIDATES_MAX   3

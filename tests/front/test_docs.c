@@ -3,14 +3,14 @@
 #include "tests/support/page.h"
 #include "tests/support/support.h"
 
-static void print_exchange(struct td_buf *out)
+static void print_states(struct td_buf *out)
 {
-    td_fsm_print(&exchange_fsm, out);
+    td_fsm_print_states(&exchange_fsm, out);
 }
 
 static void the_page_s_tables_are_the_code_s(void **state)
 {
-    static const struct test_page_block blocks[] = {{"exchange", print_exchange},
+    static const struct test_page_block blocks[] = {{"states", print_states},
                                                     {"metrics", front_metrics_print_markdown}};
 
     (void)state;
