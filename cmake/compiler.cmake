@@ -33,4 +33,5 @@ endif()
 
 # Assertions stay on in release: -O2 -g without NDEBUG.
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g")
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
 set(CMAKE_C_FLAGS_DEBUG "-O0 -g3")
