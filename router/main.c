@@ -117,6 +117,7 @@ static td_status_t open_runtime(struct router *router, struct td_error *error)
 static td_status_t open_all(struct router *router, struct td_error *error)
 {
     const struct net_program_config program = {.name = "router",
+                                               .role = NET_ROLE_ROUTER,
                                                .options = router->program_options,
                                                .ctx = router,
                                                .drain = on_drain,

@@ -74,6 +74,7 @@ static void on_stop(void *ctx)
 static td_status_t open_all(struct scheduler *scheduler, struct td_error *error)
 {
     const struct net_program_config program = {.name = "scheduler",
+                                               .role = NET_ROLE_SCHEDULER,
                                                .options = scheduler->program_options,
                                                .ctx = scheduler,
                                                .drain = on_drain,

@@ -112,7 +112,9 @@ static td_status_t prepare_process(const struct worker_program *worker, struct t
 
 static int run(struct worker_program *worker)
 {
+    bool is_decode = worker->role->policy.role == TD__ROLE__ROLE_DECODE;
     struct net_program_config config = {.name = worker->role->name,
+                                        .role = is_decode ? NET_ROLE_DECODE : NET_ROLE_PREFILL,
                                         .options = worker->common,
                                         .ctx = worker,
                                         .drain = on_drain,

@@ -132,6 +132,18 @@ static void on_signal(void *ctx)
     }
 }
 
+/* Nobody would let it call what it needs; a certificate may still be renewed in place. */
+static void check_role(const struct net_program *program)
+{
+    enum net_role role = net_tls_role(program->tls);
+
+    if (program->config.role != NET_ROLE_UNKNOWN && role != program->config.role)
+        td_log(TD_LOG_WARN, "program",
+               "the certificate in %s is a %s's, and this is a %s: peers will refuse it",
+               program->config.options.certs, net_role_name(role),
+               net_role_name(program->config.role));
+}
+
 static td_status_t open_parts(struct net_program *program, struct td_error *error)
 {
     const int numbers[] = {SIGTERM, SIGINT};
@@ -151,6 +163,7 @@ static td_status_t open_parts(struct net_program *program, struct td_error *erro
         status = net_tls_open(program->loop, certs, &program->tls, error);
         if (status != TD_OK)
             return status;
+        check_role(program);
     }
     status = rpc_open(program->loop, program->tls, &program->rpc);
     if (status != TD_OK)

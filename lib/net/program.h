@@ -49,7 +49,8 @@ int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
 int net_program_no_words(const struct td_flags *flags, const struct td_flags_result *result);
 
 struct net_program_config {
-    const char *name; /* in every log line: "router"; lives for ever */
+    const char *name;   /* in every log line: "router"; lives for ever */
+    enum net_role role; /* what its certificate should say; UNKNOWN: not looked at */
     struct net_program_options options;
     void *ctx;
     void (*drain)(void *ctx); /* finish what runs, take nothing new, then net_program_finish */

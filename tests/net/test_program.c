@@ -9,9 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/net/certs.h"
 #include "lib/net/process.h"
 #include "lib/net/program.h"
 #include "tests/net/net_support.h"
+#include "tests/net/tls_support.h"
 
 #define SELF "/proc/self/exe"
 
@@ -67,8 +69,11 @@ static int subject_main(int argc, char **argv)
                                    .usage = "subject [flags]",
                                    .tables = tables,
                                    .table_count = 2};
-    struct net_program_config config = {
-        .name = "subject", .ctx = &subject, .drain = asked_to_drain, .stop = asked_to_stop};
+    struct net_program_config config = {.name = "subject",
+                                        .role = NET_ROLE_ROUTER,
+                                        .ctx = &subject,
+                                        .drain = asked_to_drain,
+                                        .stop = asked_to_stop};
     struct td_flags_result result;
     struct td_error error = {0};
     struct td_arena arena;
@@ -222,6 +227,33 @@ static void certificates_that_are_missing_are_named(void **state)
     end_watch(&watch);
 }
 
+static void a_certificate_of_another_role_is_pointed_out(void **state)
+{
+    static const char warning[] = "is a decode's, and this is a router";
+    static const struct {
+        const char *role;
+        bool warned;
+    } cases[] = {{"decode", true}, {"router", false}};
+    char *folder = test_folder_make();
+    struct td_error error = {0};
+
+    (void)state;
+    if (net_certs_mint(folder, NET_ROLE_BIT(NET_ROLE_DECODE) | NET_ROLE_BIT(NET_ROLE_ROUTER), false,
+                       &error) != TD_OK)
+        fail_msg("%s", error.text);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct watch watch;
+
+        start_subject(&watch, "--certs", test_path(folder, cases[i].role));
+        wait_for(&watch, "ready ");
+        net_process_signal(watch.process, SIGTERM);
+        wait_for_exit(&watch, NET_EXIT_OK);
+        assert_int_equal(has_said(&watch, warning), cases[i].warned);
+        end_watch(&watch);
+    }
+    test_folder_remove(folder);
+}
+
 static void the_first_signal_drains(void **state)
 {
     static const int signals[] = {SIGTERM, SIGINT};
@@ -316,6 +348,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(help_and_version_go_to_stdout_and_end_well),
         cmocka_unit_test(a_wrong_command_line_is_a_usage_error),
         cmocka_unit_test(certificates_that_are_missing_are_named),
+        cmocka_unit_test(a_certificate_of_another_role_is_pointed_out),
         cmocka_unit_test(the_first_signal_drains),
         cmocka_unit_test(a_broken_pipe_does_not_end_it),
         cmocka_unit_test(a_drain_that_takes_too_long_is_cut_short),
