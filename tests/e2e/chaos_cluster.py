@@ -123,7 +123,7 @@ class Process:
         self.log_path = site.folder / f"{name}.log"
         self.disturbances = []  # [begin, end or None]
         self.expect_death = False
-        self.lock = threading.Lock()  # one disturbance at a time
+        self.lock = threading.RLock()  # one disturbance at a time
 
     def give_rpc_address(self, unix):
         if unix:
@@ -170,11 +170,12 @@ class Process:
     @contextlib.contextmanager
     def disturbing(self):
         with self.lock:
-            self.disturbances.append([time.monotonic(), None])
+            disturbance = [time.monotonic(), None]
+            self.disturbances.append(disturbance)
             try:
                 yield
             finally:
-                self.disturbances[-1][1] = time.monotonic()
+                disturbance[1] = time.monotonic()
 
     def statistics(self):
         """Resident bytes and descriptors."""
@@ -205,7 +206,7 @@ class Process:
         with self.disturbing():
             self.child.send_signal(signal.SIGSTOP)
             time.sleep(rng.choice((0.1, 1, 3)))
-        self.kill(rng)
+            self.kill(rng)
 
     def terminate(self, rng):
         with self.disturbing():
@@ -260,8 +261,8 @@ class Site:
                 one.arguments = [
                     str(model), *drain, *one.give_rpc_address(unix), "--http-listen", f"127.0.0.1:{one.http_port}",
                     *to_schedulers, *TRANSPORTS[options.transport], "--threads", "1", "--kv-bytes", options.kv_bytes,
-                    "--step-tokens", "32", "--sequences-max", "24", "--grace-time", "2s", "--ended-time", "5s", "--stall-time", "2s",
-                    "--lease-time", "2s", "--pair-retry-time", "500ms", "--request-time", "60s"]
+                    "--step-tokens", "32", "--sequences-max", "24", "--grace-time", "2s", "--ended-time", "5s",
+                    "--stall-time", "2s", "--lease-time", "2s", "--pair-retry-time", "500ms", "--request-time", "60s"]
                 self.workers.append(one)
         self.router = Process(self, "router", "router", [])
         self.router.arguments = [
