@@ -13,8 +13,8 @@
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
-#include "router/core.h"
 #include "proto/unpack.h"
+#include "router/core.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
