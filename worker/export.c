@@ -123,14 +123,16 @@ void export_expire(struct worker_export *export)
         export_step(export, EXPORT_ON_TIMEOUT, NULL);
 }
 
-/* So that an asker can tell a slow prefill from a dead one. */
+/* So that an asker can tell a slow prefill from a dead one: a loop that lives is not enough. */
 static void on_heartbeat(struct td_timer *timer, uint64_t now_ns)
 {
     struct worker_export *export = td_container_of(timer, struct worker_export, heartbeat);
+    struct worker_core *core = export->core;
 
     (void)now_ns;
-    reply_progress(export);
-    worker_timer_after(export->core, &export->heartbeat, export->core->times.heartbeat_ms);
+    if (core->env.step_age_ms(core->env.impl) < core->times.step_ms)
+        reply_progress(export);
+    worker_timer_after(core, &export->heartbeat, core->times.heartbeat_ms);
 }
 
 /* --- beginning --- */

@@ -11,9 +11,6 @@
 #include "lib/base/random.h"
 #include "worker/runtime_internal.h"
 
-/* The engine's step that is running now may take this long before the worker counts as hanging. */
-#define LOCAL_STEP_AGE_MAX_NS (30 * TD_NS_PER_SEC)
-
 /* One exchange of the front's. Freed at its end, or when the front abandons it. */
 struct local_request {
     struct worker_runtime *runtime;
@@ -140,7 +137,7 @@ static bool is_healthy(void *impl, char *why_out, size_t why_size)
     const struct worker_runtime *runtime = impl;
     uint64_t age_ns = engine_runtime_step_age_ns(runtime->engines.engine);
 
-    if (age_ns < LOCAL_STEP_AGE_MAX_NS)
+    if (age_ns < runtime->config.options->times.step_ms * TD_NS_PER_MS)
         return true;
     snprintf(why_out, why_size, "the engine's step has been running for %.0f s",
              td_ns_to_ms(age_ns) / 1e3);

@@ -42,6 +42,8 @@
     X(stall_ms, "stall-time", 5, s, "How long an accepted ask may make no progress.")              \
     X(lease_ms, "lease-time", 5, s, "How long an ask is kept whose asker has gone silent.")        \
     X(heartbeat_ms, "heartbeat-time", 1, s, "How often at least progress is reported.")            \
+    X(step_ms, "step-time", 30, s,                                                                 \
+      "How long one engine step may run before the worker counts as hanging.")                     \
     X(load_ms, "load-time", 500, ms, "How often at least load is reported to schedulers.")
 
 struct worker_times {

@@ -127,8 +127,7 @@ static void note_reply_close(void *impl, void *handle)
 
 static uint32_t note_step_age(void *impl)
 {
-    (void)impl;
-    return 7;
+    return ((const struct rig *)impl)->step_age_ms;
 }
 
 static void note_fatal(void *impl, const char *reason)

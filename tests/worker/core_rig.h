@@ -45,6 +45,7 @@ struct rig {
     uint32_t renewals;
     uint32_t asks_closed;
     const char *fatal;
+    uint32_t step_age_ms; /* how long the engine's step has been running */
 };
 
 void rig_open(struct rig *rig, Td__Role role);

@@ -746,6 +746,37 @@ static void heartbeats_do_not_keep_a_dead_transfer_alive(void **state)
     assert_int_equal(worker_core_counters(rig.core)->asks_stalled, 1);
 }
 
+static uint32_t progress_within(struct rig_stream *asker, uint32_t ms)
+{
+    uint32_t before = asker->replies[TD__ASK_OUT__KIND_PROGRESS];
+    Td__AskIn message = TD__ASK_IN__INIT;
+    Td__Renew renew = TD__RENEW__INIT;
+
+    renew.lease_ms = rig.core->times.lease_ms;
+    message.kind_case = TD__ASK_IN__KIND_RENEW;
+    message.renew = &renew;
+    worker_core_on_asker_message(asker->export, &message, rig.now_ns);
+    rig_wait_ms(&rig, ms);
+    return asker->replies[TD__ASK_OUT__KIND_PROGRESS] - before;
+}
+
+static void a_hanging_engine_reports_no_progress(void **state)
+{
+    const uint32_t heartbeat_ms = 100; /* well below the lease that the rig asks for */
+    struct rig_stream asker;
+
+    (void)state;
+    rig.core->times.heartbeat_ms = heartbeat_ms;
+    assert_true(rig_paired_by(&rig, NULL, NULL));
+    rig_asked(&rig, &asker, TOKENS, NULL);
+    assert_int_equal(progress_within(&asker, heartbeat_ms), 1);
+    rig.step_age_ms = rig.core->times.step_ms; /* the loop lives, the engine does not */
+    assert_int_equal(progress_within(&asker, heartbeat_ms), 0);
+    assert_int_equal(progress_within(&asker, heartbeat_ms), 0);
+    rig.step_age_ms = 0;
+    assert_int_equal(progress_within(&asker, heartbeat_ms), 1);
+}
+
 /* --- closing by force --- */
 
 static void a_core_that_is_closed_in_the_middle_frees_everything(void **state)
@@ -797,6 +828,7 @@ int main(void)
         PREFILL(a_transfer_id_in_use_is_refused),
         PREFILL(more_asks_than_allowed_are_refused_for_now),
         PREFILL(a_lease_out_of_bounds_is_brought_into_them),
+        PREFILL(a_hanging_engine_reports_no_progress),
         DECODE(a_bad_reply_to_a_handshake_means_prefill_here),
         DECODE(heartbeats_do_not_keep_a_dead_transfer_alive),
         DECODE(a_core_that_is_closed_in_the_middle_frees_everything),
