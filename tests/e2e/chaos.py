@@ -88,7 +88,7 @@ def record(site, cases, rng):
     """Answers of one worker that serves alone; then some cases more, with stop strings found in them."""
     worker = site.recorder
     worker.start()
-    worker.wait_answering()
+    worker.wait_started()
     wait_until("the recorder is ready", lambda: worker.get("/ready")[0] == 200)
 
     def expect(case):

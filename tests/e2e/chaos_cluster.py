@@ -163,6 +163,10 @@ class Process:
     def wait_answering(self):
         wait_until(f"{self.name} answers", lambda: self.child.poll() is not None or self.get("/health")[0] == 200)
 
+    def wait_started(self):
+        self.wait_answering()
+        assert self.child.poll() is None, f"{self.name} does not start: {self.log_path.read_text()[-2000:]}"
+
     def disturbed(self, begin, end):
         """Whether something was done to it, or was not over, between the two."""
         return any(b <= end and (e is None or e >= begin) for b, e in list(self.disturbances))
@@ -287,8 +291,7 @@ class Site:
         for one in self.all:
             one.start()
         for one in self.all:
-            one.wait_answering()
-            assert one.child.poll() is None, f"{one.name} does not start: {one.log_path.read_text()[-500:]}"
+            one.wait_started()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self):
@@ -318,10 +321,11 @@ class Site:
 
     def stop(self):
         self.over.set()
-        for one in self.all:
+        started = [one for one in self.all if one.child]
+        for one in started:
             one.expect_death = True
             one.child.send_signal(signal.SIGTERM)
-        for one in self.all:
+        for one in started:
             try:
                 status = one.child.wait(60)
             except subprocess.TimeoutExpired:
