@@ -87,12 +87,15 @@ int net_program_no_words(const struct td_flags *flags, const struct td_flags_res
 
 /* -------------------------------------------------------------------------------------- program */
 
+static const int signal_numbers[] = {SIGTERM, SIGINT};
+#define SIGNAL_COUNT (sizeof signal_numbers / sizeof signal_numbers[0])
+
 struct net_program {
     struct net_program_config config;
     struct net_loop *loop;
     struct net_tls *tls;
     struct rpc *rpc;
-    struct net_signal *signals[2];
+    struct net_signal *signals[SIGNAL_COUNT];
     struct net_timer drain_timer;
     int signal_count;
     bool stopping;
@@ -146,16 +149,15 @@ static void check_role(const struct net_program *program)
 
 static td_status_t open_parts(struct net_program *program, struct td_error *error)
 {
-    const int numbers[] = {SIGTERM, SIGINT};
     const char *certs = program->config.options.certs;
     td_status_t status = net_loop_open(&program->loop);
 
     if (status != TD_OK)
         return td_fail(error, status, "event loop: %s", td_status_text(status));
     net_timer_init(&program->drain_timer, program->loop, on_drain_timeout);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        status =
-            net_signal_open(program->loop, numbers[i], on_signal, program, &program->signals[i]);
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        status = net_signal_open(program->loop, signal_numbers[i], on_signal, program,
+                                 &program->signals[i]);
         if (status != TD_OK)
             return td_fail(error, status, "signal handlers: %s", td_status_text(status));
     }
@@ -229,15 +231,32 @@ void net_program_finish(struct net_program *program, int exit_status)
     net_loop_stop(program->loop);
 }
 
+/*
+ * Closing a watcher brings back the default, which is death: one signal more, between here and exit(), and a
+ * process that ended in order would look like one that was killed. They are held back for the moment in between.
+ */
+static void close_signals(struct net_program *program)
+{
+    sigset_t held, before;
+
+    sigemptyset(&held);
+    for (size_t i = 0; i < SIGNAL_COUNT; i++)
+        sigaddset(&held, signal_numbers[i]);
+    pthread_sigmask(SIG_BLOCK, &held, &before);
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        net_signal_close(program->signals[i]);
+        signal(signal_numbers[i], SIG_IGN);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 void net_program_close(struct net_program *program)
 {
     if (program == NULL)
         return;
     rpc_close(program->rpc);
     net_tls_close(program->tls);
-    for (size_t i = 0; i < sizeof program->signals / sizeof program->signals[0]; i++)
-        if (program->signals[i] != NULL)
-            net_signal_close(program->signals[i]);
+    close_signals(program);
     if (program->loop != NULL) {
         net_timer_cancel(&program->drain_timer);
         net_loop_close(program->loop);

@@ -89,6 +89,7 @@ static int subject_main(int argc, char **argv)
     say("ready");
     status = net_program_run(subject.program);
     net_program_close(subject.program);
+    raise(SIGTERM); /* comes too late to change how this ends */
     td_arena_fini(&arena);
     return status;
 }
