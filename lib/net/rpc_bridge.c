@@ -225,6 +225,7 @@ td_status_t rpc_open(struct net_loop *loop, struct net_tls *tls, struct rpc **rp
     atomic_init(&rpc->done, NULL);
     td_list_init(&rpc->servers);
     td_list_init(&rpc->channels);
+    td_list_init(&rpc->retired);
     td_list_init(&rpc->lingering);
     net_timer_init(&rpc->linger_timer, loop, linger_due);
     rpc->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -272,6 +273,7 @@ void rpc_close(struct rpc *rpc)
         td_list_remove(node);
         grpc_call_cancel(td_container_of(node, struct rpc_call, linger_node)->grpc, NULL);
     }
+    rpc_drop_retired(rpc);
     net_timer_cancel(&rpc->linger_timer);
     wait_for_tags(rpc);
     close_library(rpc);

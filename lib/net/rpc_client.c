@@ -15,6 +15,7 @@
 #define BACKOFF_FIRST_MS     100
 #define BACKOFF_MAX_MS       1000
 #define CONNECT_TIMEOUT_MS   3000 /* gRPC calls this the minimal back-off */
+#define RETIRE_MS            (CONNECT_TIMEOUT_MS + 1000)
 #define RESOLVE_EVERY_MS     1000
 #define METADATA_BYTES_MAX   8192
 
@@ -31,6 +32,59 @@ struct rpc_unary {
     grpc_status_code status;
     grpc_slice detail;
 };
+
+/* ---- gRPC channels that nobody uses any more ---- */
+
+struct rpc_retired {
+    struct rpc_tag tag;
+    struct td_list node; /* of rpc->retired */
+    grpc_channel *grpc;  /* NULL: destroyed */
+};
+
+static void retired_back(struct rpc_tag *tag, bool ok)
+{
+    struct rpc_retired *retired = td_container_of(tag, struct rpc_retired, tag);
+
+    (void)ok; /* it has connected, failed, or taken too long */
+    td_list_remove(&retired->node);
+    if (retired->grpc != NULL)
+        grpc_channel_destroy(retired->grpc);
+    free(retired);
+}
+
+/*
+ * Destroys a gRPC channel, but not in the middle of connecting: the library (1.51) would lose the
+ * connection that is just being made, with its descriptors, until the process ends.
+ */
+static void retire(struct rpc *rpc, grpc_channel *grpc)
+{
+    gpr_timespec deadline =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(RETIRE_MS, GPR_TIMESPAN));
+    bool connecting = grpc_channel_check_connectivity_state(grpc, 0) == GRPC_CHANNEL_CONNECTING;
+    struct rpc_retired *retired = connecting ? calloc(1, sizeof *retired) : NULL;
+
+    if (retired == NULL) {
+        grpc_channel_destroy(grpc);
+        return;
+    }
+    retired->tag.fn = retired_back;
+    retired->grpc = grpc;
+    td_list_push_back(&rpc->retired, &retired->node);
+    rpc_expect(rpc, &retired->tag);
+    grpc_channel_watch_connectivity_state(grpc, GRPC_CHANNEL_CONNECTING, deadline, rpc->queue,
+                                          &retired->tag);
+}
+
+void rpc_drop_retired(struct rpc *rpc)
+{
+    td_list_for_each(node, &rpc->retired)
+    {
+        struct rpc_retired *retired = td_container_of(node, struct rpc_retired, node);
+
+        grpc_channel_destroy(retired->grpc); /* its tag comes back at once */
+        retired->grpc = NULL;
+    }
+}
 
 /* ---- channels ---- */
 
@@ -84,7 +138,7 @@ static grpc_channel *current_channel(struct rpc_channel *channel)
     if (channel->grpc != NULL && channel->tls_generation == generation)
         return channel->grpc;
     if (channel->grpc != NULL)
-        grpc_channel_destroy(channel->grpc);
+        retire(channel->rpc, channel->grpc);
     channel->grpc = make_channel(channel, tls);
     channel->tls_generation = generation;
     return channel->grpc;
@@ -261,7 +315,7 @@ void rpc_channel_close(struct rpc_channel *channel)
     while ((node = td_list_first(&channel->unaries)) != NULL)
         drop_unary(td_container_of(node, struct rpc_unary, node));
     if (channel->grpc != NULL)
-        grpc_channel_destroy(channel->grpc);
+        retire(channel->rpc, channel->grpc);
     free(channel->target);
     free(channel);
 }

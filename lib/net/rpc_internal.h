@@ -51,6 +51,7 @@ struct rpc {
     bool dispatching;
     struct td_list servers;
     struct td_list channels;
+    struct td_list retired;   /* gRPC channels that are closed as soon as they have connected */
     struct td_list lingering; /* calls that their users have left and that have not ended */
     struct net_timer linger_timer;
 };
@@ -152,6 +153,11 @@ void rpc_call_begin_reading(struct rpc_call *call);
 
 /* The server or channel closes: tells the user, ends the call. */
 void rpc_call_drop(struct rpc_call *call, const char *detail);
+
+/* ---- rpc_client.c ---- */
+
+/* At the end: closes the channels that still connect, whatever it costs. */
+void rpc_drop_retired(struct rpc *rpc);
 
 /* ---- rpc_convert.c ---- */
 

@@ -447,6 +447,33 @@ static void nobody_there_is_peer_lost_at_once(void **state)
     world_close(&world);
 }
 
+static bool descriptors_are_back(void *ctx)
+{
+    return test_open_descriptors() <= *(const int *)ctx;
+}
+
+/* Over a unix socket, where gRPC connects so fast that a close comes in the middle of it. */
+static void channels_closed_while_they_connect_leave_no_descriptor(void **state)
+{
+    struct world world;
+    int before;
+
+    (void)state;
+    world_open(&world, "unix:/tmp/tandem-test-rpc.sock", NULL);
+    before = test_open_descriptors();
+    for (int i = 0; i < 40; i++) {
+        struct client client = {0};
+
+        world_connect(&world, NULL);
+        client_start(&client, &world, SILENT_PATH, 0);
+        rpc_call_cancel(client.call);
+        rpc_channel_close(world.channel);
+        world.channel = NULL;
+    }
+    world_run_until(&world, descriptors_are_back, &before);
+    world_close(&world);
+}
+
 static void closing_the_channel_tells_every_user_once(void **state)
 {
     struct world world;
@@ -689,6 +716,7 @@ int main(void)
         cmocka_unit_test(a_canceled_unary_call_is_never_answered),
         cmocka_unit_test(a_paused_reader_holds_the_sender_back),
         cmocka_unit_test(nobody_there_is_peer_lost_at_once),
+        cmocka_unit_test(channels_closed_while_they_connect_leave_no_descriptor),
         cmocka_unit_test(closing_the_channel_tells_every_user_once),
         cmocka_unit_test(closing_the_server_tells_every_user_once),
         cmocka_unit_test(closing_everything_with_calls_in_flight_is_clean),
