@@ -118,7 +118,9 @@ struct net_signal;
 
 td_status_t net_signal_open(struct net_loop *loop, int signal_number, net_fn fn, void *ctx,
                             struct net_signal **signal_out) TD_MUST_USE;
-void net_signal_close(struct net_signal *signal);
+
+/* When the last one of a signal is closed, the signal is ignored. NULL is fine. */
+void net_signal_close(struct net_signal *watcher);
 
 /* ------------------------------------------------------------------------------------------
  * Readiness of descriptors (level-triggered).

@@ -1,5 +1,6 @@
 /* loop_handles.c: wake-ups, signals, descriptors and jobs on a loop, see loop.h. */
 #include <assert.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -109,10 +110,28 @@ td_status_t net_signal_open(struct net_loop *loop, int signal_number, net_fn fn,
     return TD_OK;
 }
 
-void net_signal_close(struct net_signal *signal)
+/*
+ * libuv brings back the default with the last watcher, which is death for most: one signal more,
+ * between here and exit(), and a process that ended in order would look like one that was killed.
+ * The signal is held back for the moment between the two.
+ */
+void net_signal_close(struct net_signal *watcher)
 {
-    if (signal != NULL)
-        uv_close((uv_handle_t *)&signal->handle, free_closed);
+    struct sigaction action;
+    sigset_t held, before;
+    int number;
+
+    if (watcher == NULL)
+        return;
+    number = watcher->handle.signum; /* 0 if it was never started */
+    sigemptyset(&held);
+    if (number > 0)
+        sigaddset(&held, number);
+    pthread_sigmask(SIG_BLOCK, &held, &before);
+    uv_close((uv_handle_t *)&watcher->handle, free_closed);
+    if (number > 0 && sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+        signal(number, SIG_IGN);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* ---- descriptors ---- */

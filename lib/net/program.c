@@ -231,32 +231,14 @@ void net_program_finish(struct net_program *program, int exit_status)
     net_loop_stop(program->loop);
 }
 
-/*
- * Closing a watcher brings back the default, which is death: one signal more, between here and exit(), and a
- * process that ended in order would look like one that was killed. They are held back for the moment in between.
- */
-static void close_signals(struct net_program *program)
-{
-    sigset_t held, before;
-
-    sigemptyset(&held);
-    for (size_t i = 0; i < SIGNAL_COUNT; i++)
-        sigaddset(&held, signal_numbers[i]);
-    pthread_sigmask(SIG_BLOCK, &held, &before);
-    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
-        net_signal_close(program->signals[i]);
-        signal(signal_numbers[i], SIG_IGN);
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 void net_program_close(struct net_program *program)
 {
     if (program == NULL)
         return;
     rpc_close(program->rpc);
     net_tls_close(program->tls);
-    close_signals(program);
+    for (size_t i = 0; i < SIGNAL_COUNT; i++)
+        net_signal_close(program->signals[i]);
     if (program->loop != NULL) {
         net_timer_cancel(&program->drain_timer);
         net_loop_close(program->loop);
