@@ -26,7 +26,7 @@ from conftest import TINY, demo_model_path
 BOUND_S = 100  # the longest that an exchange may take: its deadline is 60 s, and processes are frozen meanwhile
 # Errors that a client may see while processes die. 400 belongs to prompts that do not fit, and is judged apart.
 KINDS = {429: {"rate_limit_exceeded"}, 503: {"overloaded", "not_ready", "worker_lost"}, 504: {"timeout"}}
-AFTERMATH_S = 15  # for so long after a disturbance an error may come of it
+AFTERMATH_S = 20  # for so long after a disturbance an error may come of it
 DESCRIPTORS_SLACK = 6
 MEMORY_SLACK = 64 << 20
 
@@ -403,6 +403,7 @@ def parse():
                         help="demo has prompts of 2,000 tokens, and is slower")
     parser.add_argument("--kv-bytes", default="2MiB", help="small, so that sequences are preempted")
     parser.add_argument("--unix", action="store_true", help="RPC by unix sockets, without proxies that cut links")
+    parser.add_argument("--certs", action="store_true", help="mutual TLS on all RPC links")
     parser.add_argument("--asan-bin", type=pathlib.Path, help="take the binaries from here; more memory is allowed")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--folder", type=pathlib.Path, help="where the logs go")

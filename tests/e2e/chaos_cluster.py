@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-from cluster import FAULTS, ROUTER_GAUGES, WORKER_GAUGES, parse_metrics, wait_until
+from cluster import BIN, FAULTS, ROUTER_GAUGES, WORKER_GAUGES, parse_metrics, wait_until
 
 TRANSPORTS = {
     "ucx-shm": ["--kv-transport", "ucx", "--ucx-tcp=false"],
@@ -200,7 +200,7 @@ class Process:
             self.wait_answering()
 
     def freeze(self, rng):
-        seconds = rng.choice((0.05, 0.3, 1, 2.5, 7))
+        seconds = rng.choice((0.05, 0.3, 1, 2.5, 7, 12))
         with self.disturbing():
             self.child.send_signal(signal.SIGSTOP)
             time.sleep(seconds)
@@ -277,6 +277,10 @@ class Site:
             str(model), *drain, "--listen", f"unix:{folder}/recorder.sock", "--threads", "1", "--http-listen",
             f"127.0.0.1:{self.recorder.http_port}"]
         self.all = [*self.schedulers, *self.workers, self.router]
+        if options.certs:
+            subprocess.run([BIN / "tandem", "certs", folder / "certs"], check=True, stdout=subprocess.DEVNULL)
+            for one in self.all:
+                one.arguments += ["--certs", str(folder / "certs" / one.role)]
         self.over = threading.Event()
 
     def say(self, text):
