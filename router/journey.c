@@ -268,9 +268,15 @@ static void take_kv(struct front_kv *kv, const Td__KvTraffic *from)
     snprintf(kv->fallback, sizeof kv->fallback, "%s", from->fallback);
 }
 
-/* Codes on the wire are minus the status; one that we do not know is an internal error. */
+/*
+ * Codes on the wire are minus the status; one that we do not know is an internal error. A worker
+ * that does not find a request has lost it: it was out of reach for longer than the worker's
+ * patience. That is no word about the model, which is what "not found" says to a client.
+ */
 static td_status_t status_of(uint32_t code)
 {
+    if (code == (uint32_t)-TD_NOT_FOUND)
+        return TD_PEER_LOST;
     return code <= (uint32_t)-TD_INTERNAL ? (td_status_t)(-(int)code) : TD_INTERNAL;
 }
 

@@ -285,6 +285,23 @@ static void a_gap_breaks_the_link(void **state)
     assert_int_equal(counters()->invalid_messages, 1);
 }
 
+/* The worker gave it up while the link was broken; the client must not read that there is no such model. */
+static void a_request_that_the_worker_does_not_know_any_more_is_lost(void **state)
+{
+    struct td_u128 id = run_one();
+
+    (void)state;
+    rig_tokens(&rig, id, 0, 2);
+    rig_link_lost(&rig, TD_PEER_LOST);
+    rig_wait_ms(&rig, 250);
+    rig_link_up(&rig, 1);
+    assert_int_equal(client.ends, 0);
+    rig_end(&rig, id, TD__FINISH__FINISH_FAILED, TD_NOT_FOUND, 0);
+    assert_int_equal(client.ends, 1);
+    assert_int_equal(client.result.finish, FRONT_FAILED);
+    assert_int_equal(client.result.status, TD_PEER_LOST);
+}
+
 static void what_comes_twice_is_passed_on_once(void **state)
 {
     struct td_u128 id = run_one();
@@ -505,6 +522,7 @@ int main(void)
         TEST(a_cancel_by_the_worker_is_a_failure),
         TEST(an_end_with_fewer_tokens_than_it_says_is_an_error),
         TEST(a_gap_breaks_the_link),
+        TEST(a_request_that_the_worker_does_not_know_any_more_is_lost),
         TEST(what_comes_twice_is_passed_on_once),
         TEST(tokens_after_a_stop_are_no_gap),
         TEST(a_client_may_leave_while_it_is_given_tokens),
