@@ -284,7 +284,8 @@ class Calm:
                 pairs = {one.name: one.metrics().get("tandem_worker_pairs") for one in decodes}
                 self.site.violation(f"{context}: not all workers pair: {pairs}")
                 return
-            threads = [threading.Thread(target=self._probe) for _ in range(6)]
+            # in even bursts each decode worker would get the same prefill worker every time
+            threads = [threading.Thread(target=self._probe) for _ in range(random.randint(1, 7))]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -292,7 +293,8 @@ class Calm:
 
     def _probe(self):
         self.numbers += 1
-        body = {"model": "", "prompt": f"{random.random()} {self.numbers} " + "pair " * 30, "max_tokens": 8}
+        body = {"model": "", "prompt": f"{random.random()} {self.numbers} " + "pair " * random.randint(8, 60),
+                "max_tokens": random.randint(1, 8)}
         _, connection = ask(self.site.router.http_port, Case("/v1/completions", body), False)
         if connection:
             connection.close()
