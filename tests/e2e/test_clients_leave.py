@@ -65,7 +65,10 @@ def test_while_queued(demo, story):
     """One place in the batch, one to wait in: the third request stays in the router."""
     few = {**SMALL_STEPS, "TANDEM_SEQUENCES_MAX": "1", "TANDEM_WAITING_MAX": "1"}
     with Cluster(demo.path, "--prefill", 0, environment=few) as cluster:
-        taken = [Visitor(cluster, story(40 + i, words=20), max_tokens=4000) for i in range(2)]
+        taken = [Visitor(cluster, story(40, words=20), max_tokens=4000)]
+        # until the first is in the batch, a second one would find the place to wait in taken
+        cluster.wait_metric("decode", "tandem_engine_running", lambda value: value == 1)
+        taken.append(Visitor(cluster, story(41, words=20), max_tokens=4000))
         cluster.wait_metric("decode", "tandem_worker_requests", lambda value: value == 2)
         queued = Visitor(cluster, story(42, words=20), max_tokens=4000)
         cluster.wait_metric("router", "tandem_router_queued", lambda value: value == 1)
