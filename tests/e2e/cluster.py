@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", ROOT / "build/bin")).resolve()
 # Without sanitizers, for tests that compute much.
 FAST_BIN = pathlib.Path(os.environ.get("TANDEM_FAST_BIN", BIN)).resolve()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
 DEADLINE_S = int(os.environ.get("TANDEM_E2E_DEADLINE_S", 120))
 LISTENS = re.compile(r"^tandem: (\S+) listens(?: at (http://\S+))? \(pid (\d+),")
 FAULTS = re.compile(
@@ -83,6 +84,8 @@ class Cluster:
     """One `tandem serve`, and the way to talk to it. Use it as a context."""
 
     def __init__(self, model, *flags, environment=None, programs=BIN):
+        for name in environment or {}:  # a misspelt one would be ignored without a word
+            assert not name.startswith("TANDEM_") or f"`{name}`" in OPERATIONS, f"no flag is called {name}"
         self.model = str(model)
         self.log_path = pathlib.Path(tempfile.mkdtemp(prefix="tandem-e2e-")) / "log"
         self.lines = []

@@ -80,8 +80,9 @@ REMOTE = {"TANDEM_REMOTE_TOKENS_MIN": "1", "TANDEM_PREFILL_WAIT_MAX": "1h"}
 # The same in small steps, so that what happens can be looked at.
 SMALL_STEPS = {**REMOTE, "TANDEM_STEP_TOKENS": "32", "TANDEM_SEQUENCES_MAX": "32"}
 # The same on a machine so busy that everything takes long: nobody is given up.
-PATIENT = {**REMOTE, "TANDEM_ASK_MS": "60000", "TANDEM_STALL_MS": "60000", "TANDEM_RESERVE_MS": "60000",
-           "TANDEM_PAIR_MS": "60000", "TANDEM_LEASE_MS": "60000", "TANDEM_STALE_AFTER": "60s", "TANDEM_FROZEN_AFTER": "60s"}
+PATIENT = {**REMOTE, "TANDEM_ASK_TIME": "60s", "TANDEM_STALL_TIME": "60s", "TANDEM_RESERVE_TIME": "60s",
+           "TANDEM_PAIR_TIME": "60s", "TANDEM_LEASE_TIME": "60s", "TANDEM_STALE_AFTER": "60s",
+           "TANDEM_FROZEN_AFTER": "60s"}
 
 
 @pytest.fixture(scope="session")
