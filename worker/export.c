@@ -429,7 +429,6 @@ static void complete(struct worker_export *export)
 {
     timers_off(export);
     export->core->counters.exports_sent++;
-    export->core->counters.kv_bytes_sent += export->bytes_sent;
     reply_sent(export);
     worker_engine_release(export->core, export->sequence, false);
 }
@@ -490,6 +489,7 @@ void export_on_kvt(struct worker_export *export, struct kvt_event *event)
     switch (event->kind) {
     case KVT_SENT:
         export->bytes_sent += event->sent.bytes;
+        export->core->counters.kv_bytes_sent += event->sent.bytes;
         export->blocks_gone += event->sent.count;
         break;
     case KVT_FAILED:

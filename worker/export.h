@@ -77,7 +77,8 @@
     X(P, FINISHING, CUT, RELEASING, RELEASE, "")                                     \
     X(P, FINISHING, QUARANTINED, RELEASING, RELEASE_QUARANTINE, "")                  \
     X(P, FINISHING, RENEW, FINISHING, RENEW, "")                                     \
-    X(P, FINISHING, ASKER_LOST, STOPPING, STOP, "")                                  \
+    X(P, FINISHING, ASKER_LOST, FINISHING, IGNORE,                                   \
+      "it has everything, or its side of the transfer ends ours")                    \
     X(P, FINISHING, TIMEOUT, STOPPING, STOP, "")                                     \
     X(P, STOPPING, BLOCKS, STOPPING, IGNORE, "computed before the cancel")           \
     X(P, STOPPING, PREFILLED, STOPPING, IGNORE, "computed before the cancel")        \
