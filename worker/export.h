@@ -3,7 +3,9 @@
  *
  * The prompt is computed by the engine; each run of full blocks is sent as soon as it is there, the tail
  * and the last hidden state at the end. The ask lives under a lease that the asker renews; an asker that
- * leaves or goes silent stops it. Blocks go back to the engine only when nobody reads them any more.
+ * goes silent stops it, and one that leaves too, unless everything was handed to the transfer: then the
+ * asker may have it all, and its side of the transfer decides. Blocks go back to the engine only when
+ * nobody reads them any more.
  */
 #ifndef TANDEM_WORKER_EXPORT_H
 #define TANDEM_WORKER_EXPORT_H

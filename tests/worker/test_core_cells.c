@@ -382,6 +382,43 @@ static void every_cell_of_export(void **unused)
     }
 }
 
+/* Its KV has landed, and our side hears of it after the stream's end. */
+static void an_asker_that_has_everything_and_leaves_first_was_served(void **unused)
+{
+    struct export_case c;
+    struct before before;
+
+    (void)unused;
+    export_enter(&c, EXPORT_FINISHING);
+    before = look(&c.rig);
+    export_event(&c, EXPORT_ON_ASKER_LOST);
+    export_event(&c, EXPORT_ON_DRAINED);
+    expect_release(&c.rig, &before, false);
+    assert_int_equal(kvt_since(&c.rig, &before, KVT_STOP), 0);
+    assert_int_equal(c.asker.replies[TD__ASK_OUT__KIND_SENT], 0); /* nobody is there to hear it */
+    assert_int_equal(worker_core_counters(c.rig.core)->exports_sent, 1);
+    assert_int_equal(worker_core_counters(c.rig.core)->exports_stopped, 0);
+    rig_close(&c.rig);
+}
+
+/* It does not want what is on its way: its transfer core refuses that, which ends ours. */
+static void an_asker_that_leaves_and_refuses_the_rest_is_stopped(void **unused)
+{
+    struct export_case c;
+    struct before before;
+
+    (void)unused;
+    export_enter(&c, EXPORT_FINISHING);
+    before = look(&c.rig);
+    export_event(&c, EXPORT_ON_ASKER_LOST);
+    export_event(&c, EXPORT_ON_FAILED);
+    assert_int_equal(kvt_since(&c.rig, &before, KVT_STOP), 1);
+    assert_int_equal(worker_core_counters(c.rig.core)->exports_stopped, 1);
+    export_event(&c, EXPORT_ON_CUT);
+    expect_release(&c.rig, &before, false);
+    rig_close(&c.rig);
+}
+
 /* -------------------------------------------------------------------------------------- requests */
 
 struct request_case {
@@ -619,8 +656,12 @@ static void every_cell_of_pair(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tables_are_complete),  cmocka_unit_test(every_cell_of_import),
-        cmocka_unit_test(every_cell_of_export), cmocka_unit_test(every_cell_of_request),
+        cmocka_unit_test(tables_are_complete),
+        cmocka_unit_test(every_cell_of_import),
+        cmocka_unit_test(every_cell_of_export),
+        cmocka_unit_test(an_asker_that_has_everything_and_leaves_first_was_served),
+        cmocka_unit_test(an_asker_that_leaves_and_refuses_the_rest_is_stopped),
+        cmocka_unit_test(every_cell_of_request),
         cmocka_unit_test(every_cell_of_pair),
     };
 
