@@ -17,10 +17,10 @@
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/team.h"
-#include "engine/model.h"
 #include "lib/base/flags.h"
 #include "lib/base/time.h"
 #include "lib/net/program.h"
+#include "model/model.h"
 
 #define BLOCK_TOKENS    16
 #define BATCH_COUNT     3
@@ -43,7 +43,7 @@ struct options {
 
 struct rig {
     struct options options;
-    struct engine_model *model;
+    struct model *model;
     struct engine_kv kv;
     struct engine_backend *backend;
     struct cpu_team *team; /* for the bandwidth */
@@ -158,19 +158,19 @@ static td_status_t measure_prompt(struct rig *rig)
 }
 
 /* Bytes of weights that a step with one row reads. */
-static size_t step_bytes(const struct engine_model *model)
+static size_t step_bytes(const struct model *model)
 {
     size_t bytes = model->output.rows * model->output.row_bytes;
 
     for (uint32_t i = 0; i < model->layers; i++) {
-        const struct engine_layer *layer = &model->layer[i];
-        const struct engine_matrix *matrices[] = {&layer->q,
-                                                  &layer->k,
-                                                  &layer->v,
-                                                  &layer->gate,
-                                                  &layer->up,
-                                                  &layer->down,
-                                                  &layer->attention_output};
+        const struct model_layer *layer = &model->layer[i];
+        const struct model_matrix *matrices[] = {&layer->q,
+                                                 &layer->k,
+                                                 &layer->v,
+                                                 &layer->gate,
+                                                 &layer->up,
+                                                 &layer->down,
+                                                 &layer->attention_output};
 
         for (size_t m = 0; m < sizeof matrices / sizeof matrices[0]; m++)
             bytes += matrices[m]->rows * matrices[m]->row_bytes;
@@ -287,7 +287,7 @@ static td_status_t open_backend(struct rig *rig, struct td_error *error)
     uint32_t tokens =
         decode_tokens > options->prompt_tokens ? decode_tokens : options->prompt_tokens;
     size_t block_bytes = 0;
-    td_status_t status = engine_model_open(options->model, &rig->model, error);
+    td_status_t status = model_open(options->model, &rig->model, error);
 
     if (status != TD_OK)
         return status;
@@ -329,7 +329,7 @@ static void close_rig(struct rig *rig)
     if (rig->backend != NULL)
         rig->backend->ops->close(rig->backend);
     engine_kv_close(&rig->kv);
-    engine_model_close(rig->model);
+    model_close(rig->model);
     cpu_team_close(rig->team);
     free(rig->memory);
     free(rig->slots);

@@ -228,7 +228,7 @@ static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
-    td_status_t status = engine_model_open(options->model, &engines->model, error);
+    td_status_t status = model_open(options->model, &engines->model, error);
 
     take_names(options, identity);
     if (status == TD_OK)
@@ -278,5 +278,5 @@ void worker_engines_close(struct worker_engines *engines)
     engine_kv_close(&engines->kv);
     text_model_close(engines->text);
     td_buf_fini(&engines->text_bytes);
-    engine_model_close(engines->model);
+    model_close(engines->model);
 }

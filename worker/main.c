@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/gguf.h"
 #include "kvtransfer/ucx.h"
 #include "lib/base/log.h"
 #include "lib/net/program.h"
+#include "model/map.h"
 #include "worker/runtime.h"
 
 struct worker_program {
@@ -102,7 +102,7 @@ static td_status_t open_runtime(struct worker_program *worker, struct td_error *
 /* What holds for a whole process, before any thread is started. */
 static td_status_t prepare_process(const struct worker_program *worker, struct td_error *error)
 {
-    td_status_t status = engine_gguf_install_sigbus(error);
+    td_status_t status = model_map_install_sigbus(error);
 
     if (status != TD_OK || worker->options.kv_transport == WORKER_KV_MAP)
         return status;

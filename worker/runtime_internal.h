@@ -14,7 +14,6 @@
 #define TANDEM_WORKER_RUNTIME_INTERNAL_H
 
 #include "engine/cpu/cpu.h"
-#include "engine/model.h"
 #include "engine/runtime.h"
 #include "front/front.h"
 #include "kvtransfer/runtime.h"
@@ -26,6 +25,7 @@
 #include "lib/base/time.h"
 #include "lib/net/rpc.h"
 #include "lib/text/model.h"
+#include "model/model.h"
 #include "proto/unpack.h"
 #include "worker/core.h"
 #include "worker/runtime.h"
@@ -39,7 +39,7 @@
 #define WORKER_UNPACK_BYTES_MAX ((size_t)12 << 20)
 
 struct worker_engines {
-    struct engine_model *model;
+    struct model *model;
     struct text_model *text;
     struct td_buf text_bytes; /* the serialised source, for routers */
     struct td_u128 text_id;

@@ -38,7 +38,7 @@ void cpu_attention_init(struct cpu_attention *attention, const struct cpu_kernel
     *attention = (struct cpu_attention){
         .kernels = kernels,
         .kv = *kv,
-        .kv_type = strcmp(info->kv_dtype, "f32") == 0 ? ENGINE_TYPE_F32 : ENGINE_TYPE_F16,
+        .kv_type = strcmp(info->kv_dtype, "f32") == 0 ? MODEL_TYPE_F32 : MODEL_TYPE_F16,
         .layers = info->layers,
         .kv_heads = info->kv_heads,
         .group = group,
@@ -76,7 +76,7 @@ static void cut_scratch(struct work *work, float *scratch)
 
 static size_t entry_bytes(const struct cpu_attention *attention)
 {
-    return attention->head_dim * (attention->kv_type == ENGINE_TYPE_F32 ? sizeof(float) : 2);
+    return attention->head_dim * (attention->kv_type == MODEL_TYPE_F32 ? sizeof(float) : 2);
 }
 
 uint8_t *cpu_kv_entry(const struct cpu_attention *attention,
@@ -94,7 +94,7 @@ uint8_t *cpu_kv_entry(const struct cpu_attention *attention,
 
 void cpu_kv_store(const struct cpu_attention *attention, uint8_t *entry, const float *values)
 {
-    if (attention->kv_type == ENGINE_TYPE_F32)
+    if (attention->kv_type == MODEL_TYPE_F32)
         memcpy(entry, values, attention->head_dim * sizeof *values);
     else
         attention->kernels->to_half(values, attention->head_dim, (uint16_t *)(void *)entry);

@@ -21,7 +21,7 @@
 struct cpu_attention {
     const struct cpu_kernels *kernels;
     struct engine_kv kv;
-    enum engine_type kv_type;
+    enum model_type kv_type;
     uint32_t layers;
     uint32_t kv_heads;
     uint32_t group; /* query heads that share a KV head */

@@ -100,7 +100,7 @@ static const struct engine_backend_ops ops = {.name = "cpu", .run = run, .close 
 
 /* ------------------------------------------------------------------ opening */
 
-td_status_t cpu_block_bytes(const struct engine_model *model, enum cpu_kv_dtype kv_dtype,
+td_status_t cpu_block_bytes(const struct model *model, enum cpu_kv_dtype kv_dtype,
                             uint32_t block_tokens, size_t *block_bytes_out, struct td_error *error)
 {
     size_t bytes = kv_dtype == CPU_KV_F32 ? sizeof(float) : sizeof(uint16_t);
@@ -118,7 +118,7 @@ td_status_t cpu_block_bytes(const struct engine_model *model, enum cpu_kv_dtype 
     return TD_OK;
 }
 
-static td_status_t check_options(const struct engine_model *model, const struct engine_kv *kv,
+static td_status_t check_options(const struct model *model, const struct engine_kv *kv,
                                  const struct cpu_options *options, struct td_error *error)
 {
     size_t block_bytes = 0;
@@ -146,7 +146,7 @@ static td_status_t check_options(const struct engine_model *model, const struct 
 static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
                      const struct cpu_options *options)
 {
-    const struct engine_model *model = backend->model;
+    const struct model *model = backend->model;
     struct engine_model_info *info = &backend->base.info;
 
     *info = (struct engine_model_info){.vocab = model->vocab,
@@ -167,12 +167,12 @@ static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
     info->content_id =
-        engine_content_id(model->weights_digest, info->rope, info->kv_dtype, info->numerics);
+        model_content_id(model->weights_digest, info->rope, info->kv_dtype, info->numerics);
 }
 
 static void choose_strides(struct cpu_backend *backend)
 {
-    const struct engine_model *model = backend->model;
+    const struct model *model = backend->model;
     uint32_t result = model->vocab > model->hidden ? model->vocab : model->hidden;
 
     backend->strides =
@@ -266,7 +266,7 @@ static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
     return cpu_team_open(backend->threads, &backend->team, error);
 }
 
-td_status_t cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+td_status_t cpu_backend_open(const struct model *model, const struct engine_kv *kv,
                              const struct cpu_options *options, struct engine_backend **backend_out,
                              struct td_error *error)
 {

@@ -15,8 +15,8 @@
 #include <stdint.h>
 
 #include "engine/backend.h"
-#include "engine/model.h"
 #include "lib/base/status.h"
+#include "model/model.h"
 
 #define CPU_ROWS_DEFAULT    512
 #define CPU_ROWS_MAX        ((uint32_t)1 << 14)
@@ -42,7 +42,7 @@ struct cpu_options {
  * cpu_block_bytes: the size of a KV block, for engine_kv_open.
  * block_tokens must be 16, 32, 64, 128 or 256; TD_INVALID otherwise.
  */
-td_status_t cpu_block_bytes(const struct engine_model *model, enum cpu_kv_dtype kv_dtype,
+td_status_t cpu_block_bytes(const struct model *model, enum cpu_kv_dtype kv_dtype,
                             uint32_t block_tokens, size_t *block_bytes_out,
                             struct td_error *error) TD_MUST_USE;
 
@@ -52,7 +52,7 @@ td_status_t cpu_block_bytes(const struct engine_model *model, enum cpu_kv_dtype 
  * outputs_max * vocab floats. TD_INVALID, TD_LIMIT, TD_UNSUPPORTED, TD_EXHAUSTED or TD_NO_MEMORY.
  * Closed by the ops of the backend.
  */
-td_status_t cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+td_status_t cpu_backend_open(const struct model *model, const struct engine_kv *kv,
                              const struct cpu_options *options, struct engine_backend **backend_out,
                              struct td_error *error) TD_MUST_USE;
 

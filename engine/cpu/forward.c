@@ -24,7 +24,7 @@
 struct step {
     struct cpu_backend *backend;
     const struct engine_batch *batch;
-    const struct engine_layer *layer;
+    const struct model_layer *layer;
     uint32_t layer_index;
     uint32_t
         rows; /* of the batch, and after the selection in the last layer, of those that go on */
@@ -61,7 +61,7 @@ static size_t up_floats(const struct cpu_backend *backend)
 
 size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
 {
-    const struct engine_model *model = backend->model;
+    const struct model *model = backend->model;
     size_t attention = cpu_attention_scratch_floats(&backend->attention);
     size_t panel = cpu_panel_floats(model->hidden);
     size_t others[] = {cpu_panel_floats(model->ffn),
@@ -148,7 +148,7 @@ static void embed_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
     const struct cpu_backend *backend = step->backend;
-    const struct engine_matrix *embedding = &backend->model->embedding;
+    const struct model_matrix *embedding = &backend->model->embedding;
     uint32_t pairs = backend->rope.pairs;
 
     (void)thread;
@@ -176,7 +176,7 @@ static void place_row(const struct step *step, uint32_t index)
     const float *k = backend->k + index * backend->strides.kv;
     const float *v = backend->v + index * backend->strides.kv;
     float scale = 1.0f / sqrtf((float)head_dim);
-    float rotated[ENGINE_MODEL_HEAD_DIM_MAX];
+    float rotated[MODEL_HEAD_DIM_MAX];
 
     for (uint32_t head = 0; head < backend->model->heads; head++) {
         cpu_rope_rotate(&backend->rope, cosines, sines, q + head * head_dim, scale, rotated);
@@ -263,13 +263,13 @@ static void gate_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
     const struct cpu_backend *backend = step->backend;
-    const struct engine_layer *layer = step->layer;
+    const struct model_layer *layer = step->layer;
     uint32_t first = unit * step->gate_unit_rows;
     uint32_t left = layer->gate.rows - first;
     uint32_t count = left < step->gate_unit_rows ? left : step->gate_unit_rows;
     float *up = scratch_of(backend, thread);
     float *panel = up + up_floats(backend);
-    struct engine_matrix up_part = layer->up;
+    struct model_matrix up_part = layer->up;
     struct cpu_matmul product = {.matrix = &layer->gate,
                                  .x = backend->normed,
                                  .x_stride = backend->strides.hidden,
@@ -309,7 +309,7 @@ static void run_attention(struct step *step)
 static void run_feed_forward(struct step *step)
 {
     struct cpu_backend *backend = step->backend;
-    const struct engine_matrix *gate = &step->layer->gate;
+    const struct model_matrix *gate = &step->layer->gate;
 
     run_norm(step, step->layer->ffn_norm);
     step->gate_unit_rows = cpu_unit_rows(gate->rows, gate->columns, step->rows, backend->threads);
@@ -375,7 +375,7 @@ static void select_wanted(struct step *step)
 static void run_layers(struct step *step)
 {
     struct cpu_backend *backend = step->backend;
-    const struct engine_model *model = backend->model;
+    const struct model *model = backend->model;
 
     step->rows = step->batch->row_count;
     for (uint32_t row = 0; row < step->rows; row++)

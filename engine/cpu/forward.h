@@ -15,7 +15,7 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/rope.h"
 #include "engine/cpu/team.h"
-#include "engine/model.h"
+#include "model/model.h"
 
 /* Strides of the arrays below, in floats. */
 struct cpu_strides {
@@ -29,7 +29,7 @@ struct cpu_strides {
 
 struct cpu_backend {
     struct engine_backend base; /* first: see engine/backend.h */
-    const struct engine_model *model;
+    const struct model *model;
     const struct cpu_kernels *kernels;
     struct cpu_team *team;
     struct cpu_rope rope;

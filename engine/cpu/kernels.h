@@ -23,12 +23,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/quant.h"
 #include "lib/base/status.h"
+#include "model/quant.h"
 
 #define CPU_LANES      16
 #define CPU_ROW_GROUP  4 /* gemm works on this many panel rows at once */
-#define CPU_TYPE_COUNT (ENGINE_TYPE_BF16 + 1)
+#define CPU_TYPE_COUNT (MODEL_TYPE_BF16 + 1)
 
 /* In front of a loop with a small constant count whose arrays must become registers. */
 #ifdef __clang__
@@ -88,8 +88,8 @@ typedef void (*cpu_unpack_fn)(const uint8_t *source, uint32_t count, float *out)
 
 struct cpu_kernels {
     const char *name;
-    cpu_unpack_fn unpack[CPU_TYPE_COUNT];                     /* by enum engine_type */
-    void (*gemv[CPU_TYPE_COUNT])(const struct cpu_gemv *job); /* by enum engine_type */
+    cpu_unpack_fn unpack[CPU_TYPE_COUNT];                     /* by enum model_type */
+    void (*gemv[CPU_TYPE_COUNT])(const struct cpu_gemv *job); /* by enum model_type */
     void (*gemm)(const struct cpu_gemm *job);
     void (*weigh)(const struct cpu_weigh *job);
     float (*sum_squares)(const float *x, uint32_t count);

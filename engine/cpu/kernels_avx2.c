@@ -167,7 +167,7 @@ INLINE struct lanes widen_nibbles(const uint8_t *source, const int half)
 
 INLINE struct lanes load_q4_0(const uint8_t *row, uint32_t block, const int half)
 {
-    const uint8_t *source = row + (size_t)ENGINE_Q4_0_BYTES * block;
+    const uint8_t *source = row + (size_t)MODEL_Q4_0_BYTES * block;
     struct lanes quants = widen_nibbles(source + 2, half);
     const __m256 eight = _mm256_set1_ps(8.0f);
     __m256 scale = broadcast_half(source);
@@ -178,7 +178,7 @@ INLINE struct lanes load_q4_0(const uint8_t *row, uint32_t block, const int half
 
 INLINE struct lanes load_q4_1(const uint8_t *row, uint32_t block, const int half)
 {
-    const uint8_t *source = row + (size_t)ENGINE_Q4_1_BYTES * block;
+    const uint8_t *source = row + (size_t)MODEL_Q4_1_BYTES * block;
     struct lanes quants = widen_nibbles(source + 4, half);
     __m256 scale = broadcast_half(source);
     __m256 minimum = broadcast_half(source + 2);
@@ -189,7 +189,7 @@ INLINE struct lanes load_q4_1(const uint8_t *row, uint32_t block, const int half
 
 INLINE struct lanes load_q8_0(const uint8_t *row, uint32_t block, const int half)
 {
-    const uint8_t *source = row + (size_t)ENGINE_Q8_0_BYTES * block;
+    const uint8_t *source = row + (size_t)MODEL_Q8_0_BYTES * block;
     __m128i bytes = load_bytes(source + 2 + 16 * half);
     __m256 scale = broadcast_half(source);
 
@@ -494,23 +494,23 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
                          _mm256_cvtps_ph(_mm256_loadu_ps(source + i),
                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     for (; i < count; i++)
-        out[i] = engine_float_to_half(source[i]);
+        out[i] = model_float_to_half(source[i]);
 }
 
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
-    .unpack = {[ENGINE_TYPE_F32] = unpack_f32,
-               [ENGINE_TYPE_F16] = unpack_f16,
-               [ENGINE_TYPE_BF16] = unpack_bf16,
-               [ENGINE_TYPE_Q4_0] = unpack_q4_0,
-               [ENGINE_TYPE_Q4_1] = unpack_q4_1,
-               [ENGINE_TYPE_Q8_0] = unpack_q8_0},
-    .gemv = {[ENGINE_TYPE_F32] = gemv_f32,
-             [ENGINE_TYPE_F16] = gemv_f16,
-             [ENGINE_TYPE_BF16] = gemv_bf16,
-             [ENGINE_TYPE_Q4_0] = gemv_q4_0,
-             [ENGINE_TYPE_Q4_1] = gemv_q4_1,
-             [ENGINE_TYPE_Q8_0] = gemv_q8_0},
+    .unpack = {[MODEL_TYPE_F32] = unpack_f32,
+               [MODEL_TYPE_F16] = unpack_f16,
+               [MODEL_TYPE_BF16] = unpack_bf16,
+               [MODEL_TYPE_Q4_0] = unpack_q4_0,
+               [MODEL_TYPE_Q4_1] = unpack_q4_1,
+               [MODEL_TYPE_Q8_0] = unpack_q8_0},
+    .gemv = {[MODEL_TYPE_F32] = gemv_f32,
+             [MODEL_TYPE_F16] = gemv_f16,
+             [MODEL_TYPE_BF16] = gemv_bf16,
+             [MODEL_TYPE_Q4_0] = gemv_q4_0,
+             [MODEL_TYPE_Q4_1] = gemv_q4_1,
+             [MODEL_TYPE_Q8_0] = gemv_q8_0},
     .gemm = gemm,
     .weigh = weigh,
     .sum_squares = sum_squares,

@@ -149,7 +149,7 @@ INLINE struct pair look_up(const uint8_t *nibbles, __m512 table)
 
 INLINE struct pair load_q4_0(const uint8_t *row, uint32_t k, uint32_t count)
 {
-    const uint8_t *block = row + (size_t)k / ENGINE_QUANT_VALUES * ENGINE_Q4_0_BYTES;
+    const uint8_t *block = row + (size_t)k / MODEL_QUANT_VALUES * MODEL_Q4_0_BYTES;
     const __m512 quants = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
 
     (void)count;
@@ -158,7 +158,7 @@ INLINE struct pair load_q4_0(const uint8_t *row, uint32_t k, uint32_t count)
 
 INLINE struct pair load_q4_1(const uint8_t *row, uint32_t k, uint32_t count)
 {
-    const uint8_t *block = row + (size_t)k / ENGINE_QUANT_VALUES * ENGINE_Q4_1_BYTES;
+    const uint8_t *block = row + (size_t)k / MODEL_QUANT_VALUES * MODEL_Q4_1_BYTES;
     const __m512 quants = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     uint32_t halves;
     __m128 both; /* scale and minimum */
@@ -178,7 +178,7 @@ INLINE __m512 widen_bytes(const uint8_t *source)
 
 INLINE struct pair load_q8_0(const uint8_t *row, uint32_t k, uint32_t count)
 {
-    const uint8_t *block = row + (size_t)k / ENGINE_QUANT_VALUES * ENGINE_Q8_0_BYTES;
+    const uint8_t *block = row + (size_t)k / MODEL_QUANT_VALUES * MODEL_Q8_0_BYTES;
     __m512 scale = broadcast_half(block);
 
     (void)count;
@@ -445,18 +445,18 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
 
 const struct cpu_kernels cpu_kernels_avx512 = {
     .name = "avx512",
-    .unpack = {[ENGINE_TYPE_F32] = unpack_f32,
-               [ENGINE_TYPE_F16] = unpack_f16,
-               [ENGINE_TYPE_BF16] = unpack_bf16,
-               [ENGINE_TYPE_Q4_0] = unpack_q4_0,
-               [ENGINE_TYPE_Q4_1] = unpack_q4_1,
-               [ENGINE_TYPE_Q8_0] = unpack_q8_0},
-    .gemv = {[ENGINE_TYPE_F32] = gemv_f32,
-             [ENGINE_TYPE_F16] = gemv_f16,
-             [ENGINE_TYPE_BF16] = gemv_bf16,
-             [ENGINE_TYPE_Q4_0] = gemv_q4_0,
-             [ENGINE_TYPE_Q4_1] = gemv_q4_1,
-             [ENGINE_TYPE_Q8_0] = gemv_q8_0},
+    .unpack = {[MODEL_TYPE_F32] = unpack_f32,
+               [MODEL_TYPE_F16] = unpack_f16,
+               [MODEL_TYPE_BF16] = unpack_bf16,
+               [MODEL_TYPE_Q4_0] = unpack_q4_0,
+               [MODEL_TYPE_Q4_1] = unpack_q4_1,
+               [MODEL_TYPE_Q8_0] = unpack_q8_0},
+    .gemv = {[MODEL_TYPE_F32] = gemv_f32,
+             [MODEL_TYPE_F16] = gemv_f16,
+             [MODEL_TYPE_BF16] = gemv_bf16,
+             [MODEL_TYPE_Q4_0] = gemv_q4_0,
+             [MODEL_TYPE_Q4_1] = gemv_q4_1,
+             [MODEL_TYPE_Q8_0] = gemv_q8_0},
     .gemm = gemm,
     .weigh = weigh,
     .sum_squares = sum_squares,

@@ -7,9 +7,9 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/math.h"
 
-static void unpack(enum engine_type type, const uint8_t *source, uint32_t count, float *out)
+static void unpack(enum model_type type, const uint8_t *source, uint32_t count, float *out)
 {
-    engine_dequantize(type, source, count, out);
+    model_dequantize(type, source, count, out);
     memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
 }
 
@@ -24,16 +24,16 @@ static float dot(const float *a, const float *b, uint32_t columns)
 }
 
 /* A dot product in pieces of one block each: a row of any length without memory for it. */
-static float dot_packed(enum engine_type type, const uint8_t *row, const float *x, uint32_t columns)
+static float dot_packed(enum model_type type, const uint8_t *row, const float *x, uint32_t columns)
 {
     float lanes[CPU_LANES] = {0};
-    float piece[ENGINE_QUANT_VALUES];
+    float piece[MODEL_QUANT_VALUES];
 
-    for (uint32_t k = 0; k < columns; k += ENGINE_QUANT_VALUES) {
-        uint32_t count = columns - k < ENGINE_QUANT_VALUES ? columns - k : ENGINE_QUANT_VALUES;
+    for (uint32_t k = 0; k < columns; k += MODEL_QUANT_VALUES) {
+        uint32_t count = columns - k < MODEL_QUANT_VALUES ? columns - k : MODEL_QUANT_VALUES;
         size_t offset = 0;
 
-        (void)!engine_type_row_bytes(type, k, &offset);
+        (void)!model_type_row_bytes(type, k, &offset);
         unpack(type, row + offset, count, piece);
         for (uint32_t i = 0; i < cpu_pad(count); i++)
             lanes[i % CPU_LANES] = fmaf(piece[i], x[k + i], lanes[i % CPU_LANES]);
@@ -41,7 +41,7 @@ static float dot_packed(enum engine_type type, const uint8_t *row, const float *
     return cpu_reduce(lanes);
 }
 
-static void gemv(enum engine_type type, const struct cpu_gemv *job)
+static void gemv(enum model_type type, const struct cpu_gemv *job)
 {
     for (uint32_t row = 0; row < job->rows; row++) {
         float sum = dot_packed(type, job->weights + row * job->row_bytes, job->x, job->columns);
@@ -59,12 +59,12 @@ static void gemv(enum engine_type type, const struct cpu_gemv *job)
     {                                                                            \
         gemv(type, job);                                                         \
     }
-DEFINE_TYPE(f32, ENGINE_TYPE_F32)
-DEFINE_TYPE(f16, ENGINE_TYPE_F16)
-DEFINE_TYPE(bf16, ENGINE_TYPE_BF16)
-DEFINE_TYPE(q4_0, ENGINE_TYPE_Q4_0)
-DEFINE_TYPE(q4_1, ENGINE_TYPE_Q4_1)
-DEFINE_TYPE(q8_0, ENGINE_TYPE_Q8_0)
+DEFINE_TYPE(f32, MODEL_TYPE_F32)
+DEFINE_TYPE(f16, MODEL_TYPE_F16)
+DEFINE_TYPE(bf16, MODEL_TYPE_BF16)
+DEFINE_TYPE(q4_0, MODEL_TYPE_Q4_0)
+DEFINE_TYPE(q4_1, MODEL_TYPE_Q4_1)
+DEFINE_TYPE(q8_0, MODEL_TYPE_Q8_0)
 #undef DEFINE_TYPE
 
 static void gemm(const struct cpu_gemm *job)
@@ -126,23 +126,23 @@ static void silu_multiply(float *gate, const float *up, uint32_t count)
 static void to_half(const float *source, uint32_t count, uint16_t *out)
 {
     for (uint32_t i = 0; i < count; i++)
-        out[i] = engine_float_to_half(source[i]);
+        out[i] = model_float_to_half(source[i]);
 }
 
 const struct cpu_kernels cpu_kernels_reference = {
     .name = "reference",
-    .unpack = {[ENGINE_TYPE_F32] = unpack_f32,
-               [ENGINE_TYPE_F16] = unpack_f16,
-               [ENGINE_TYPE_BF16] = unpack_bf16,
-               [ENGINE_TYPE_Q4_0] = unpack_q4_0,
-               [ENGINE_TYPE_Q4_1] = unpack_q4_1,
-               [ENGINE_TYPE_Q8_0] = unpack_q8_0},
-    .gemv = {[ENGINE_TYPE_F32] = gemv_f32,
-             [ENGINE_TYPE_F16] = gemv_f16,
-             [ENGINE_TYPE_BF16] = gemv_bf16,
-             [ENGINE_TYPE_Q4_0] = gemv_q4_0,
-             [ENGINE_TYPE_Q4_1] = gemv_q4_1,
-             [ENGINE_TYPE_Q8_0] = gemv_q8_0},
+    .unpack = {[MODEL_TYPE_F32] = unpack_f32,
+               [MODEL_TYPE_F16] = unpack_f16,
+               [MODEL_TYPE_BF16] = unpack_bf16,
+               [MODEL_TYPE_Q4_0] = unpack_q4_0,
+               [MODEL_TYPE_Q4_1] = unpack_q4_1,
+               [MODEL_TYPE_Q8_0] = unpack_q8_0},
+    .gemv = {[MODEL_TYPE_F32] = gemv_f32,
+             [MODEL_TYPE_F16] = gemv_f16,
+             [MODEL_TYPE_BF16] = gemv_bf16,
+             [MODEL_TYPE_Q4_0] = gemv_q4_0,
+             [MODEL_TYPE_Q4_1] = gemv_q4_1,
+             [MODEL_TYPE_Q8_0] = gemv_q8_0},
     .gemm = gemm,
     .weigh = weigh,
     .sum_squares = sum_squares,

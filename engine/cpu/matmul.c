@@ -60,7 +60,7 @@ size_t cpu_panel_floats(uint32_t columns)
 static void multiply_one(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
                          uint32_t first, uint32_t count)
 {
-    const struct engine_matrix *matrix = matmul->matrix;
+    const struct model_matrix *matrix = matmul->matrix;
     struct cpu_gemv job = {.weights = matrix->data + first * matrix->row_bytes,
                            .row_bytes = matrix->row_bytes,
                            .rows = count,
@@ -75,7 +75,7 @@ static void multiply_one(const struct cpu_kernels *kernels, const struct cpu_mat
 void cpu_matmul_rows(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
                      uint32_t first, uint32_t count, float *panel)
 {
-    const struct engine_matrix *matrix = matmul->matrix;
+    const struct model_matrix *matrix = matmul->matrix;
     size_t stride = cpu_row_stride(matrix->columns);
     uint32_t rows_max = panel_rows(matrix->columns, matmul->tokens);
     uint32_t end = first + count;

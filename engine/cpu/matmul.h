@@ -12,14 +12,14 @@
 #include <stdint.h>
 
 #include "engine/cpu/kernels.h"
-#include "engine/model.h"
+#include "model/model.h"
 
 /* Rows of one unit at most; also the most rows that a panel is asked for. */
 #define CPU_UNIT_ROWS_MAX 128
 
 /* y[token][row] = (or += with add) W[row] . x[token], for tokens rows of x and y. Strides in floats. */
 struct cpu_matmul {
-    const struct engine_matrix *matrix;
+    const struct model_matrix *matrix;
     const float *x; /* padded rows */
     size_t x_stride;
     float *y;

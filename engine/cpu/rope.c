@@ -61,7 +61,7 @@ static void sine_cosine(double x, double *sine_out, double *cosine_out)
     }
 }
 
-void cpu_rope_init(struct cpu_rope *rope, const struct engine_rope *encoding, uint32_t head_dim)
+void cpu_rope_init(struct cpu_rope *rope, const struct model_rope *encoding, uint32_t head_dim)
 {
     double log_base = natural_log((double)encoding->base);
 

@@ -11,14 +11,14 @@
 
 #include <stdint.h>
 
-#include "engine/model.h"
+#include "model/model.h"
 
 struct cpu_rope {
-    uint32_t pairs;                                  /* head_dim / 2 */
-    double frequency[ENGINE_MODEL_HEAD_DIM_MAX / 2]; /* radians per position */
+    uint32_t pairs;                           /* head_dim / 2 */
+    double frequency[MODEL_HEAD_DIM_MAX / 2]; /* radians per position */
 };
 
-void cpu_rope_init(struct cpu_rope *rope, const struct engine_rope *encoding, uint32_t head_dim);
+void cpu_rope_init(struct cpu_rope *rope, const struct model_rope *encoding, uint32_t head_dim);
 
 /* Cosines and sines of all pairs at a position: `pairs` values each. */
 void cpu_rope_angles(const struct cpu_rope *rope, uint32_t position, float *cosines, float *sines);

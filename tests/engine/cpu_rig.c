@@ -8,8 +8,7 @@
 #define OUTPUTS_MAX 64
 #define ROWS_MAX    2048
 
-void cpu_rig_open(struct cpu_rig *rig, struct engine_model *model,
-                  const struct cpu_rig_options *options)
+void cpu_rig_open(struct cpu_rig *rig, struct model *model, const struct cpu_rig_options *options)
 {
     uint32_t blocks = options->blocks > 0 ? options->blocks : 64;
     uint32_t block_tokens =
@@ -34,10 +33,10 @@ void cpu_rig_open(struct cpu_rig *rig, struct engine_model *model,
 
 void cpu_rig_open_file(struct cpu_rig *rig, const char *path, const struct cpu_rig_options *options)
 {
-    struct engine_model *model;
+    struct model *model;
     struct td_error error = {0};
 
-    if (engine_model_open(path, &model, &error) != TD_OK)
+    if (model_open(path, &model, &error) != TD_OK)
         fail_msg("%s", error.text);
     cpu_rig_open(rig, model, options);
 }
@@ -46,7 +45,7 @@ void cpu_rig_close(struct cpu_rig *rig)
 {
     rig->backend->ops->close(rig->backend);
     engine_kv_close(&rig->kv);
-    engine_model_close(rig->model);
+    model_close(rig->model);
     free(rig->slots);
 }
 

@@ -6,15 +6,15 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/cpu.h"
-#include "engine/model.h"
 #include "lib/base/arena.h"
 #include "lib/base/json.h"
+#include "model/model.h"
 #include "tests/support/support.h"
 
 #define CPU_RIG_BLOCK_TOKENS 16
 
 struct cpu_rig {
-    struct engine_model *model;
+    struct model *model;
     struct engine_kv kv;
     struct engine_backend *backend;
     uint32_t *slots; /* all slots of the pool, in an order that is not rising */
@@ -28,8 +28,7 @@ struct cpu_rig_options {
 };
 
 /* Opens everything; fails the test if it cannot. The model moves to the rig. */
-void cpu_rig_open(struct cpu_rig *rig, struct engine_model *model,
-                  const struct cpu_rig_options *options);
+void cpu_rig_open(struct cpu_rig *rig, struct model *model, const struct cpu_rig_options *options);
 void cpu_rig_open_file(struct cpu_rig *rig, const char *path,
                        const struct cpu_rig_options *options);
 void cpu_rig_close(struct cpu_rig *rig);

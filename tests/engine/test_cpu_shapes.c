@@ -11,7 +11,7 @@
 #include "lib/base/hash.h"
 #include "lib/base/random.h"
 #include "tests/engine/cpu_rig.h"
-#include "tests/engine/gguf_build.h"
+#include "tests/model/gguf_build.h"
 
 #define TOKENS_MAX 300
 #define VOCAB_MAX  64
@@ -24,7 +24,7 @@ static const struct llama_shape shapes[] = {
      .heads = 7,
      .kv_heads = 1,
      .head_dim = 6,
-     .type = ENGINE_TYPE_F32,
+     .type = MODEL_TYPE_F32,
      .seed = 1},
     {.vocab = 41,
      .hidden = 33,
@@ -33,7 +33,7 @@ static const struct llama_shape shapes[] = {
      .heads = 6,
      .kv_heads = 3,
      .head_dim = 2,
-     .type = ENGINE_TYPE_F16,
+     .type = MODEL_TYPE_F16,
      .is_tied = true,
      .seed = 2},
     {.vocab = 64,
@@ -43,7 +43,7 @@ static const struct llama_shape shapes[] = {
      .heads = 3,
      .kv_heads = 3,
      .head_dim = 18,
-     .type = ENGINE_TYPE_BF16,
+     .type = MODEL_TYPE_BF16,
      .seed = 3},
     {.vocab = 5,
      .hidden = 32,
@@ -52,7 +52,7 @@ static const struct llama_shape shapes[] = {
      .heads = 4,
      .kv_heads = 2,
      .head_dim = 16,
-     .type = ENGINE_TYPE_Q4_0,
+     .type = MODEL_TYPE_Q4_0,
      .seed = 4},
     {.vocab = 33,
      .hidden = 96,
@@ -61,7 +61,7 @@ static const struct llama_shape shapes[] = {
      .heads = 6,
      .kv_heads = 2,
      .head_dim = 80,
-     .type = ENGINE_TYPE_Q4_1,
+     .type = MODEL_TYPE_Q4_1,
      .is_tied = true,
      .seed = 5},
     {.vocab = 20,
@@ -71,23 +71,23 @@ static const struct llama_shape shapes[] = {
      .heads = 30,
      .kv_heads = 1,
      .head_dim = 256,
-     .type = ENGINE_TYPE_Q8_0,
+     .type = MODEL_TYPE_Q8_0,
      .seed = 6},
 };
 
-static struct engine_model *open_shape(const struct llama_shape *shape, uint8_t **bytes_out)
+static struct model *open_shape(const struct llama_shape *shape, uint8_t **bytes_out)
 {
     struct gguf_build build;
     struct gguf_bytes file;
-    struct engine_gguf *gguf = NULL;
-    struct engine_model *model = NULL;
+    struct model_gguf *gguf = NULL;
+    struct model *model = NULL;
     struct td_error error = {0};
 
     gguf_build_init(&build);
     gguf_build_llama(&build, shape);
     file = gguf_build_finish(&build);
-    if (engine_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
-        engine_model_from_gguf(gguf, &model, &error) != TD_OK)
+    if (model_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
+        model_from_gguf(gguf, &model, &error) != TD_OK)
         fail_msg("%s", error.text);
     *bytes_out = file.bytes;
     return model;
@@ -96,14 +96,14 @@ static struct engine_model *open_shape(const struct llama_shape *shape, uint8_t 
 /* ---- the plain computation ---- */
 
 /* y = W x */
-static double *product(const struct engine_matrix *matrix, const double *x)
+static double *product(const struct model_matrix *matrix, const double *x)
 {
     double *y = calloc(matrix->rows, sizeof *y);
     float *row = calloc(matrix->columns, sizeof *row);
 
     assert_true(y != NULL && row != NULL);
     for (uint32_t r = 0; r < matrix->rows; r++) {
-        engine_dequantize(matrix->type, matrix->data + r * matrix->row_bytes, matrix->columns, row);
+        model_dequantize(matrix->type, matrix->data + r * matrix->row_bytes, matrix->columns, row);
         for (uint32_t k = 0; k < matrix->columns; k++)
             y[r] += (double)row[k] * x[k];
     }
@@ -118,7 +118,7 @@ static void add_to(double *x, double *y, uint32_t count)
     free(y);
 }
 
-static double *normed(const struct engine_model *model, const double *x, const float *weight)
+static double *normed(const struct model *model, const double *x, const float *weight)
 {
     double *y = calloc(model->hidden, sizeof *y);
     double sum = 0.0;
@@ -132,8 +132,7 @@ static double *normed(const struct engine_model *model, const double *x, const f
 }
 
 /* Rotates neighbouring values by position * base^(-2i / head_dim). */
-static void rotate(const struct engine_model *model, double *heads, uint32_t count,
-                   uint32_t position)
+static void rotate(const struct model *model, double *heads, uint32_t count, uint32_t position)
 {
     for (uint32_t i = 0; i < count * model->head_dim; i += 2) {
         double angle = position * pow((double)model->rope.base,
@@ -152,8 +151,8 @@ struct memory {
     double *v[TOKENS_MAX];
 };
 
-static double *attended(const struct engine_model *model, const struct memory *memory,
-                        const double *q, uint32_t position)
+static double *attended(const struct model *model, const struct memory *memory, const double *q,
+                        uint32_t position)
 {
     uint32_t dim = model->head_dim;
     double *out = calloc((size_t)model->heads * dim, sizeof *out);
@@ -180,7 +179,7 @@ static double *attended(const struct engine_model *model, const struct memory *m
     return out;
 }
 
-static void layer_forward(const struct engine_model *model, const struct engine_layer *layer,
+static void layer_forward(const struct model *model, const struct model_layer *layer,
                           struct memory *memory, double *x, uint32_t position)
 {
     double *y = normed(model, x, layer->attention_norm);
@@ -209,8 +208,7 @@ static void layer_forward(const struct engine_model *model, const struct engine_
 }
 
 /* Logits of the last of the tokens. */
-static double *plain_logits(const struct engine_model *model, const uint32_t *tokens,
-                            uint32_t count)
+static double *plain_logits(const struct model *model, const uint32_t *tokens, uint32_t count)
 {
     struct memory *memories = calloc(model->layers, sizeof *memories);
     float *embedding = calloc(model->hidden, sizeof *embedding);
@@ -220,9 +218,9 @@ static double *plain_logits(const struct engine_model *model, const uint32_t *to
 
     assert_true(memories != NULL && embedding != NULL && x != NULL);
     for (uint32_t p = 0; p < count; p++) {
-        engine_dequantize(model->embedding.type,
-                          model->embedding.data + tokens[p] * model->embedding.row_bytes,
-                          model->hidden, embedding);
+        model_dequantize(model->embedding.type,
+                         model->embedding.data + tokens[p] * model->embedding.row_bytes,
+                         model->hidden, embedding);
         for (uint32_t i = 0; i < model->hidden; i++)
             x[i] = (double)embedding[i];
         for (uint32_t i = 0; i < model->layers; i++)
@@ -278,7 +276,7 @@ static void check_plain(const struct llama_shape *shape, uint32_t count)
     uint32_t tokens[TOKENS_MAX];
     float actual[VOCAB_MAX];
     uint8_t *bytes;
-    struct engine_model *model = open_shape(shape, &bytes);
+    struct model *model = open_shape(shape, &bytes);
     double *expected;
     double largest = 0.0;
 
@@ -292,7 +290,7 @@ static void check_plain(const struct llama_shape *shape, uint32_t count)
             fail_msg("shape %u, %u tokens, id %u: %g instead of %g", (unsigned)shape->seed, count,
                      id, (double)actual[id], expected[id]);
     free(expected);
-    engine_model_close(model);
+    model_close(model);
     free(bytes);
 }
 

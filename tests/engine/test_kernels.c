@@ -21,8 +21,8 @@
 #define X_STRIDE    (COLUMNS_MAX + 64)
 #define CANARY      0x5ca1ab1eu
 
-static const enum engine_type all_types[] = {ENGINE_TYPE_F32,  ENGINE_TYPE_F16,  ENGINE_TYPE_BF16,
-                                             ENGINE_TYPE_Q4_0, ENGINE_TYPE_Q4_1, ENGINE_TYPE_Q8_0};
+static const enum model_type all_types[] = {MODEL_TYPE_F32,  MODEL_TYPE_F16,  MODEL_TYPE_BF16,
+                                            MODEL_TYPE_Q4_0, MODEL_TYPE_Q4_1, MODEL_TYPE_Q8_0};
 #define TYPE_COUNT (sizeof all_types / sizeof all_types[0])
 
 static const struct cpu_kernels *sets[3];
@@ -74,22 +74,22 @@ static void fill_padded(float *values, uint32_t count, enum flavor flavor)
 }
 
 /* Random blocks; except for hostile ones, with scales that are numbers. */
-static void fill_weights(enum engine_type type, size_t bytes, enum flavor flavor)
+static void fill_weights(enum model_type type, size_t bytes, enum flavor flavor)
 {
     for (size_t i = 0; i < bytes; i++)
         weights[1 + i] = (uint8_t)td_rng_next(&rng);
     if (flavor == HOSTILE)
         return;
-    if (type == ENGINE_TYPE_F32 || type == ENGINE_TYPE_F16 || type == ENGINE_TYPE_BF16) {
+    if (type == MODEL_TYPE_F32 || type == MODEL_TYPE_F16 || type == MODEL_TYPE_BF16) {
         for (size_t i = 1; i < bytes + 1; i += 2)
             weights[1 + i] =
                 (uint8_t)((weights[1 + i] & 0x80) | 0x3a); /* exponents in the middle */
         return;
     }
-    for (size_t i = 0; i < bytes; i += engine_type_info(type)->block_bytes) {
+    for (size_t i = 0; i < bytes; i += model_type_info(type)->block_bytes) {
         weights[1 + i + 1] &= 0xbb; /* the exponent of d, and of Q4_1's m, is not full */
         weights[1 + i + 3] =
-            type == ENGINE_TYPE_Q4_1 ? weights[1 + i + 3] & 0xbb : weights[1 + i + 3];
+            type == MODEL_TYPE_Q4_1 ? weights[1 + i + 3] & 0xbb : weights[1 + i + 3];
     }
 }
 
@@ -120,16 +120,16 @@ static void assert_untouched(const float *values, size_t count, const char *what
 
 /* ---- products ---- */
 
-static bool can_have(enum engine_type type, uint32_t columns)
+static bool can_have(enum model_type type, uint32_t columns)
 {
-    return columns % engine_type_info(type)->block_values == 0;
+    return columns % model_type_info(type)->block_values == 0;
 }
 
 static const uint32_t column_counts[] = {1,  2,  15, 16,  17,  31,  32,  33,  47,
                                          48, 64, 96, 100, 127, 288, 576, 577, 1536};
 #define COLUMN_COUNTS (sizeof column_counts / sizeof column_counts[0])
 
-static void check_gemv(const struct cpu_kernels *set, enum engine_type type, uint32_t columns,
+static void check_gemv(const struct cpu_kernels *set, enum model_type type, uint32_t columns,
                        uint32_t rows, enum flavor flavor)
 {
     struct cpu_gemv job = {.weights = weights + 1,
@@ -139,7 +139,7 @@ static void check_gemv(const struct cpu_kernels *set, enum engine_type type, uin
                            .add = rows % 2 == 1};
     char what[96];
 
-    assert_true(engine_type_row_bytes(type, columns, &job.row_bytes));
+    assert_true(model_type_row_bytes(type, columns, &job.row_bytes));
     fill_weights(type, rows * job.row_bytes, flavor);
     fill_padded(xs + 1, columns, flavor);
     plant_canaries(expected, rows + 16);
@@ -149,7 +149,7 @@ static void check_gemv(const struct cpu_kernels *set, enum engine_type type, uin
     cpu_kernels_reference.gemv[type](&job);
     job.y = actual;
     set->gemv[type](&job);
-    snprintf(what, sizeof what, "%s gemv %s, %u columns", set->name, engine_type_info(type)->name,
+    snprintf(what, sizeof what, "%s gemv %s, %u columns", set->name, model_type_info(type)->name,
              columns);
     assert_same(actual, expected, rows, what);
     assert_untouched(actual + rows, 16, what);
@@ -170,19 +170,19 @@ static void gemv_gives_the_same_bits(void **state)
                                        (enum flavor)flavor);
 }
 
-static void check_unpack(const struct cpu_kernels *set, enum engine_type type, uint32_t columns,
+static void check_unpack(const struct cpu_kernels *set, enum model_type type, uint32_t columns,
                          enum flavor flavor)
 {
     size_t bytes;
     char what[96];
 
-    assert_true(engine_type_row_bytes(type, columns, &bytes));
+    assert_true(model_type_row_bytes(type, columns, &bytes));
     fill_weights(type, bytes, flavor);
     plant_canaries(actual, cpu_pad(columns) + 16);
-    engine_dequantize(type, weights + 1, columns, expected);
+    model_dequantize(type, weights + 1, columns, expected);
     memset(expected + columns, 0, (cpu_pad(columns) - columns) * sizeof *expected);
     set->unpack[type](weights + 1, columns, actual);
-    snprintf(what, sizeof what, "%s unpack %s, %u columns", set->name, engine_type_info(type)->name,
+    snprintf(what, sizeof what, "%s unpack %s, %u columns", set->name, model_type_info(type)->name,
              columns);
     assert_same(actual, expected, cpu_pad(columns), what);
     assert_untouched(actual + cpu_pad(columns), 16, what);
@@ -250,7 +250,7 @@ static void gemv_and_gemm_agree(void **state)
     (void)state;
     for (uint32_t s = 0; s < set_count; s++)
         for (size_t t = 0; t < TYPE_COUNT; t++) {
-            enum engine_type type = all_types[t];
+            enum model_type type = all_types[t];
             struct cpu_gemv gemv = {
                 .weights = weights + 1, .rows = 12, .columns = 576, .x = xs + 1, .y = expected};
             struct cpu_gemm gemm = {.panel = panel,
@@ -263,7 +263,7 @@ static void gemv_and_gemm_agree(void **state)
                                     .y = actual,
                                     .y_stride = 12};
 
-            assert_true(engine_type_row_bytes(type, 576, &gemv.row_bytes));
+            assert_true(model_type_row_bytes(type, 576, &gemv.row_bytes));
             fill_weights(type, 12 * gemv.row_bytes, ORDINARY);
             fill_padded(xs + 1, 576, ORDINARY);
             for (uint32_t row = 0; row < 12; row++)
@@ -278,11 +278,11 @@ static void the_reference_computes_the_sum(void **state)
 {
     (void)state;
     for (size_t t = 0; t < TYPE_COUNT; t++) {
-        enum engine_type type = all_types[t];
+        enum model_type type = all_types[t];
         struct cpu_gemv job = {
             .weights = weights + 1, .rows = 3, .columns = 1536, .x = xs + 1, .y = actual};
 
-        assert_true(engine_type_row_bytes(type, 1536, &job.row_bytes));
+        assert_true(model_type_row_bytes(type, 1536, &job.row_bytes));
         fill_weights(type, 3 * job.row_bytes, ORDINARY);
         fill_padded(xs + 1, 1536, ORDINARY);
         cpu_kernels_reference.gemv[type](&job);
@@ -290,7 +290,7 @@ static void the_reference_computes_the_sum(void **state)
             double sum = 0.0;
             double magnitude = 0.0;
 
-            engine_dequantize(type, weights + 1 + row * job.row_bytes, 1536, expected);
+            model_dequantize(type, weights + 1 + row * job.row_bytes, 1536, expected);
             for (uint32_t k = 0; k < 1536; k++) {
                 sum += (double)expected[k] * (double)xs[1 + k];
                 magnitude += fabs((double)expected[k] * (double)xs[1 + k]);

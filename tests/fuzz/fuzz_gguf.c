@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/gguf.h"
-#include "engine/model.h"
+#include "model/gguf.h"
+#include "model/model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -21,16 +21,16 @@ static void touch(const void *bytes, size_t length)
         checksum = (uint8_t)(checksum ^ cursor[i]);
 }
 
-static void touch_tensors(const struct engine_gguf *file)
+static void touch_tensors(const struct model_gguf *file)
 {
     size_t length;
-    const uint8_t *start = engine_gguf_bytes(file, &length);
+    const uint8_t *start = model_gguf_bytes(file, &length);
     const uint8_t *end = start;
 
-    for (uint32_t i = 0; i < engine_gguf_tensor_count(file); i++) {
-        const struct engine_gguf_tensor *tensor = engine_gguf_tensor_at(file, i);
+    for (uint32_t i = 0; i < model_gguf_tensor_count(file); i++) {
+        const struct model_gguf_tensor *tensor = model_gguf_tensor_at(file, i);
 
-        assert(engine_gguf_tensor(file, tensor->name) == tensor);
+        assert(model_gguf_tensor(file, tensor->name) == tensor);
         assert(tensor->data >= end && (tensor->data - start) % 8 == 0);
         end = tensor->data + tensor->bytes;
         assert(end <= start + length);
@@ -38,22 +38,22 @@ static void touch_tensors(const struct engine_gguf *file)
     }
 }
 
-static void touch_matrix(const struct engine_matrix *matrix)
+static void touch_matrix(const struct model_matrix *matrix)
 {
     size_t row_bytes = 0;
 
-    assert(engine_type_row_bytes(matrix->type, matrix->columns, &row_bytes));
+    assert(model_type_row_bytes(matrix->type, matrix->columns, &row_bytes));
     assert(row_bytes == matrix->row_bytes);
     touch(matrix->data, matrix->rows * row_bytes);
 }
 
-static void touch_model(const struct engine_model *model)
+static void touch_model(const struct model *model)
 {
     touch_matrix(&model->embedding);
     touch_matrix(&model->output);
     touch(model->output_norm, model->hidden * sizeof(float));
     for (uint32_t i = 0; i < model->layers; i++) {
-        const struct engine_layer *layer = &model->layer[i];
+        const struct model_layer *layer = &model->layer[i];
 
         touch(layer->attention_norm, model->hidden * sizeof(float));
         touch(layer->ffn_norm, model->hidden * sizeof(float));
@@ -78,26 +78,26 @@ static void touch_model(const struct engine_model *model)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t *bytes = malloc(size + (size == 0)); /* aligned, and its end is watched */
-    struct engine_gguf *file = NULL;
-    struct engine_model *model = NULL;
+    struct model_gguf *file = NULL;
+    struct model *model = NULL;
     struct td_error error = {0};
 
     if (bytes == NULL)
         return 0;
     memcpy(bytes, data, size);
-    if (engine_gguf_parse(bytes, size, &file, &error) != TD_OK) {
+    if (model_gguf_parse(bytes, size, &file, &error) != TD_OK) {
         assert(strstr(error.text, "offset ") != NULL || strstr(error.text, "key ") != NULL ||
                strstr(error.text, "tensor ") != NULL);
         free(bytes);
         return 0;
     }
     touch_tensors(file);
-    if (engine_model_from_gguf(file, &model, &error) == TD_OK) {
+    if (model_from_gguf(file, &model, &error) == TD_OK) {
         touch_model(model);
-        engine_model_close(model);
+        model_close(model);
     } else {
         assert(error.text[0] != '\0');
-        engine_gguf_close(file);
+        model_gguf_close(file);
     }
     free(bytes);
     return 0;

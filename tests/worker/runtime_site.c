@@ -56,14 +56,14 @@ static void gate_close(struct engine_backend *backend)
 static const struct engine_backend_ops gate_ops = {
     .name = "gate", .run = gate_run, .close = gate_close};
 
-td_status_t __real_cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+td_status_t __real_cpu_backend_open(const struct model *model, const struct engine_kv *kv,
                                     const struct cpu_options *options,
                                     struct engine_backend **backend_out, struct td_error *error);
-td_status_t __wrap_cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+td_status_t __wrap_cpu_backend_open(const struct model *model, const struct engine_kv *kv,
                                     const struct cpu_options *options,
                                     struct engine_backend **backend_out, struct td_error *error);
 
-td_status_t __wrap_cpu_backend_open(const struct engine_model *model, const struct engine_kv *kv,
+td_status_t __wrap_cpu_backend_open(const struct model *model, const struct engine_kv *kv,
                                     const struct cpu_options *options,
                                     struct engine_backend **backend_out, struct td_error *error)
 {

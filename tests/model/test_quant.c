@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/quant.h"
+#include "model/quant.h"
 
 #define VALUES 1024
 
 /* ggml's quantiser wrote the blocks, its dequantiser the floats. */
-static void check_blocks(enum engine_type type, const char *name)
+static void check_blocks(enum model_type type, const char *name)
 {
     char path[128];
     char *blocks;
@@ -21,16 +21,16 @@ static void check_blocks(enum engine_type type, const char *name)
     size_t expected_bytes;
     size_t row_bytes = 0;
 
-    snprintf(path, sizeof path, "engine/quant-blocks/%s.bin", name);
+    snprintf(path, sizeof path, "model/quant-blocks/%s.bin", name);
     blocks = test_read_file(test_data_path(path), &block_bytes);
-    snprintf(path, sizeof path, "engine/quant-blocks/%s.f32", name);
+    snprintf(path, sizeof path, "model/quant-blocks/%s.f32", name);
     expected = test_read_file(test_data_path(path), &expected_bytes);
     assert_int_equal(expected_bytes, sizeof actual);
-    assert_string_equal(engine_type_info(type)->name, name);
-    assert_true(engine_type_info(type)->is_supported);
-    assert_true(engine_type_row_bytes(type, VALUES, &row_bytes));
+    assert_string_equal(model_type_info(type)->name, name);
+    assert_true(model_type_info(type)->is_supported);
+    assert_true(model_type_row_bytes(type, VALUES, &row_bytes));
     assert_int_equal(row_bytes, block_bytes);
-    engine_dequantize(type, (const uint8_t *)blocks, VALUES, actual);
+    model_dequantize(type, (const uint8_t *)blocks, VALUES, actual);
     assert_memory_equal(actual, expected, sizeof actual);
     free(blocks);
     free(expected);
@@ -39,22 +39,22 @@ static void check_blocks(enum engine_type type, const char *name)
 static void blocks_of_every_type_mean_what_ggml_says(void **state)
 {
     (void)state;
-    check_blocks(ENGINE_TYPE_F16, "F16");
-    check_blocks(ENGINE_TYPE_BF16, "BF16");
-    check_blocks(ENGINE_TYPE_Q4_0, "Q4_0");
-    check_blocks(ENGINE_TYPE_Q4_1, "Q4_1");
-    check_blocks(ENGINE_TYPE_Q8_0, "Q8_0");
+    check_blocks(MODEL_TYPE_F16, "F16");
+    check_blocks(MODEL_TYPE_BF16, "BF16");
+    check_blocks(MODEL_TYPE_Q4_0, "Q4_0");
+    check_blocks(MODEL_TYPE_Q4_1, "Q4_1");
+    check_blocks(MODEL_TYPE_Q8_0, "Q8_0");
 }
 
 static void float32_is_taken_as_it_is(void **state)
 {
     size_t length;
-    char *input = test_read_file(test_data_path("engine/quant-blocks/input.f32"), &length);
+    char *input = test_read_file(test_data_path("model/quant-blocks/input.f32"), &length);
     float actual[VALUES];
 
     (void)state;
     assert_int_equal(length, sizeof actual);
-    engine_dequantize(ENGINE_TYPE_F32, (const uint8_t *)input, VALUES, actual);
+    model_dequantize(MODEL_TYPE_F32, (const uint8_t *)input, VALUES, actual);
     assert_memory_equal(actual, input, sizeof actual);
     free(input);
 }
@@ -76,16 +76,16 @@ static void every_half_is_the_float_it_means_and_comes_back(void **state)
     (void)state;
     for (uint32_t bits = 0; bits < 65536; bits++) {
         uint16_t half = (uint16_t)bits;
-        float value = engine_half_to_float(half);
+        float value = model_half_to_float(half);
 
         if ((half & 0x7c00) == 0x7c00 && (half & 0x3ff) != 0) {
-            assert_true(isnan(value) && isnan(engine_half_to_float(engine_float_to_half(value))));
+            assert_true(isnan(value) && isnan(model_half_to_float(model_float_to_half(value))));
         } else if ((half & 0x7fff) == 0x7c00) {
             assert_true(isinf(value) && (signbit(value) != 0) == (half >> 15 != 0));
-            assert_int_equal(engine_float_to_half(value), half);
+            assert_int_equal(model_float_to_half(value), half);
         } else {
             assert_true((double)value == meaning_of(half));
-            assert_int_equal(engine_float_to_half(value), half);
+            assert_int_equal(model_float_to_half(value), half);
         }
     }
 }
@@ -99,15 +99,15 @@ static void floats_between_two_halves_go_to_the_nearer(void **state)
         float middle = (float)((meaning_of(low) + meaning_of(high)) / 2);
         uint16_t even = low % 2 == 0 ? low : high;
 
-        assert_int_equal(engine_float_to_half(middle), even);
-        assert_int_equal(engine_float_to_half(-middle), even | 0x8000);
-        assert_int_equal(engine_float_to_half(nextafterf(middle, 0.0f)), low);
-        assert_int_equal(engine_float_to_half(nextafterf(middle, INFINITY)), high);
+        assert_int_equal(model_float_to_half(middle), even);
+        assert_int_equal(model_float_to_half(-middle), even | 0x8000);
+        assert_int_equal(model_float_to_half(nextafterf(middle, 0.0f)), low);
+        assert_int_equal(model_float_to_half(nextafterf(middle, INFINITY)), high);
     }
-    assert_int_equal(engine_float_to_half(65519.996f), 0x7bff);
-    assert_int_equal(engine_float_to_half(65520.0f), 0x7c00); /* infinity */
-    assert_int_equal(engine_float_to_half(-1e30f), 0xfc00);
-    assert_int_equal(engine_float_to_half(1e-30f), 0);
+    assert_int_equal(model_float_to_half(65519.996f), 0x7bff);
+    assert_int_equal(model_float_to_half(65520.0f), 0x7c00); /* infinity */
+    assert_int_equal(model_float_to_half(-1e30f), 0xfc00);
+    assert_int_equal(model_float_to_half(1e-30f), 0);
 }
 
 static void rows_are_whole_numbers_of_blocks_and_do_not_overflow(void **state)
@@ -115,17 +115,17 @@ static void rows_are_whole_numbers_of_blocks_and_do_not_overflow(void **state)
     size_t bytes = 7;
 
     (void)state;
-    assert_false(engine_type_row_bytes(ENGINE_TYPE_Q4_1, 33, &bytes));
-    assert_false(engine_type_row_bytes(ENGINE_TYPE_F32, UINT64_MAX / 2, &bytes));
-    assert_false(engine_type_row_bytes(4, 32, &bytes));  /* an id that was given up */
-    assert_false(engine_type_row_bytes(40, 32, &bytes)); /* a type of unknown layout */
-    assert_false(engine_type_row_bytes(UINT32_MAX, 32, &bytes));
+    assert_false(model_type_row_bytes(MODEL_TYPE_Q4_1, 33, &bytes));
+    assert_false(model_type_row_bytes(MODEL_TYPE_F32, UINT64_MAX / 2, &bytes));
+    assert_false(model_type_row_bytes(4, 32, &bytes));  /* an id that was given up */
+    assert_false(model_type_row_bytes(40, 32, &bytes)); /* a type of unknown layout */
+    assert_false(model_type_row_bytes(UINT32_MAX, 32, &bytes));
     assert_int_equal(bytes, 7);
-    assert_true(engine_type_row_bytes(ENGINE_TYPE_Q4_1, 0, &bytes));
+    assert_true(model_type_row_bytes(MODEL_TYPE_Q4_1, 0, &bytes));
     assert_int_equal(bytes, 0);
-    assert_true(engine_type_row_bytes(14, 512, &bytes)); /* Q6_K: known, not supported */
+    assert_true(model_type_row_bytes(14, 512, &bytes)); /* Q6_K: known, not supported */
     assert_int_equal(bytes, 420);
-    assert_false(engine_type_info(14)->is_supported);
+    assert_false(model_type_info(14)->is_supported);
 }
 
 static void messages_name_the_types_that_are_served(void **state)
@@ -133,16 +133,16 @@ static void messages_name_the_types_that_are_served(void **state)
     char padded[128];
 
     (void)state;
-    snprintf(padded, sizeof padded, " %s,", ENGINE_TYPES_SERVED);
+    snprintf(padded, sizeof padded, " %s,", MODEL_TYPES_SERVED);
     for (uint32_t id = 0; id < 64; id++) {
-        const struct engine_type_info *info = engine_type_info(id);
+        const struct model_type_info *info = model_type_info(id);
         char name[32];
 
         if (info == NULL)
             continue;
         snprintf(name, sizeof name, " %s", info->name);
         if (info->is_supported != (strstr(padded, name) != NULL))
-            fail_msg("%s: %s", info->name, ENGINE_TYPES_SERVED);
+            fail_msg("%s: %s", info->name, MODEL_TYPES_SERVED);
     }
 }
 

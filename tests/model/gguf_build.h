@@ -5,9 +5,9 @@
 #ifndef TANDEM_TESTS_ENGINE_GGUF_BUILD_H
 #define TANDEM_TESTS_ENGINE_GGUF_BUILD_H
 
-#include "engine/gguf.h"
-#include "engine/quant.h"
 #include "lib/base/buf.h"
+#include "model/gguf.h"
+#include "model/quant.h"
 #include "tests/support/support.h"
 
 struct gguf_build {
@@ -35,7 +35,7 @@ void gguf_build_text(struct gguf_build *build, const char *key, const char *valu
 void gguf_build_texts(struct gguf_build *build, const char *key, const char *const *values,
                       uint64_t count);
 /* Any scalar: its kind and little-endian bytes. */
-void gguf_build_scalar(struct gguf_build *build, const char *key, enum engine_gguf_kind kind,
+void gguf_build_scalar(struct gguf_build *build, const char *key, enum model_gguf_kind kind,
                        const void *bytes, size_t length);
 
 /* A matrix of rows x columns; rows 0: a vector. */
@@ -59,7 +59,7 @@ struct llama_shape {
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t head_dim;
-    enum engine_type type; /* of all matrices */
+    enum model_type type; /* of all matrices */
     bool is_tied;
     uint64_t seed;
 };

@@ -1,15 +1,15 @@
 /* gguf.c: parsing and indexing of GGUF files; see gguf.h. */
-#include "engine/gguf.h"
+#include "model/gguf.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/gguf_map.h"
-#include "engine/quant.h"
 #include "lib/base/bytes.h"
 #include "lib/base/hash.h"
 #include "lib/base/map.h"
+#include "model/map.h"
+#include "model/quant.h"
 
 #define MAGIC             UINT32_C(0x46554747) /* "GGUF" */
 #define ALIGNMENT_DEFAULT 32
@@ -22,23 +22,23 @@
 struct key {
     const char *name; /* in the mapping, not terminated */
     size_t length;
-    struct engine_gguf_value value;
+    struct model_gguf_value value;
 };
 
-struct engine_gguf {
-    struct engine_gguf_map map; /* empty if the caller keeps the bytes */
+struct model_gguf {
+    struct model_map map; /* empty if the caller keeps the bytes */
     const uint8_t *bytes;
     size_t length;
     struct key *keys;
     uint32_t key_count;
-    struct engine_gguf_tensor *tensors;
+    struct model_gguf_tensor *tensors;
     uint32_t tensor_count;
     struct td_map keys_by_name;
     struct td_map tensors_by_name;
 };
 
 struct parser {
-    struct engine_gguf *file;
+    struct model_gguf *file;
     struct td_reader reader;
     struct td_error *error;
 };
@@ -69,23 +69,23 @@ static bool read_string(struct td_reader *reader, const uint8_t **bytes_out, siz
 static size_t kind_bytes(uint32_t kind)
 {
     switch (kind) {
-    case ENGINE_GGUF_U8:
-    case ENGINE_GGUF_I8:
-    case ENGINE_GGUF_BOOL: return 1;
-    case ENGINE_GGUF_U16:
-    case ENGINE_GGUF_I16: return 2;
-    case ENGINE_GGUF_U32:
-    case ENGINE_GGUF_I32:
-    case ENGINE_GGUF_F32: return 4;
-    case ENGINE_GGUF_U64:
-    case ENGINE_GGUF_I64:
-    case ENGINE_GGUF_F64: return 8;
+    case MODEL_GGUF_U8:
+    case MODEL_GGUF_I8:
+    case MODEL_GGUF_BOOL: return 1;
+    case MODEL_GGUF_U16:
+    case MODEL_GGUF_I16: return 2;
+    case MODEL_GGUF_U32:
+    case MODEL_GGUF_I32:
+    case MODEL_GGUF_F32: return 4;
+    case MODEL_GGUF_U64:
+    case MODEL_GGUF_I64:
+    case MODEL_GGUF_F64: return 8;
     default: return 0;
     }
 }
 
 /* Elements of an array; the reader stands behind kind and count. */
-static bool read_elements(struct td_reader *reader, struct engine_gguf_value *value)
+static bool read_elements(struct td_reader *reader, struct model_gguf_value *value)
 {
     size_t size = kind_bytes(value->element);
 
@@ -110,24 +110,24 @@ static bool read_elements(struct td_reader *reader, struct engine_gguf_value *va
 }
 
 static td_status_t read_value(struct parser *parser, const struct key *key, uint32_t kind,
-                              struct engine_gguf_value *value)
+                              struct model_gguf_value *value)
 {
     struct td_reader *reader = &parser->reader;
     size_t size = kind_bytes(kind);
     bool is_whole;
 
-    *value = (struct engine_gguf_value){.kind = (enum engine_gguf_kind)kind, .count = 1};
-    if (kind == ENGINE_GGUF_ARRAY) {
+    *value = (struct model_gguf_value){.kind = (enum model_gguf_kind)kind, .count = 1};
+    if (kind == MODEL_GGUF_ARRAY) {
         uint32_t element = td_read_u32(reader);
 
-        value->element = (enum engine_gguf_kind)element;
+        value->element = (enum model_gguf_kind)element;
         value->count = td_read_u64(reader);
-        if (reader->ok && kind_bytes(element) == 0 && element != ENGINE_GGUF_STRING)
+        if (reader->ok && kind_bytes(element) == 0 && element != MODEL_GGUF_STRING)
             return td_fail(parser->error, TD_INVALID,
                            "offset %zu: key %.*s: an array of kind %" PRIu32 " is not possible",
                            offset_of(parser), (int)key->length, key->name, element);
         is_whole = reader->ok && read_elements(reader, value);
-    } else if (kind == ENGINE_GGUF_STRING) {
+    } else if (kind == MODEL_GGUF_STRING) {
         is_whole = read_string(reader, &value->bytes, &value->length);
     } else if (size > 0) {
         value->bytes = reader->cursor;
@@ -162,10 +162,10 @@ static td_status_t read_key(struct parser *parser, struct key *key)
     if (!read_string(&parser->reader, &name, &key->length))
         return truncated(parser, "the name of a key");
     key->name = (const char *)name;
-    if (key->length == 0 || key->length > ENGINE_GGUF_KEY_BYTES_MAX)
+    if (key->length == 0 || key->length > MODEL_GGUF_KEY_BYTES_MAX)
         return td_fail(parser->error, TD_INVALID,
                        "offset %zu: the name of a key has %zu bytes (1 to %d are allowed)", start,
-                       key->length, ENGINE_GGUF_KEY_BYTES_MAX);
+                       key->length, MODEL_GGUF_KEY_BYTES_MAX);
     if (!is_printable(key->name, key->length))
         return td_fail(parser->error, TD_INVALID,
                        "offset %zu: the name of a key is not printable ASCII", start);
@@ -183,34 +183,34 @@ static td_status_t read_key(struct parser *parser, struct key *key)
 }
 
 /* Shape and type; leaves data to place_tensors, which knows where the data section starts. */
-static td_status_t read_shape(struct parser *parser, struct engine_gguf_tensor *tensor)
+static td_status_t read_shape(struct parser *parser, struct model_gguf_tensor *tensor)
 {
-    const struct engine_type_info *info;
+    const struct model_type_info *info;
     uint64_t rows = 1;
 
     tensor->rank = td_read_u32(&parser->reader);
-    if (parser->reader.ok && (tensor->rank == 0 || tensor->rank > ENGINE_GGUF_RANK_MAX))
+    if (parser->reader.ok && (tensor->rank == 0 || tensor->rank > MODEL_GGUF_RANK_MAX))
         return td_fail(parser->error, TD_INVALID, "tensor %s has %" PRIu32 " dimensions (1 to %d)",
-                       tensor->name, tensor->rank, ENGINE_GGUF_RANK_MAX);
-    for (uint32_t i = 0; i < ENGINE_GGUF_RANK_MAX; i++)
+                       tensor->name, tensor->rank, MODEL_GGUF_RANK_MAX);
+    for (uint32_t i = 0; i < MODEL_GGUF_RANK_MAX; i++)
         tensor->dims[i] = i < tensor->rank ? td_read_u64(&parser->reader) : 1;
     tensor->type = td_read_u32(&parser->reader);
     if (!parser->reader.ok)
         return truncated(parser, "the description of a tensor");
-    info = engine_type_info(tensor->type);
+    info = model_type_info(tensor->type);
     if (info == NULL)
         return td_fail(parser->error, TD_INVALID, "tensor %s has unknown type %" PRIu32,
                        tensor->name, tensor->type);
     if (info->block_bytes == 0)
         return td_fail(parser->error, TD_UNSUPPORTED,
-                       "tensor %s has type %s; served are " ENGINE_TYPES_SERVED, tensor->name,
+                       "tensor %s has type %s; served are " MODEL_TYPES_SERVED, tensor->name,
                        info->name);
     for (uint32_t i = 0; i < tensor->rank; i++)
         if (tensor->dims[i] == 0 || tensor->dims[i] > INT64_MAX)
             return td_fail(parser->error, TD_INVALID,
                            "tensor %s: dimension %" PRIu32 " is %" PRIu64, tensor->name, i,
                            tensor->dims[i]);
-    if (!engine_type_row_bytes(tensor->type, tensor->dims[0], &tensor->row_bytes))
+    if (!model_type_row_bytes(tensor->type, tensor->dims[0], &tensor->row_bytes))
         return td_fail(parser->error, TD_INVALID,
                        "tensor %s: a row of %" PRIu64 " values is no whole number of %s blocks",
                        tensor->name, tensor->dims[0], info->name);
@@ -223,7 +223,7 @@ static td_status_t read_shape(struct parser *parser, struct engine_gguf_tensor *
 
 /* Tensors must follow each other without holes, so an offset has only one right value. */
 static td_status_t read_tensor(struct parser *parser, uint32_t alignment,
-                               struct engine_gguf_tensor *tensor, uint64_t *next_offset)
+                               struct model_gguf_tensor *tensor, uint64_t *next_offset)
 {
     const uint8_t *name;
     size_t start = offset_of(parser);
@@ -262,14 +262,14 @@ static td_status_t read_tensor(struct parser *parser, uint32_t alignment,
 /* Points every tensor to its data, which must lie inside the file. */
 static td_status_t place_tensors(struct parser *parser, uint32_t alignment)
 {
-    struct engine_gguf *file = parser->file;
+    struct model_gguf *file = parser->file;
     size_t start = offset_of(parser);
 
     if (file->tensor_count == 0)
         return TD_OK;
     start = (start + alignment - 1) & ~(size_t)(alignment - 1);
     for (uint32_t i = 0; i < file->tensor_count; i++) {
-        struct engine_gguf_tensor *tensor = &file->tensors[i];
+        struct model_gguf_tensor *tensor = &file->tensors[i];
 
         if (start > file->length || tensor->bytes > file->length - start)
             return td_fail(parser->error, TD_INVALID,
@@ -286,16 +286,16 @@ static td_status_t read_alignment(struct parser *parser, uint32_t *alignment_out
 {
     uint32_t alignment = ALIGNMENT_DEFAULT;
     td_status_t status =
-        engine_gguf_get_u32(parser->file, "general.alignment", &alignment, parser->error);
+        model_gguf_get_u32(parser->file, "general.alignment", &alignment, parser->error);
 
     if (status != TD_OK && status != TD_NOT_FOUND)
         return status;
-    if (alignment < ALIGNMENT_MIN || alignment > ENGINE_GGUF_ALIGNMENT_MAX ||
+    if (alignment < ALIGNMENT_MIN || alignment > MODEL_GGUF_ALIGNMENT_MAX ||
         (alignment & (alignment - 1)) != 0)
         return td_fail(parser->error, TD_INVALID,
                        "key general.alignment is %" PRIu32
                        ", not a power of two from %d to %" PRIu32,
-                       alignment, ALIGNMENT_MIN, ENGINE_GGUF_ALIGNMENT_MAX);
+                       alignment, ALIGNMENT_MIN, MODEL_GGUF_ALIGNMENT_MAX);
     *alignment_out = alignment;
     return TD_OK;
 }
@@ -335,16 +335,16 @@ static td_status_t read_head(struct parser *parser, uint64_t *tensor_count_out,
     *key_count_out = td_read_u64(&parser->reader);
     if (!parser->reader.ok)
         return truncated(parser, "the counts");
-    status = check_count(parser, "keys", *key_count_out, ENGINE_GGUF_KEYS_MAX, KEY_BYTES_MIN);
+    status = check_count(parser, "keys", *key_count_out, MODEL_GGUF_KEYS_MAX, KEY_BYTES_MIN);
     if (status != TD_OK)
         return status;
-    return check_count(parser, "tensors", *tensor_count_out, ENGINE_GGUF_TENSORS_MAX,
+    return check_count(parser, "tensors", *tensor_count_out, MODEL_GGUF_TENSORS_MAX,
                        TENSOR_BYTES_MIN);
 }
 
 static td_status_t parse(struct parser *parser)
 {
-    struct engine_gguf *file = parser->file;
+    struct model_gguf *file = parser->file;
     uint64_t tensor_count = 0;
     uint64_t key_count = 0;
     uint64_t next_offset = 0;
@@ -373,10 +373,10 @@ static td_status_t parse(struct parser *parser)
     return place_tensors(parser, alignment);
 }
 
-td_status_t engine_gguf_parse(const uint8_t *bytes, size_t length, struct engine_gguf **file_out,
-                              struct td_error *error)
+td_status_t model_gguf_parse(const uint8_t *bytes, size_t length, struct model_gguf **file_out,
+                             struct td_error *error)
 {
-    struct engine_gguf *file = calloc(1, sizeof *file);
+    struct model_gguf *file = calloc(1, sizeof *file);
     struct parser parser = {.file = file, .reader = td_reader_over(bytes, length), .error = error};
     td_status_t status;
 
@@ -384,36 +384,35 @@ td_status_t engine_gguf_parse(const uint8_t *bytes, size_t length, struct engine
         return td_fail(error, TD_NO_MEMORY, "no memory for the index of the file");
     file->bytes = bytes;
     file->length = length;
-    td_map_init(&file->keys_by_name, ENGINE_GGUF_KEYS_MAX);
-    td_map_init(&file->tensors_by_name, ENGINE_GGUF_TENSORS_MAX);
+    td_map_init(&file->keys_by_name, MODEL_GGUF_KEYS_MAX);
+    td_map_init(&file->tensors_by_name, MODEL_GGUF_TENSORS_MAX);
     status = parse(&parser);
     if (status != TD_OK) {
-        engine_gguf_close(file);
+        model_gguf_close(file);
         return status;
     }
     *file_out = file;
     return TD_OK;
 }
 
-td_status_t engine_gguf_open(const char *path, struct engine_gguf **file_out,
-                             struct td_error *error)
+td_status_t model_gguf_open(const char *path, struct model_gguf **file_out, struct td_error *error)
 {
-    struct engine_gguf_map map;
-    td_status_t status = engine_gguf_map_open(path, &map, error);
+    struct model_map map;
+    td_status_t status = model_map_open(path, &map, error);
 
     if (status != TD_OK)
         return status;
-    status = engine_gguf_parse(map.bytes, map.length, file_out, error);
+    status = model_gguf_parse(map.bytes, map.length, file_out, error);
     if (status != TD_OK) {
         td_fail_wrap(error, "%s", path);
-        engine_gguf_map_close(&map);
+        model_map_close(&map);
         return status;
     }
     (*file_out)->map = map;
     return TD_OK;
 }
 
-void engine_gguf_close(struct engine_gguf *file)
+void model_gguf_close(struct model_gguf *file)
 {
     if (file == NULL)
         return;
@@ -421,17 +420,17 @@ void engine_gguf_close(struct engine_gguf *file)
     td_map_fini(&file->tensors_by_name);
     free(file->keys);
     free(file->tensors);
-    engine_gguf_map_close(&file->map);
+    model_map_close(&file->map);
     free(file);
 }
 
-const uint8_t *engine_gguf_bytes(const struct engine_gguf *file, size_t *length_out)
+const uint8_t *model_gguf_bytes(const struct model_gguf *file, size_t *length_out)
 {
     *length_out = file->length;
     return file->bytes;
 }
 
-const struct engine_gguf_value *engine_gguf_find(const struct engine_gguf *file, const char *key)
+const struct model_gguf_value *model_gguf_find(const struct model_gguf *file, const char *key)
 {
     size_t length = strlen(key);
     const struct key *found = td_map_find(&file->keys_by_name, td_hash128(key, length));
@@ -441,22 +440,20 @@ const struct engine_gguf_value *engine_gguf_find(const struct engine_gguf *file,
     return &found->value;
 }
 
-const struct engine_gguf_tensor *engine_gguf_tensor(const struct engine_gguf *file,
-                                                    const char *name)
+const struct model_gguf_tensor *model_gguf_tensor(const struct model_gguf *file, const char *name)
 {
-    const struct engine_gguf_tensor *found =
+    const struct model_gguf_tensor *found =
         td_map_find(&file->tensors_by_name, td_hash128(name, strlen(name)));
 
     return found != NULL && strcmp(found->name, name) == 0 ? found : NULL;
 }
 
-uint32_t engine_gguf_tensor_count(const struct engine_gguf *file)
+uint32_t model_gguf_tensor_count(const struct model_gguf *file)
 {
     return file->tensor_count;
 }
 
-const struct engine_gguf_tensor *engine_gguf_tensor_at(const struct engine_gguf *file,
-                                                       uint32_t index)
+const struct model_gguf_tensor *model_gguf_tensor_at(const struct model_gguf *file, uint32_t index)
 {
     return index < file->tensor_count ? &file->tensors[index] : NULL;
 }

@@ -1,5 +1,5 @@
 /* quant.c: type table, half floats, plain dequantisation; see quant.h. */
-#include "engine/quant.h"
+#include "model/quant.h"
 
 #include <assert.h>
 #include <string.h>
@@ -8,14 +8,14 @@
  * Sizes of the types that cannot be computed with are here too: a file may hold them, and the
  * offsets behind them must be checked all the same.
  */
-static const struct engine_type_info types[] = {
+static const struct model_type_info types[] = {
     [0] = {"F32", 1, 4, true},
     [1] = {"F16", 1, 2, true},
-    [2] = {"Q4_0", 32, ENGINE_Q4_0_BYTES, true},
-    [3] = {"Q4_1", 32, ENGINE_Q4_1_BYTES, true},
+    [2] = {"Q4_0", 32, MODEL_Q4_0_BYTES, true},
+    [3] = {"Q4_1", 32, MODEL_Q4_1_BYTES, true},
     [6] = {"Q5_0", 32, 22, false},
     [7] = {"Q5_1", 32, 24, false},
-    [8] = {"Q8_0", 32, ENGINE_Q8_0_BYTES, true},
+    [8] = {"Q8_0", 32, MODEL_Q8_0_BYTES, true},
     [9] = {"Q8_1", 32, 36, false},
     [10] = {"Q2_K", 256, 84, false},
     [11] = {"Q3_K", 256, 110, false},
@@ -46,16 +46,16 @@ static const struct engine_type_info types[] = {
     [42] = {"Q2_0", 1, 0, false},
 };
 
-const struct engine_type_info *engine_type_info(uint32_t id)
+const struct model_type_info *model_type_info(uint32_t id)
 {
     if (id >= sizeof types / sizeof types[0] || types[id].name == NULL)
         return NULL;
     return &types[id];
 }
 
-bool engine_type_row_bytes(uint32_t id, uint64_t count, size_t *bytes_out)
+bool model_type_row_bytes(uint32_t id, uint64_t count, size_t *bytes_out)
 {
-    const struct engine_type_info *info = engine_type_info(id);
+    const struct model_type_info *info = model_type_info(id);
     size_t bytes;
 
     if (info == NULL || info->block_bytes == 0 || count % info->block_values != 0 ||
@@ -81,7 +81,7 @@ static uint32_t bits_of_float(float value)
     return bits;
 }
 
-float engine_half_to_float(uint16_t half)
+float model_half_to_float(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16;
     uint32_t exponent = (half >> 10) & 0x1f;
@@ -97,7 +97,7 @@ float engine_half_to_float(uint16_t half)
     return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-uint16_t engine_float_to_half(float value)
+uint16_t model_float_to_half(float value)
 {
     uint32_t bits = bits_of_float(value);
     uint32_t sign = bits >> 16 & 0x8000;
@@ -123,10 +123,10 @@ static uint16_t load_u16(const uint8_t *bytes)
 
 static void dequantize_q4_0(const uint8_t *block, float *out)
 {
-    float scale = engine_half_to_float(load_u16(block));
+    float scale = model_half_to_float(load_u16(block));
     const uint8_t *quants = block + 2;
 
-    for (int i = 0; i < ENGINE_QUANT_VALUES / 2; i++) {
+    for (int i = 0; i < MODEL_QUANT_VALUES / 2; i++) {
         out[i] = scale * (float)((quants[i] & 15) - 8);
         out[i + 16] = scale * (float)((quants[i] >> 4) - 8);
     }
@@ -134,11 +134,11 @@ static void dequantize_q4_0(const uint8_t *block, float *out)
 
 static void dequantize_q4_1(const uint8_t *block, float *out)
 {
-    float scale = engine_half_to_float(load_u16(block));
-    float minimum = engine_half_to_float(load_u16(block + 2));
+    float scale = model_half_to_float(load_u16(block));
+    float minimum = model_half_to_float(load_u16(block + 2));
     const uint8_t *quants = block + 4;
 
-    for (int i = 0; i < ENGINE_QUANT_VALUES / 2; i++) {
+    for (int i = 0; i < MODEL_QUANT_VALUES / 2; i++) {
         out[i] = scale * (float)(quants[i] & 15) + minimum;
         out[i + 16] = scale * (float)(quants[i] >> 4) + minimum;
     }
@@ -146,44 +146,44 @@ static void dequantize_q4_1(const uint8_t *block, float *out)
 
 static void dequantize_q8_0(const uint8_t *block, float *out)
 {
-    float scale = engine_half_to_float(load_u16(block));
+    float scale = model_half_to_float(load_u16(block));
 
-    for (int i = 0; i < ENGINE_QUANT_VALUES; i++)
+    for (int i = 0; i < MODEL_QUANT_VALUES; i++)
         out[i] = scale * (float)(int8_t)block[2 + i];
 }
 
 static void dequantize_blocks(const uint8_t *source, size_t count, float *out, size_t block_bytes,
                               void (*dequantize_block)(const uint8_t *block, float *out))
 {
-    assert(count % ENGINE_QUANT_VALUES == 0);
-    for (size_t i = 0; i < count; i += ENGINE_QUANT_VALUES, source += block_bytes)
+    assert(count % MODEL_QUANT_VALUES == 0);
+    for (size_t i = 0; i < count; i += MODEL_QUANT_VALUES, source += block_bytes)
         dequantize_block(source, out + i);
 }
 
-void engine_dequantize(enum engine_type type, const uint8_t *source, size_t count, float *out)
+void model_dequantize(enum model_type type, const uint8_t *source, size_t count, float *out)
 {
     switch (type) {
-    case ENGINE_TYPE_F32:
+    case MODEL_TYPE_F32:
         if (count > 0)
             memcpy(out, source, count * sizeof *out);
         return;
-    case ENGINE_TYPE_F16:
+    case MODEL_TYPE_F16:
         for (size_t i = 0; i < count; i++)
-            out[i] = engine_half_to_float(load_u16(source + 2 * i));
+            out[i] = model_half_to_float(load_u16(source + 2 * i));
         return;
-    case ENGINE_TYPE_BF16:
+    case MODEL_TYPE_BF16:
         for (size_t i = 0; i < count; i++)
-            out[i] = engine_bfloat_to_float(load_u16(source + 2 * i));
+            out[i] = model_bfloat_to_float(load_u16(source + 2 * i));
         return;
-    case ENGINE_TYPE_Q4_0:
-        dequantize_blocks(source, count, out, ENGINE_Q4_0_BYTES, dequantize_q4_0);
+    case MODEL_TYPE_Q4_0:
+        dequantize_blocks(source, count, out, MODEL_Q4_0_BYTES, dequantize_q4_0);
         return;
-    case ENGINE_TYPE_Q4_1:
-        dequantize_blocks(source, count, out, ENGINE_Q4_1_BYTES, dequantize_q4_1);
+    case MODEL_TYPE_Q4_1:
+        dequantize_blocks(source, count, out, MODEL_Q4_1_BYTES, dequantize_q4_1);
         return;
-    case ENGINE_TYPE_Q8_0:
-        dequantize_blocks(source, count, out, ENGINE_Q8_0_BYTES, dequantize_q8_0);
+    case MODEL_TYPE_Q8_0:
+        dequantize_blocks(source, count, out, MODEL_Q8_0_BYTES, dequantize_q8_0);
         return;
     }
-    assert(false && "a type that engine_type_info does not call supported");
+    assert(false && "a type that model_type_info does not call supported");
 }

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 #include "lib/base/random.h"
-#include "tests/engine/gguf_build.h"
+#include "model/map.h"
+#include "tests/model/gguf_build.h"
 
 /* A file with a key of every kind, and three tensors with a gap for alignment between them. */
 static struct gguf_bytes make_file(uint32_t version)
@@ -33,28 +34,28 @@ static struct gguf_bytes make_file(uint32_t version)
     gguf_build_init(&build);
     build.version = version;
     gguf_build_text(&build, "general.architecture", "llama");
-    gguf_build_scalar(&build, "a.i8", ENGINE_GGUF_I8, &i8, sizeof i8);
-    gguf_build_scalar(&build, "a.i16", ENGINE_GGUF_I16, &i16, sizeof i16);
-    gguf_build_scalar(&build, "a.i32", ENGINE_GGUF_I32, &i32, sizeof i32);
-    gguf_build_scalar(&build, "a.i64", ENGINE_GGUF_I64, &i64, sizeof i64);
-    gguf_build_scalar(&build, "a.u8", ENGINE_GGUF_U8, &u8, sizeof u8);
-    gguf_build_scalar(&build, "a.u16", ENGINE_GGUF_U16, &u16, sizeof u16);
+    gguf_build_scalar(&build, "a.i8", MODEL_GGUF_I8, &i8, sizeof i8);
+    gguf_build_scalar(&build, "a.i16", MODEL_GGUF_I16, &i16, sizeof i16);
+    gguf_build_scalar(&build, "a.i32", MODEL_GGUF_I32, &i32, sizeof i32);
+    gguf_build_scalar(&build, "a.i64", MODEL_GGUF_I64, &i64, sizeof i64);
+    gguf_build_scalar(&build, "a.u8", MODEL_GGUF_U8, &u8, sizeof u8);
+    gguf_build_scalar(&build, "a.u16", MODEL_GGUF_U16, &u16, sizeof u16);
     gguf_build_u32(&build, "a.u32", 4000000000u);
-    gguf_build_scalar(&build, "a.u64", ENGINE_GGUF_U64, &u64, sizeof u64);
-    gguf_build_scalar(&build, "a.yes", ENGINE_GGUF_BOOL, &yes, sizeof yes);
+    gguf_build_scalar(&build, "a.u64", MODEL_GGUF_U64, &u64, sizeof u64);
+    gguf_build_scalar(&build, "a.yes", MODEL_GGUF_BOOL, &yes, sizeof yes);
     gguf_build_f32(&build, "a.f32", 0.5f);
-    gguf_build_scalar(&build, "a.f64", ENGINE_GGUF_F64, &f64, sizeof f64);
+    gguf_build_scalar(&build, "a.f64", MODEL_GGUF_F64, &f64, sizeof f64);
     gguf_build_texts(&build, "a.words", words, 3);
     gguf_build_u32(&build, "general.alignment", 64);
     build.alignment = 64;
-    gguf_build_tensor(&build, "first.weight", ENGINE_TYPE_F32, 5, 3, values);
-    gguf_build_tensor(&build, "second.weight", ENGINE_TYPE_Q4_1, 32, 2, values);
-    gguf_build_tensor(&build, "third.weight", ENGINE_TYPE_F32, 7, 0, values);
+    gguf_build_tensor(&build, "first.weight", MODEL_TYPE_F32, 5, 3, values);
+    gguf_build_tensor(&build, "second.weight", MODEL_TYPE_Q4_1, 32, 2, values);
+    gguf_build_tensor(&build, "third.weight", MODEL_TYPE_F32, 7, 0, values);
     return gguf_build_finish(&build);
 }
 
 /* Parses an exact copy, so that a sanitizer sees every byte that is read beyond. */
-static td_status_t parse(const uint8_t *bytes, size_t length, struct engine_gguf **file_out,
+static td_status_t parse(const uint8_t *bytes, size_t length, struct model_gguf **file_out,
                          uint8_t **copy_out, struct td_error *error)
 {
     *copy_out = malloc(length + (length == 0));
@@ -62,7 +63,7 @@ static td_status_t parse(const uint8_t *bytes, size_t length, struct engine_gguf
     memcpy(*copy_out, bytes, length);
     *error = (struct td_error){0};
     *file_out = NULL;
-    return engine_gguf_parse(*copy_out, length, file_out, error);
+    return model_gguf_parse(*copy_out, length, file_out, error);
 }
 
 static bool names_a_place(const char *text)
@@ -73,7 +74,7 @@ static bool names_a_place(const char *text)
 
 static void assert_refused(const struct gguf_bytes *file, td_status_t status, const char *part)
 {
-    struct engine_gguf *parsed;
+    struct model_gguf *parsed;
     struct td_error error;
     uint8_t *copy;
     td_status_t actual = parse(file->bytes, file->length, &parsed, &copy, &error);
@@ -87,80 +88,80 @@ static void assert_refused(const struct gguf_bytes *file, td_status_t status, co
 
 /* ---- what is right ---- */
 
-static void check_integers(const struct engine_gguf *file)
+static void check_integers(const struct model_gguf *file)
 {
     struct td_error error = {0};
     uint32_t value = 7;
 
-    assert_int_equal(engine_gguf_get_u32(file, "a.u8", &value, &error), TD_OK);
+    assert_int_equal(model_gguf_get_u32(file, "a.u8", &value, &error), TD_OK);
     assert_int_equal(value, 200);
-    assert_int_equal(engine_gguf_get_u32(file, "a.u16", &value, &error), TD_OK);
+    assert_int_equal(model_gguf_get_u32(file, "a.u16", &value, &error), TD_OK);
     assert_int_equal(value, 60000);
-    assert_int_equal(engine_gguf_get_u32(file, "a.u32", &value, &error), TD_OK);
+    assert_int_equal(model_gguf_get_u32(file, "a.u32", &value, &error), TD_OK);
     assert_int_equal(value, 4000000000u);
-    assert_int_equal(engine_gguf_get_u32(file, "a.none", &value, &error), TD_NOT_FOUND);
+    assert_int_equal(model_gguf_get_u32(file, "a.none", &value, &error), TD_NOT_FOUND);
     assert_int_equal(error.text[0], '\0');
-    assert_int_equal(engine_gguf_get_u32(file, "a.u64", &value, &error), TD_INVALID);
+    assert_int_equal(model_gguf_get_u32(file, "a.u64", &value, &error), TD_INVALID);
     assert_non_null(strstr(error.text, "a.u64"));
     for (const char *const *key = (const char *const[]){"a.i8", "a.i16", "a.i32", "a.i64", "a.f32",
                                                         "a.yes", "a.words", NULL};
          *key != NULL; key++) {
-        assert_int_equal(engine_gguf_get_u32(file, *key, &value, &error), TD_INVALID);
+        assert_int_equal(model_gguf_get_u32(file, *key, &value, &error), TD_INVALID);
         assert_non_null(strstr(error.text, *key));
     }
     assert_int_equal(value, 4000000000u); /* outputs only on success */
 }
 
-static void check_others(const struct engine_gguf *file)
+static void check_others(const struct model_gguf *file)
 {
     struct td_error error = {0};
-    const struct engine_gguf_value *words;
+    const struct model_gguf_value *words;
     struct td_span text;
     size_t cursor = 0;
     float number = 0.0f;
     bool flag = false;
 
-    assert_int_equal(engine_gguf_get_f32(file, "a.f32", &number, &error), TD_OK);
+    assert_int_equal(model_gguf_get_f32(file, "a.f32", &number, &error), TD_OK);
     assert_true(number == 0.5f);
-    assert_int_equal(engine_gguf_get_f32(file, "a.f64", &number, &error), TD_OK);
+    assert_int_equal(model_gguf_get_f32(file, "a.f64", &number, &error), TD_OK);
     assert_true(number == 0.25f);
-    assert_int_equal(engine_gguf_get_f32(file, "a.u8", &number, &error), TD_INVALID);
-    assert_int_equal(engine_gguf_get_bool(file, "a.yes", &flag, &error), TD_OK);
+    assert_int_equal(model_gguf_get_f32(file, "a.u8", &number, &error), TD_INVALID);
+    assert_int_equal(model_gguf_get_bool(file, "a.yes", &flag, &error), TD_OK);
     assert_true(flag);
-    assert_int_equal(engine_gguf_get_bool(file, "a.u8", &flag, &error), TD_INVALID);
-    assert_int_equal(engine_gguf_get_text(file, "general.architecture", &text, &error), TD_OK);
+    assert_int_equal(model_gguf_get_bool(file, "a.u8", &flag, &error), TD_INVALID);
+    assert_int_equal(model_gguf_get_text(file, "general.architecture", &text, &error), TD_OK);
     assert_true(td_span_is(text, "llama"));
-    assert_int_equal(engine_gguf_get_text(file, "a.u8", &text, &error), TD_INVALID);
-    assert_int_equal(engine_gguf_get_array(file, "a.words", ENGINE_GGUF_I32, &words, &error),
+    assert_int_equal(model_gguf_get_text(file, "a.u8", &text, &error), TD_INVALID);
+    assert_int_equal(model_gguf_get_array(file, "a.words", MODEL_GGUF_I32, &words, &error),
                      TD_INVALID);
-    assert_int_equal(engine_gguf_get_array(file, "a.u8", ENGINE_GGUF_STRING, &words, &error),
+    assert_int_equal(model_gguf_get_array(file, "a.u8", MODEL_GGUF_STRING, &words, &error),
                      TD_INVALID);
-    assert_int_equal(engine_gguf_get_array(file, "a.words", ENGINE_GGUF_STRING, &words, &error),
+    assert_int_equal(model_gguf_get_array(file, "a.words", MODEL_GGUF_STRING, &words, &error),
                      TD_OK);
     assert_int_equal(words->count, 3);
-    assert_true(td_span_is(engine_gguf_next_string(words, &cursor), "one"));
-    assert_true(td_span_is(engine_gguf_next_string(words, &cursor), ""));
-    assert_true(td_span_is(engine_gguf_next_string(words, &cursor), "three"));
+    assert_true(td_span_is(model_gguf_next_string(words, &cursor), "one"));
+    assert_true(td_span_is(model_gguf_next_string(words, &cursor), ""));
+    assert_true(td_span_is(model_gguf_next_string(words, &cursor), "three"));
     assert_int_equal(cursor, words->length);
 }
 
-static void check_tensors(const struct engine_gguf *file)
+static void check_tensors(const struct model_gguf *file)
 {
-    const struct engine_gguf_tensor *first = engine_gguf_tensor(file, "first.weight");
-    const struct engine_gguf_tensor *second = engine_gguf_tensor(file, "second.weight");
+    const struct model_gguf_tensor *first = model_gguf_tensor(file, "first.weight");
+    const struct model_gguf_tensor *second = model_gguf_tensor(file, "second.weight");
     size_t length;
-    const uint8_t *bytes = engine_gguf_bytes(file, &length);
+    const uint8_t *bytes = model_gguf_bytes(file, &length);
 
-    assert_int_equal(engine_gguf_tensor_count(file), 3);
-    assert_null(engine_gguf_tensor(file, "first"));
-    assert_null(engine_gguf_tensor_at(file, 3));
-    assert_ptr_equal(engine_gguf_tensor_at(file, 0), first);
+    assert_int_equal(model_gguf_tensor_count(file), 3);
+    assert_null(model_gguf_tensor(file, "first"));
+    assert_null(model_gguf_tensor_at(file, 3));
+    assert_ptr_equal(model_gguf_tensor_at(file, 0), first);
     assert_int_equal(first->rank, 2);
     assert_int_equal(first->dims[0], 5);
     assert_int_equal(first->dims[1], 3);
     assert_int_equal(first->dims[2], 1);
     assert_int_equal(first->bytes, 60);
-    assert_int_equal(second->row_bytes, ENGINE_Q4_1_BYTES);
+    assert_int_equal(second->row_bytes, MODEL_Q4_1_BYTES);
     assert_int_equal(second->data - first->data, 64);
     assert_int_equal((first->data - bytes) % 64, 0);
 }
@@ -170,7 +171,7 @@ static void a_right_file_is_read_right(void **state)
     (void)state;
     for (uint32_t version = 2; version <= 3; version++) {
         struct gguf_bytes file = make_file(version);
-        struct engine_gguf *parsed;
+        struct model_gguf *parsed;
         struct td_error error;
         uint8_t *copy;
 
@@ -179,7 +180,7 @@ static void a_right_file_is_read_right(void **state)
         check_integers(parsed);
         check_others(parsed);
         check_tensors(parsed);
-        engine_gguf_close(parsed);
+        model_gguf_close(parsed);
         free(copy);
         free(file.bytes);
     }
@@ -204,15 +205,15 @@ static void the_tiny_model_cut_at_any_place_of_its_header_is_refused(void **stat
 {
     size_t length;
     char *bytes = test_read_file(test_data_path("tiny-llama/model.gguf"), &length);
-    struct engine_gguf *file;
+    struct model_gguf *file;
     struct td_error error;
     uint8_t *copy;
     size_t data;
 
     (void)state;
     assert_int_equal(parse((uint8_t *)bytes, length, &file, &copy, &error), TD_OK);
-    data = (size_t)(engine_gguf_tensor_at(file, 0)->data - copy);
-    engine_gguf_close(file);
+    data = (size_t)(model_gguf_tensor_at(file, 0)->data - copy);
+    model_gguf_close(file);
     free(copy);
     for (size_t cut = 0; cut < data; cut += cut < 4096 || data - cut < 4096 ? 1 : 97) {
         struct gguf_bytes part = {.bytes = (uint8_t *)bytes, .length = cut};
@@ -263,7 +264,7 @@ static void keys_that_are_wrong_are_refused(void **state)
     check_change("a.i16", 0, UINT32_MAX, 4, TD_INVALID, "a.i16");
     check_change("llama", -5 - 8, UINT64_MAX, 8, TD_INVALID, "general.architecture");
     check_change("llama", -5 - 8, UINT64_MAX - 64, 8, TD_INVALID, "general.architecture");
-    check_change("a.words", 4, ENGINE_GGUF_ARRAY, 4, TD_INVALID, "a.words");
+    check_change("a.words", 4, MODEL_GGUF_ARRAY, 4, TD_INVALID, "a.words");
     check_change("a.words", 4, 99, 4, TD_INVALID, "a.words");
     check_change("a.words", 8, UINT64_MAX, 8, TD_INVALID, "a.words");
     check_change("a.words", 8, UINT64_MAX / 8, 8, TD_INVALID, "a.words");
@@ -274,7 +275,7 @@ static void keys_that_are_wrong_are_refused(void **state)
     check_change("general.alignment", 4, 48, 4, TD_INVALID, "general.alignment");
     check_change("general.alignment", 4, 1u << 17, 4, TD_INVALID, "general.alignment");
     check_change("general.alignment", 4, 1u << 31, 4, TD_INVALID, "general.alignment");
-    check_change("general.alignment", 0, ENGINE_GGUF_F32, 4, TD_INVALID, "general.alignment");
+    check_change("general.alignment", 0, MODEL_GGUF_F32, 4, TD_INVALID, "general.alignment");
 }
 
 static void names_that_are_wrong_are_refused(void **state)
@@ -324,8 +325,8 @@ static void two_tensors_of_one_name_are_refused(void **state)
 
     (void)state;
     gguf_build_init(&build);
-    gguf_build_tensor(&build, "same", ENGINE_TYPE_F32, 4, 0, values);
-    gguf_build_tensor(&build, "same", ENGINE_TYPE_F32, 4, 0, values);
+    gguf_build_tensor(&build, "same", MODEL_TYPE_F32, 4, 0, values);
+    gguf_build_tensor(&build, "same", MODEL_TYPE_F32, 4, 0, values);
     file = gguf_build_finish(&build);
     assert_refused(&file, TD_INVALID, "tensor same appears twice");
     free(file.bytes);
@@ -342,7 +343,7 @@ static void random_changes_are_read_or_refused(void **state)
     assert_non_null(changed);
     td_rng_init(&rng, 5);
     for (int round = 0; round < 20000; round++) {
-        struct engine_gguf *parsed;
+        struct model_gguf *parsed;
         struct td_error error;
         uint8_t *copy;
 
@@ -351,7 +352,7 @@ static void random_changes_are_read_or_refused(void **state)
             changed[td_rng_below(&rng, file.header_length)] = (uint8_t)td_rng_next(&rng);
         if (parse(changed, file.length, &parsed, &copy, &error) != TD_OK)
             assert_true(names_a_place(error.text));
-        engine_gguf_close(parsed);
+        model_gguf_close(parsed);
         free(copy);
     }
     free(changed);
@@ -364,19 +365,19 @@ static void paths_that_are_no_models_are_refused_by_name(void **state)
 {
     char empty[] = "/tmp/tandem-gguf-XXXXXX";
     int fd = mkstemp(empty);
-    struct engine_gguf *file;
+    struct model_gguf *file;
     struct td_error error = {0};
 
     (void)state;
     assert_true(fd >= 0);
     close(fd);
-    assert_int_equal(engine_gguf_open("/nonexistent/model.gguf", &file, &error), TD_IO);
+    assert_int_equal(model_gguf_open("/nonexistent/model.gguf", &file, &error), TD_IO);
     assert_non_null(strstr(error.text, "/nonexistent/model.gguf"));
-    assert_int_equal(engine_gguf_open("/tmp", &file, &error), TD_INVALID);
+    assert_int_equal(model_gguf_open("/tmp", &file, &error), TD_INVALID);
     assert_non_null(strstr(error.text, "no regular file"));
-    assert_int_equal(engine_gguf_open(empty, &file, &error), TD_INVALID);
+    assert_int_equal(model_gguf_open(empty, &file, &error), TD_INVALID);
     assert_non_null(strstr(error.text, "empty"));
-    assert_int_equal(engine_gguf_open("CMakeLists.txt", &file, &error), TD_INVALID);
+    assert_int_equal(model_gguf_open("CMakeLists.txt", &file, &error), TD_INVALID);
     assert_non_null(strstr(error.text, "CMakeLists.txt"));
     assert_non_null(strstr(error.text, "offset 0"));
     unlink(empty);
@@ -385,13 +386,13 @@ static void paths_that_are_no_models_are_refused_by_name(void **state)
 /* In the child: maps the file, has it shrink, and reads what is gone. */
 static void read_what_is_gone(const char *path)
 {
-    struct engine_gguf *file;
+    struct model_gguf *file;
     const volatile uint8_t *bytes;
     size_t length;
 
-    if (engine_gguf_install_sigbus(NULL) != TD_OK || engine_gguf_open(path, &file, NULL) != TD_OK)
+    if (model_map_install_sigbus(NULL) != TD_OK || model_gguf_open(path, &file, NULL) != TD_OK)
         _exit(1);
-    bytes = engine_gguf_bytes(file, &length);
+    bytes = model_gguf_bytes(file, &length);
     if (truncate(path, 0) != 0)
         _exit(2);
     (void)bytes[length - 1];

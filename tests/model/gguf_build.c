@@ -1,5 +1,5 @@
 /* gguf_build.c: see gguf_build.h. */
-#include "tests/engine/gguf_build.h"
+#include "tests/model/gguf_build.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ static void put_string(struct td_buf *buf, const char *text)
     td_buf_append_text(buf, text);
 }
 
-void gguf_build_scalar(struct gguf_build *build, const char *key, enum engine_gguf_kind kind,
+void gguf_build_scalar(struct gguf_build *build, const char *key, enum model_gguf_kind kind,
                        const void *bytes, size_t length)
 {
     put_string(&build->keys, key);
@@ -46,25 +46,25 @@ void gguf_build_scalar(struct gguf_build *build, const char *key, enum engine_gg
 
 void gguf_build_u32(struct gguf_build *build, const char *key, uint32_t value)
 {
-    gguf_build_scalar(build, key, ENGINE_GGUF_U32, &value, sizeof value);
+    gguf_build_scalar(build, key, MODEL_GGUF_U32, &value, sizeof value);
 }
 
 void gguf_build_f32(struct gguf_build *build, const char *key, float value)
 {
-    gguf_build_scalar(build, key, ENGINE_GGUF_F32, &value, sizeof value);
+    gguf_build_scalar(build, key, MODEL_GGUF_F32, &value, sizeof value);
 }
 
 void gguf_build_text(struct gguf_build *build, const char *key, const char *value)
 {
-    gguf_build_scalar(build, key, ENGINE_GGUF_STRING, NULL, 0);
+    gguf_build_scalar(build, key, MODEL_GGUF_STRING, NULL, 0);
     put_string(&build->keys, value);
 }
 
 void gguf_build_texts(struct gguf_build *build, const char *key, const char *const *values,
                       uint64_t count)
 {
-    gguf_build_scalar(build, key, ENGINE_GGUF_ARRAY, NULL, 0);
-    put_u32(&build->keys, ENGINE_GGUF_STRING);
+    gguf_build_scalar(build, key, MODEL_GGUF_ARRAY, NULL, 0);
+    put_u32(&build->keys, MODEL_GGUF_STRING);
     put_u64(&build->keys, count);
     for (uint64_t i = 0; i < count; i++)
         put_string(&build->keys, values[i]);
@@ -81,7 +81,7 @@ void gguf_build_tensor(struct gguf_build *build, const char *name, uint32_t type
 {
     size_t row_bytes = 0;
 
-    assert_true(engine_type_row_bytes(type, columns, &row_bytes));
+    assert_true(model_type_row_bytes(type, columns, &row_bytes));
     put_string(&build->tensors, name);
     put_u32(&build->tensors, rows == 0 ? 1 : 2);
     put_u64(&build->tensors, columns);
@@ -133,29 +133,29 @@ size_t gguf_bytes_behind(const struct gguf_bytes *file, const char *text)
 /* ---- models ---- */
 
 /* Rows of packed values whose floats are about as large as trained weights are. */
-static uint8_t *random_rows(enum engine_type type, size_t bytes, struct td_rng *rng)
+static uint8_t *random_rows(enum model_type type, size_t bytes, struct td_rng *rng)
 {
     uint8_t *rows = malloc(bytes);
-    size_t block_bytes = engine_type_info(type)->block_bytes;
+    size_t block_bytes = model_type_info(type)->block_bytes;
 
     assert_non_null(rows);
     for (size_t i = 0; i < bytes; i++)
         rows[i] = (uint8_t)td_rng_next(rng);
     for (size_t i = 0; i < bytes; i += block_bytes) {
         float value = (float)(td_rng_unit(rng) - 0.5);
-        uint16_t half = engine_float_to_half(value);
-        uint16_t scale = engine_float_to_half(value / (type == ENGINE_TYPE_Q8_0 ? 128.0f : 8.0f));
-        uint16_t minimum = engine_float_to_half(-value);
+        uint16_t half = model_float_to_half(value);
+        uint16_t scale = model_float_to_half(value / (type == MODEL_TYPE_Q8_0 ? 128.0f : 8.0f));
+        uint16_t minimum = model_float_to_half(-value);
         uint32_t bits;
 
         memcpy(&bits, &value, sizeof bits);
         switch (type) {
-        case ENGINE_TYPE_F32: memcpy(rows + i, &value, sizeof value); break;
-        case ENGINE_TYPE_F16: memcpy(rows + i, &half, sizeof half); break;
-        case ENGINE_TYPE_BF16: memcpy(rows + i, (uint8_t *)&bits + 2, 2); break;
-        case ENGINE_TYPE_Q4_1: memcpy(rows + i + 2, &minimum, sizeof minimum); /* fall through */
-        case ENGINE_TYPE_Q4_0:
-        case ENGINE_TYPE_Q8_0: memcpy(rows + i, &scale, sizeof scale); break;
+        case MODEL_TYPE_F32: memcpy(rows + i, &value, sizeof value); break;
+        case MODEL_TYPE_F16: memcpy(rows + i, &half, sizeof half); break;
+        case MODEL_TYPE_BF16: memcpy(rows + i, (uint8_t *)&bits + 2, 2); break;
+        case MODEL_TYPE_Q4_1: memcpy(rows + i + 2, &minimum, sizeof minimum); /* fall through */
+        case MODEL_TYPE_Q4_0:
+        case MODEL_TYPE_Q8_0: memcpy(rows + i, &scale, sizeof scale); break;
         }
     }
     return rows;
@@ -167,7 +167,7 @@ static void add_matrix(struct gguf_build *build, const struct llama_shape *shape
     size_t row_bytes = 0;
     uint8_t *data;
 
-    assert_true(engine_type_row_bytes(shape->type, columns, &row_bytes));
+    assert_true(model_type_row_bytes(shape->type, columns, &row_bytes));
     data = random_rows(shape->type, row_bytes * rows, rng);
     gguf_build_tensor(build, name, shape->type, columns, rows, data);
     free(data);
@@ -181,7 +181,7 @@ static void add_norm(struct gguf_build *build, const struct llama_shape *shape, 
     assert_non_null(weights);
     for (uint32_t i = 0; i < shape->hidden; i++)
         weights[i] = 0.5f + (float)td_rng_unit(rng);
-    gguf_build_tensor(build, name, ENGINE_TYPE_F32, shape->hidden, 0, weights);
+    gguf_build_tensor(build, name, MODEL_TYPE_F32, shape->hidden, 0, weights);
     free(weights);
 }
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "engine/cpu/cpu.h"
-#include "engine/model.h"
-#include "tests/engine/gguf_build.h"
+#include "model/model.h"
+#include "tests/model/gguf_build.h"
 
 static const struct llama_shape small = {.vocab = 10,
                                          .hidden = 8,
@@ -14,7 +14,7 @@ static const struct llama_shape small = {.vocab = 10,
                                          .heads = 2,
                                          .kv_heads = 1,
                                          .head_dim = 4,
-                                         .type = ENGINE_TYPE_F32};
+                                         .type = MODEL_TYPE_F32};
 
 /* Adds to a build, or changes a finished file. */
 struct change {
@@ -42,19 +42,19 @@ static struct gguf_bytes make_file(const struct change *change)
 }
 
 /* NULL and the error, or the model; bytes live in *file_out. */
-static struct engine_model *open_model(const struct change *change, struct gguf_bytes *file_out,
-                                       td_status_t *status_out, struct td_error *error)
+static struct model *open_model(const struct change *change, struct gguf_bytes *file_out,
+                                td_status_t *status_out, struct td_error *error)
 {
-    struct engine_gguf *gguf = NULL;
-    struct engine_model *model = NULL;
+    struct model_gguf *gguf = NULL;
+    struct model *model = NULL;
 
     *error = (struct td_error){0};
     *file_out = make_file(change);
-    if (engine_gguf_parse(file_out->bytes, file_out->length, &gguf, error) != TD_OK)
+    if (model_gguf_parse(file_out->bytes, file_out->length, &gguf, error) != TD_OK)
         fail_msg("%s", error->text);
-    *status_out = engine_model_from_gguf(gguf, &model, error);
+    *status_out = model_from_gguf(gguf, &model, error);
     if (*status_out != TD_OK)
-        engine_gguf_close(gguf);
+        model_gguf_close(gguf);
     return model;
 }
 
@@ -63,7 +63,7 @@ static void check_refused(const struct change *change, td_status_t status, const
     struct gguf_bytes file;
     struct td_error error;
     td_status_t actual;
-    struct engine_model *model = open_model(change, &file, &actual, &error);
+    struct model *model = open_model(change, &file, &actual, &error);
 
     if (actual != status || strstr(error.text, part) == NULL)
         fail_msg("expected status %d with \"%s\", got %d: %s", (int)status, part, (int)actual,
@@ -72,18 +72,18 @@ static void check_refused(const struct change *change, td_status_t status, const
     free(file.bytes);
 }
 
-static void check_accepted(const struct change *change, void (*check)(const struct engine_model *))
+static void check_accepted(const struct change *change, void (*check)(const struct model *))
 {
     struct gguf_bytes file;
     struct td_error error;
     td_status_t status;
-    struct engine_model *model = open_model(change, &file, &status, &error);
+    struct model *model = open_model(change, &file, &status, &error);
 
     if (status != TD_OK)
         fail_msg("%s", error.text);
     if (check != NULL)
         check(model);
-    engine_model_close(model);
+    model_close(model);
     free(file.bytes);
 }
 
@@ -91,11 +91,11 @@ static void check_accepted(const struct change *change, void (*check)(const stru
 
 static void the_tiny_model_is_described_right(void **state)
 {
-    struct engine_model *model;
+    struct model *model;
     struct td_error error = {0};
 
     (void)state;
-    if (engine_model_open(test_data_path("tiny-llama/model.gguf"), &model, &error) != TD_OK)
+    if (model_open(test_data_path("tiny-llama/model.gguf"), &model, &error) != TD_OK)
         fail_msg("%s", error.text);
     assert_int_equal(model->layers, 2);
     assert_int_equal(model->hidden, 128);
@@ -104,17 +104,17 @@ static void the_tiny_model_is_described_right(void **state)
     assert_int_equal(model->kv_heads, 2);
     assert_int_equal(model->head_dim, 32);
     assert_int_equal(model->vocab, 1024);
-    assert_int_equal(model->embedding.type, ENGINE_TYPE_BF16);
+    assert_int_equal(model->embedding.type, MODEL_TYPE_BF16);
     assert_ptr_not_equal(model->output.data, model->embedding.data);
     assert_non_null(model->rope.factors); /* llama3's scaling, as a tensor */
     assert_non_null(strstr(model->rope.text, "factors"));
     assert_true(model->has_text);
     assert_int_equal(model->text.token_count, 1024);
     assert_true(model->text.ignore_merges && model->text.add_bos);
-    engine_model_close(model);
+    model_close(model);
 }
 
-static void check_defaults(const struct engine_model *model)
+static void check_defaults(const struct model *model)
 {
     assert_true(model->rope.base == 10000.0f && model->rope.scale == 1.0f);
     assert_null(model->rope.factors);
@@ -123,7 +123,7 @@ static void check_defaults(const struct engine_model *model)
     assert_int_equal(model->kv_heads, 1);
 }
 
-static void check_tied(const struct engine_model *model)
+static void check_tied(const struct model *model)
 {
     assert_ptr_equal(model->output.data, model->embedding.data);
 }
@@ -135,7 +135,7 @@ static void add_linear_scaling(struct gguf_build *build)
     gguf_build_f32(build, "llama.rope.freq_base", 500000.0f);
 }
 
-static void check_linear_scaling(const struct engine_model *model)
+static void check_linear_scaling(const struct model *model)
 {
     assert_true(model->rope.scale == 4.0f && model->rope.base == 500000.0f);
     assert_non_null(strstr(model->rope.text, "scale 4"));
@@ -146,8 +146,8 @@ static void what_may_be_left_out_has_its_default(void **state)
     struct gguf_build build;
     struct llama_shape tied = small;
     struct gguf_bytes file;
-    struct engine_gguf *gguf;
-    struct engine_model *model;
+    struct model_gguf *gguf;
+    struct model *model;
 
     (void)state;
     check_accepted(&(struct change){0}, check_defaults);
@@ -159,10 +159,10 @@ static void what_may_be_left_out_has_its_default(void **state)
     gguf_build_init(&build);
     gguf_build_llama(&build, &tied);
     file = gguf_build_finish(&build);
-    assert_int_equal(engine_gguf_parse(file.bytes, file.length, &gguf, NULL), TD_OK);
-    assert_int_equal(engine_model_from_gguf(gguf, &model, NULL), TD_OK);
+    assert_int_equal(model_gguf_parse(file.bytes, file.length, &gguf, NULL), TD_OK);
+    assert_int_equal(model_from_gguf(gguf, &model, NULL), TD_OK);
     check_tied(model);
-    engine_model_close(model);
+    model_close(model);
     free(file.bytes);
 }
 
@@ -234,7 +234,7 @@ static void tensors_that_do_not_fit_are_named(void **state)
     check_refused(
         &(struct change){.text = "blk.0.ffn_down.weight", .behind = 20, .value = 14, .size = 4},
         TD_UNSUPPORTED,
-        "tensor blk.0.ffn_down.weight has type Q6_K; served are " ENGINE_TYPES_SERVED);
+        "tensor blk.0.ffn_down.weight has type Q6_K; served are " MODEL_TYPES_SERVED);
     check_refused(&(struct change){.text = "embedding_length", .behind = 4, .value = 9, .size = 4},
                   TD_INVALID, "tensor token_embd.weight has shape [8, 10, 1, 1] where [9, 10]");
     check_refused(&(struct change){.text = "block_count", .behind = 4, .value = 2, .size = 4},
@@ -245,7 +245,7 @@ static void add_stranger(struct gguf_build *build)
 {
     static const float values[4] = {0};
 
-    gguf_build_tensor(build, "blk.0.attn_q.bias", ENGINE_TYPE_F32, 4, 0, values);
+    gguf_build_tensor(build, "blk.0.attn_q.bias", MODEL_TYPE_F32, 4, 0, values);
 }
 
 static void add_yarn(struct gguf_build *build)
@@ -267,7 +267,7 @@ static void add_bad_frequencies(struct gguf_build *build)
 {
     static const float values[2] = {1.0f, 0.0f};
 
-    gguf_build_tensor(build, "rope_freqs.weight", ENGINE_TYPE_F32, 2, 0, values);
+    gguf_build_tensor(build, "rope_freqs.weight", MODEL_TYPE_F32, 2, 0, values);
 }
 
 static void add_experts(struct gguf_build *build)
@@ -316,27 +316,26 @@ static void the_content_id_covers_all_that_changes_kv(void **state)
 {
     struct td_u128 weights = {.hi = 1, .lo = 2};
     struct td_u128 others = {.hi = 1, .lo = 3};
-    struct td_u128 id = engine_content_id(weights, "rope a", "f16", "cpu-f32-1");
+    struct td_u128 id = model_content_id(weights, "rope a", "f16", "cpu-f32-1");
 
     (void)state;
-    assert_true(td_u128_equal(id, engine_content_id(weights, "rope a", "f16", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, engine_content_id(others, "rope a", "f16", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, engine_content_id(weights, "rope b", "f16", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, engine_content_id(weights, "rope a", "f32", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, engine_content_id(weights, "rope a", "f16", "cpu-f32-2")));
+    assert_true(td_u128_equal(id, model_content_id(weights, "rope a", "f16", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, model_content_id(others, "rope a", "f16", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, model_content_id(weights, "rope b", "f16", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, model_content_id(weights, "rope a", "f32", "cpu-f32-1")));
+    assert_false(td_u128_equal(id, model_content_id(weights, "rope a", "f16", "cpu-f32-2")));
 }
 
 static void pools_that_do_not_fit_the_model_are_refused(void **state)
 {
-    struct engine_model *model;
+    struct model *model;
     struct engine_backend *backend;
     struct engine_kv kv;
     struct td_error error = {0};
     size_t bytes = 0;
 
     (void)state;
-    assert_int_equal(engine_model_open(test_data_path("tiny-llama/model.gguf"), &model, NULL),
-                     TD_OK);
+    assert_int_equal(model_open(test_data_path("tiny-llama/model.gguf"), &model, NULL), TD_OK);
     assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 8, &bytes, &error), TD_INVALID);
     assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 24, &bytes, &error), TD_INVALID);
     assert_int_equal(cpu_block_bytes(model, CPU_KV_F16, 512, &bytes, &error), TD_INVALID);
@@ -355,7 +354,7 @@ static void pools_that_do_not_fit_the_model_are_refused(void **state)
                                       &error),
                      TD_LIMIT);
     engine_kv_close(&kv);
-    engine_model_close(model);
+    model_close(model);
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* model.c: the llama architecture in GGUF files; see model.h. */
-#include "engine/model.h"
+#include "model/model.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -17,8 +17,8 @@
 
 /* What reading a model passes around. used[i]: tensor i of the file has found its place. */
 struct reading {
-    struct engine_model *model;
-    const struct engine_gguf *file;
+    struct model *model;
+    const struct model_gguf *file;
     bool *used;
     struct td_error *error;
 };
@@ -29,7 +29,7 @@ static td_status_t read_count(struct reading *reading, const char *key, uint32_t
                               uint32_t *count_out)
 {
     uint32_t count = 0;
-    td_status_t status = engine_gguf_get_u32(reading->file, key, &count, reading->error);
+    td_status_t status = model_gguf_get_u32(reading->file, key, &count, reading->error);
 
     if (status == TD_NOT_FOUND)
         return td_fail(reading->error, TD_INVALID, "key %s is missing", key);
@@ -47,14 +47,14 @@ static td_status_t read_count(struct reading *reading, const char *key, uint32_t
 static td_status_t read_optional_count(struct reading *reading, const char *key, uint32_t count_max,
                                        uint32_t *count_out)
 {
-    if (engine_gguf_find(reading->file, key) == NULL)
+    if (model_gguf_find(reading->file, key) == NULL)
         return TD_OK;
     return read_count(reading, key, count_max, count_out);
 }
 
 static td_status_t read_optional_float(struct reading *reading, const char *key, float *value_out)
 {
-    td_status_t status = engine_gguf_get_f32(reading->file, key, value_out, reading->error);
+    td_status_t status = model_gguf_get_f32(reading->file, key, value_out, reading->error);
 
     return status == TD_NOT_FOUND ? TD_OK : status;
 }
@@ -66,7 +66,7 @@ static td_status_t refuse_variants(struct reading *reading)
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         uint32_t value = 0;
-        td_status_t status = engine_gguf_get_u32(reading->file, keys[i], &value, reading->error);
+        td_status_t status = model_gguf_get_u32(reading->file, keys[i], &value, reading->error);
 
         if (status != TD_OK && status != TD_NOT_FOUND)
             return status;
@@ -82,7 +82,7 @@ static td_status_t check_architecture(struct reading *reading)
     struct td_span name = {0};
     char shown[64];
     td_status_t status =
-        engine_gguf_get_text(reading->file, "general.architecture", &name, reading->error);
+        model_gguf_get_text(reading->file, "general.architecture", &name, reading->error);
 
     if (status == TD_NOT_FOUND)
         return td_fail(reading->error, TD_INVALID, "key general.architecture is missing");
@@ -91,19 +91,18 @@ static td_status_t check_architecture(struct reading *reading)
     if (!td_span_is(name, "llama"))
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "architecture %s is not served; llama is (Llama 3, SmolLM2, ...)",
-                       engine_gguf_show(name, shown, sizeof shown));
+                       model_gguf_show(name, shown, sizeof shown));
     return refuse_variants(reading);
 }
 
 static td_status_t read_heads(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
+    struct model *model = reading->model;
     uint32_t value_dim;
     uint32_t rope_dim;
     td_status_t status;
 
-    status =
-        read_count(reading, "llama.attention.head_count", ENGINE_MODEL_HEADS_MAX, &model->heads);
+    status = read_count(reading, "llama.attention.head_count", MODEL_HEADS_MAX, &model->heads);
     if (status != TD_OK)
         return status;
     model->kv_heads = model->heads;
@@ -111,27 +110,26 @@ static td_status_t read_heads(struct reading *reading)
     status = read_optional_count(reading, "llama.attention.head_count_kv", model->heads,
                                  &model->kv_heads);
     if (status == TD_OK)
-        status = read_optional_count(reading, "llama.attention.key_length",
-                                     ENGINE_MODEL_HEAD_DIM_MAX, &model->head_dim);
+        status = read_optional_count(reading, "llama.attention.key_length", MODEL_HEAD_DIM_MAX,
+                                     &model->head_dim);
     value_dim = model->head_dim;
     rope_dim = model->head_dim;
     if (status == TD_OK)
-        status = read_optional_count(reading, "llama.attention.value_length",
-                                     ENGINE_MODEL_HEAD_DIM_MAX, &value_dim);
+        status = read_optional_count(reading, "llama.attention.value_length", MODEL_HEAD_DIM_MAX,
+                                     &value_dim);
     if (status == TD_OK)
-        status = read_optional_count(reading, "llama.rope.dimension_count",
-                                     ENGINE_MODEL_HEAD_DIM_MAX, &rope_dim);
+        status = read_optional_count(reading, "llama.rope.dimension_count", MODEL_HEAD_DIM_MAX,
+                                     &rope_dim);
     if (status != TD_OK)
         return status;
     if (model->heads % model->kv_heads != 0)
         return td_fail(reading->error, TD_INVALID,
                        "%" PRIu32 " heads do not share %" PRIu32 " KV heads evenly", model->heads,
                        model->kv_heads);
-    if (model->head_dim == 0 || model->head_dim % 2 != 0 ||
-        model->head_dim > ENGINE_MODEL_HEAD_DIM_MAX)
+    if (model->head_dim == 0 || model->head_dim % 2 != 0 || model->head_dim > MODEL_HEAD_DIM_MAX)
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "a head of %" PRIu32 " values is not supported (even, up to %d)",
-                       model->head_dim, ENGINE_MODEL_HEAD_DIM_MAX);
+                       model->head_dim, MODEL_HEAD_DIM_MAX);
     if (value_dim != model->head_dim || rope_dim != model->head_dim)
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "heads with key length %" PRIu32 ", value length %" PRIu32 " and %" PRIu32
@@ -142,25 +140,23 @@ static td_status_t read_heads(struct reading *reading)
 
 static td_status_t read_numbers(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
+    struct model *model = reading->model;
     td_status_t status;
 
-    status = read_count(reading, "llama.block_count", ENGINE_MODEL_LAYERS_MAX, &model->layers);
-    if (status == TD_OK)
-        status = read_count(reading, "llama.context_length", ENGINE_MODEL_CONTEXT_MAX,
-                            &model->max_context);
+    status = read_count(reading, "llama.block_count", MODEL_LAYERS_MAX, &model->layers);
     if (status == TD_OK)
         status =
-            read_count(reading, "llama.embedding_length", ENGINE_MODEL_HIDDEN_MAX, &model->hidden);
+            read_count(reading, "llama.context_length", MODEL_CONTEXT_MAX, &model->max_context);
     if (status == TD_OK)
-        status =
-            read_count(reading, "llama.feed_forward_length", ENGINE_MODEL_FFN_MAX, &model->ffn);
+        status = read_count(reading, "llama.embedding_length", MODEL_HIDDEN_MAX, &model->hidden);
+    if (status == TD_OK)
+        status = read_count(reading, "llama.feed_forward_length", MODEL_FFN_MAX, &model->ffn);
     if (status == TD_OK)
         status = read_heads(reading);
     if (status != TD_OK)
         return status;
-    status = engine_gguf_get_f32(reading->file, "llama.attention.layer_norm_rms_epsilon",
-                                 &model->rms_epsilon, reading->error);
+    status = model_gguf_get_f32(reading->file, "llama.attention.layer_norm_rms_epsilon",
+                                &model->rms_epsilon, reading->error);
     if (status == TD_NOT_FOUND)
         return td_fail(reading->error, TD_INVALID,
                        "key llama.attention.layer_norm_rms_epsilon is missing");
@@ -177,19 +173,19 @@ static void read_name(struct reading *reading)
 {
     struct td_span name = {0};
 
-    if (engine_gguf_get_text(reading->file, "general.name", &name, NULL) != TD_OK ||
+    if (model_gguf_get_text(reading->file, "general.name", &name, NULL) != TD_OK ||
         name.length == 0)
         name = td_span_of("llama");
-    engine_gguf_show(name, reading->model->name, sizeof reading->model->name);
+    model_gguf_show(name, reading->model->name, sizeof reading->model->name);
 }
 
 /* ------------------------------------------------------------------ tensors */
 
 /* Finds a tensor of a shape; its name is given as format. Marks it as used. */
 static td_status_t take_tensor(struct reading *reading, uint64_t columns, uint64_t rows,
-                               const struct engine_gguf_tensor **tensor_out, const char *name)
+                               const struct model_gguf_tensor **tensor_out, const char *name)
 {
-    const struct engine_gguf_tensor *tensor = engine_gguf_tensor(reading->file, name);
+    const struct model_gguf_tensor *tensor = model_gguf_tensor(reading->file, name);
 
     if (tensor == NULL)
         return td_fail(reading->error, TD_INVALID, "tensor %s is missing", name);
@@ -200,55 +196,55 @@ static td_status_t take_tensor(struct reading *reading, uint64_t columns, uint64
                        "] where [%" PRIu64 ", %" PRIu64 "] was expected",
                        name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3],
                        columns, rows);
-    reading->used[tensor - engine_gguf_tensor_at(reading->file, 0)] = true;
+    reading->used[tensor - model_gguf_tensor_at(reading->file, 0)] = true;
     *tensor_out = tensor;
     return TD_OK;
 }
 
 static td_status_t take_matrix(struct reading *reading, uint32_t rows, uint32_t columns,
-                               struct engine_matrix *matrix_out, const char *name)
+                               struct model_matrix *matrix_out, const char *name)
 {
-    const struct engine_gguf_tensor *tensor;
+    const struct model_gguf_tensor *tensor;
     td_status_t status = take_tensor(reading, columns, rows, &tensor, name);
 
     if (status != TD_OK)
         return status;
-    if (!engine_type_info(tensor->type)->is_supported)
+    if (!model_type_info(tensor->type)->is_supported)
         return td_fail(reading->error, TD_UNSUPPORTED,
-                       "tensor %s has type %s; served are " ENGINE_TYPES_SERVED, name,
-                       engine_type_info(tensor->type)->name);
-    *matrix_out = (struct engine_matrix){.type = (enum engine_type)tensor->type,
-                                         .rows = rows,
-                                         .columns = columns,
-                                         .data = tensor->data,
-                                         .row_bytes = tensor->row_bytes};
+                       "tensor %s has type %s; served are " MODEL_TYPES_SERVED, name,
+                       model_type_info(tensor->type)->name);
+    *matrix_out = (struct model_matrix){.type = (enum model_type)tensor->type,
+                                        .rows = rows,
+                                        .columns = columns,
+                                        .data = tensor->data,
+                                        .row_bytes = tensor->row_bytes};
     return TD_OK;
 }
 
 static td_status_t take_vector(struct reading *reading, uint32_t count, const float **values_out,
                                const char *name)
 {
-    const struct engine_gguf_tensor *tensor;
+    const struct model_gguf_tensor *tensor;
     td_status_t status = take_tensor(reading, count, 1, &tensor, name);
 
     if (status != TD_OK)
         return status;
-    if (tensor->type != ENGINE_TYPE_F32)
+    if (tensor->type != MODEL_TYPE_F32)
         return td_fail(reading->error, TD_UNSUPPORTED, "tensor %s has type %s instead of F32", name,
-                       engine_type_info(tensor->type)->name);
+                       model_type_info(tensor->type)->name);
     *values_out = (const float *)(const void *)tensor->data; /* aligned to 8: see gguf.h */
     return TD_OK;
 }
 
 static td_status_t take_layer(struct reading *reading, uint32_t index)
 {
-    struct engine_model *model = reading->model;
-    struct engine_layer *layer = &model->layer[index];
+    struct model *model = reading->model;
+    struct model_layer *layer = &model->layer[index];
     uint32_t q_rows = model->heads * model->head_dim;
     uint32_t kv_rows = model->kv_heads * model->head_dim;
     const struct {
         const char *name;
-        struct engine_matrix *matrix;
+        struct model_matrix *matrix;
         uint32_t rows;
         uint32_t columns;
     } matrices[] = {
@@ -260,7 +256,7 @@ static td_status_t take_layer(struct reading *reading, uint32_t index)
         {"ffn_up", &layer->up, model->ffn, model->hidden},
         {"ffn_down", &layer->down, model->hidden, model->ffn},
     };
-    char name[ENGINE_GGUF_TENSOR_NAME_BYTES];
+    char name[MODEL_GGUF_TENSOR_NAME_BYTES];
     td_status_t status = TD_OK;
 
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0] && status == TD_OK; i++) {
@@ -281,24 +277,23 @@ static td_status_t take_layer(struct reading *reading, uint32_t index)
 /* The embedding says how large the vocabulary is. */
 static td_status_t take_embedding(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
-    const struct engine_gguf_tensor *tensor =
-        engine_gguf_tensor(reading->file, "token_embd.weight");
+    struct model *model = reading->model;
+    const struct model_gguf_tensor *tensor = model_gguf_tensor(reading->file, "token_embd.weight");
     td_status_t status;
 
     if (tensor == NULL)
         return td_fail(reading->error, TD_INVALID, "tensor token_embd.weight is missing");
-    if (tensor->dims[1] > ENGINE_MODEL_VOCAB_MAX)
+    if (tensor->dims[1] > MODEL_VOCAB_MAX)
         return td_fail(reading->error, TD_LIMIT,
                        "tensor token_embd.weight has %" PRIu64 " rows (at most %" PRIu32 ")",
-                       tensor->dims[1], ENGINE_MODEL_VOCAB_MAX);
+                       tensor->dims[1], MODEL_VOCAB_MAX);
     model->vocab = (uint32_t)tensor->dims[1];
     status =
         take_matrix(reading, model->vocab, model->hidden, &model->embedding, "token_embd.weight");
     if (status != TD_OK)
         return status;
     model->output = model->embedding;
-    if (engine_gguf_tensor(reading->file, "output.weight") == NULL) /* tied */
+    if (model_gguf_tensor(reading->file, "output.weight") == NULL) /* tied */
         return TD_OK;
     return take_matrix(reading, model->vocab, model->hidden, &model->output, "output.weight");
 }
@@ -306,11 +301,11 @@ static td_status_t take_embedding(struct reading *reading)
 /* A tensor without a place is a part of the model that would be left out silently. */
 static td_status_t check_all_used(struct reading *reading)
 {
-    for (uint32_t i = 0; i < engine_gguf_tensor_count(reading->file); i++)
+    for (uint32_t i = 0; i < model_gguf_tensor_count(reading->file); i++)
         if (!reading->used[i])
             return td_fail(reading->error, TD_UNSUPPORTED,
                            "tensor %s is no part of a llama model as known here",
-                           engine_gguf_tensor_at(reading->file, i)->name);
+                           model_gguf_tensor_at(reading->file, i)->name);
     return TD_OK;
 }
 
@@ -318,12 +313,12 @@ static td_status_t check_all_used(struct reading *reading)
 
 static td_status_t read_rope_scale(struct reading *reading)
 {
-    struct engine_rope *rope = &reading->model->rope;
+    struct model_rope *rope = &reading->model->rope;
     struct td_span type = td_span_of("linear");
     char shown[64];
     float factor = 1.0f;
     td_status_t status =
-        engine_gguf_get_text(reading->file, "llama.rope.scaling.type", &type, reading->error);
+        model_gguf_get_text(reading->file, "llama.rope.scaling.type", &type, reading->error);
 
     if (status != TD_OK && status != TD_NOT_FOUND)
         return status;
@@ -333,7 +328,7 @@ static td_status_t read_rope_scale(struct reading *reading)
     if (!td_span_is(type, "linear"))
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "rope scaling %s is not served; none and linear are",
-                       engine_gguf_show(type, shown, sizeof shown));
+                       model_gguf_show(type, shown, sizeof shown));
     status = read_optional_float(reading, "llama.rope.scale_linear", &factor);
     if (status == TD_OK)
         status = read_optional_float(reading, "llama.rope.scaling.factor", &factor);
@@ -347,10 +342,10 @@ static td_status_t read_rope_scale(struct reading *reading)
 
 static td_status_t read_rope_factors(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
+    struct model *model = reading->model;
     td_status_t status;
 
-    if (engine_gguf_tensor(reading->file, "rope_freqs.weight") == NULL)
+    if (model_gguf_tensor(reading->file, "rope_freqs.weight") == NULL)
         return TD_OK;
     status = take_vector(reading, model->head_dim / 2, &model->rope.factors, "rope_freqs.weight");
     if (status != TD_OK)
@@ -366,8 +361,8 @@ static td_status_t read_rope_factors(struct reading *reading)
 
 static td_status_t read_rope(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
-    struct engine_rope *rope = &model->rope;
+    struct model *model = reading->model;
+    struct model_rope *rope = &model->rope;
     char factors[TD_U128_HEX_BYTES] = "none";
     td_status_t status;
 
@@ -393,7 +388,7 @@ static td_status_t read_rope(struct reading *reading)
 
 static td_status_t read_weights(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
+    struct model *model = reading->model;
     td_status_t status = take_embedding(reading);
 
     if (status == TD_OK)
@@ -407,7 +402,7 @@ static td_status_t read_weights(struct reading *reading)
 
 static td_status_t read_model(struct reading *reading)
 {
-    struct engine_model *model = reading->model;
+    struct model *model = reading->model;
     td_status_t status = check_architecture(reading);
 
     if (status == TD_OK)
@@ -416,17 +411,17 @@ static td_status_t read_model(struct reading *reading)
         return status;
     read_name(reading);
     model->layer = calloc(model->layers, sizeof *model->layer);
-    reading->used = calloc((size_t)engine_gguf_tensor_count(reading->file) + 1, sizeof(bool));
+    reading->used = calloc((size_t)model_gguf_tensor_count(reading->file) + 1, sizeof(bool));
     if (model->layer == NULL || reading->used == NULL)
         return td_fail(reading->error, TD_NO_MEMORY, "no memory for %" PRIu32 " layers",
                        model->layers);
     return read_weights(reading);
 }
 
-td_status_t engine_model_from_gguf(struct engine_gguf *file, struct engine_model **model_out,
-                                   struct td_error *error)
+td_status_t model_from_gguf(struct model_gguf *file, struct model **model_out,
+                            struct td_error *error)
 {
-    struct engine_model *model = calloc(1, sizeof *model);
+    struct model *model = calloc(1, sizeof *model);
     struct reading reading = {.model = model, .file = file, .error = error};
     const uint8_t *bytes;
     size_t length;
@@ -439,47 +434,46 @@ td_status_t engine_model_from_gguf(struct engine_gguf *file, struct engine_model
     free(reading.used);
     model->file = file;
     if (status == TD_OK)
-        status = engine_model_read_text(model, error);
+        status = model_read_text(model, error);
     if (status != TD_OK) {
         model->file = NULL; /* stays the caller's */
-        engine_model_close(model);
+        model_close(model);
         return status;
     }
-    bytes = engine_gguf_bytes(file, &length);
+    bytes = model_gguf_bytes(file, &length);
     model->weights_digest = td_hash128(bytes, length);
     *model_out = model;
     return TD_OK;
 }
 
-td_status_t engine_model_open(const char *path, struct engine_model **model_out,
-                              struct td_error *error)
+td_status_t model_open(const char *path, struct model **model_out, struct td_error *error)
 {
-    struct engine_gguf *file = NULL;
-    td_status_t status = engine_gguf_open(path, &file, error);
+    struct model_gguf *file = NULL;
+    td_status_t status = model_gguf_open(path, &file, error);
 
     if (status != TD_OK)
         return status;
-    status = engine_model_from_gguf(file, model_out, error);
+    status = model_from_gguf(file, model_out, error);
     if (status != TD_OK) {
         td_fail_wrap(error, "%s", path);
-        engine_gguf_close(file);
+        model_gguf_close(file);
     }
     return status;
 }
 
-void engine_model_close(struct engine_model *model)
+void model_close(struct model *model)
 {
     if (model == NULL)
         return;
     free(model->layer);
     free(model->text_tokens);
     free(model->text_merges);
-    engine_gguf_close(model->file);
+    model_gguf_close(model->file);
     free(model);
 }
 
-struct td_u128 engine_content_id(struct td_u128 weights_digest, const char *rope,
-                                 const char *kv_dtype, const char *numerics)
+struct td_u128 model_content_id(struct td_u128 weights_digest, const char *rope,
+                                const char *kv_dtype, const char *numerics)
 {
     char text[512];
     char digest[TD_U128_HEX_BYTES];

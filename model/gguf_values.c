@@ -1,5 +1,5 @@
 /* gguf_values.c: typed access to GGUF metadata; see gguf.h. */
-#include "engine/gguf.h"
+#include "model/gguf.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -26,19 +26,19 @@ static int64_t load_signed(const uint8_t *bytes, size_t size)
 }
 
 /* Whether the value is an integer from 0 up; all integer kinds count. */
-static bool get_unsigned(const struct engine_gguf_value *value, uint64_t *out)
+static bool get_unsigned(const struct model_gguf_value *value, uint64_t *out)
 {
     int64_t number;
 
     switch (value->kind) {
-    case ENGINE_GGUF_U8:
-    case ENGINE_GGUF_U16:
-    case ENGINE_GGUF_U32:
-    case ENGINE_GGUF_U64: *out = load_unsigned(value->bytes, value->length); return true;
-    case ENGINE_GGUF_I8:
-    case ENGINE_GGUF_I16:
-    case ENGINE_GGUF_I32:
-    case ENGINE_GGUF_I64:
+    case MODEL_GGUF_U8:
+    case MODEL_GGUF_U16:
+    case MODEL_GGUF_U32:
+    case MODEL_GGUF_U64: *out = load_unsigned(value->bytes, value->length); return true;
+    case MODEL_GGUF_I8:
+    case MODEL_GGUF_I16:
+    case MODEL_GGUF_I32:
+    case MODEL_GGUF_I64:
         number = load_signed(value->bytes, value->length);
         *out = (uint64_t)number;
         return number >= 0;
@@ -46,10 +46,10 @@ static bool get_unsigned(const struct engine_gguf_value *value, uint64_t *out)
     }
 }
 
-td_status_t engine_gguf_get_u32(const struct engine_gguf *file, const char *key,
-                                uint32_t *value_out, struct td_error *error)
+td_status_t model_gguf_get_u32(const struct model_gguf *file, const char *key, uint32_t *value_out,
+                               struct td_error *error)
 {
-    const struct engine_gguf_value *value = engine_gguf_find(file, key);
+    const struct model_gguf_value *value = model_gguf_find(file, key);
     uint64_t number;
 
     if (value == NULL)
@@ -63,67 +63,66 @@ td_status_t engine_gguf_get_u32(const struct engine_gguf *file, const char *key,
     return TD_OK;
 }
 
-td_status_t engine_gguf_get_f32(const struct engine_gguf *file, const char *key, float *value_out,
-                                struct td_error *error)
+td_status_t model_gguf_get_f32(const struct model_gguf *file, const char *key, float *value_out,
+                               struct td_error *error)
 {
-    const struct engine_gguf_value *value = engine_gguf_find(file, key);
+    const struct model_gguf_value *value = model_gguf_find(file, key);
     double wide;
 
     if (value == NULL)
         return TD_NOT_FOUND;
-    if (value->kind == ENGINE_GGUF_F32) {
+    if (value->kind == MODEL_GGUF_F32) {
         memcpy(value_out, value->bytes, sizeof *value_out);
         return TD_OK;
     }
-    if (value->kind != ENGINE_GGUF_F64)
+    if (value->kind != MODEL_GGUF_F64)
         return wrong_kind(key, "a float", error);
     memcpy(&wide, value->bytes, sizeof wide);
     *value_out = (float)wide;
     return TD_OK;
 }
 
-td_status_t engine_gguf_get_bool(const struct engine_gguf *file, const char *key, bool *value_out,
-                                 struct td_error *error)
+td_status_t model_gguf_get_bool(const struct model_gguf *file, const char *key, bool *value_out,
+                                struct td_error *error)
 {
-    const struct engine_gguf_value *value = engine_gguf_find(file, key);
+    const struct model_gguf_value *value = model_gguf_find(file, key);
 
     if (value == NULL)
         return TD_NOT_FOUND;
-    if (value->kind != ENGINE_GGUF_BOOL || value->bytes[0] > 1)
+    if (value->kind != MODEL_GGUF_BOOL || value->bytes[0] > 1)
         return wrong_kind(key, "true or false", error);
     *value_out = value->bytes[0] == 1;
     return TD_OK;
 }
 
-td_status_t engine_gguf_get_text(const struct engine_gguf *file, const char *key,
-                                 struct td_span *text_out, struct td_error *error)
+td_status_t model_gguf_get_text(const struct model_gguf *file, const char *key,
+                                struct td_span *text_out, struct td_error *error)
 {
-    const struct engine_gguf_value *value = engine_gguf_find(file, key);
+    const struct model_gguf_value *value = model_gguf_find(file, key);
 
     if (value == NULL)
         return TD_NOT_FOUND;
-    if (value->kind != ENGINE_GGUF_STRING)
+    if (value->kind != MODEL_GGUF_STRING)
         return wrong_kind(key, "a string", error);
     *text_out = td_span_over((const char *)value->bytes, value->length);
     return TD_OK;
 }
 
-td_status_t engine_gguf_get_array(const struct engine_gguf *file, const char *key,
-                                  enum engine_gguf_kind element,
-                                  const struct engine_gguf_value **value_out,
-                                  struct td_error *error)
+td_status_t model_gguf_get_array(const struct model_gguf *file, const char *key,
+                                 enum model_gguf_kind element,
+                                 const struct model_gguf_value **value_out, struct td_error *error)
 {
-    const struct engine_gguf_value *value = engine_gguf_find(file, key);
+    const struct model_gguf_value *value = model_gguf_find(file, key);
 
     if (value == NULL)
         return TD_NOT_FOUND;
-    if (value->kind != ENGINE_GGUF_ARRAY || value->element != element)
+    if (value->kind != MODEL_GGUF_ARRAY || value->element != element)
         return td_fail(error, TD_INVALID, "key %s is not an array of kind %d", key, (int)element);
     *value_out = value;
     return TD_OK;
 }
 
-struct td_span engine_gguf_next_string(const struct engine_gguf_value *value, size_t *cursor)
+struct td_span model_gguf_next_string(const struct model_gguf_value *value, size_t *cursor)
 {
     const uint8_t *entry = value->bytes + *cursor;
     size_t length = (size_t)load_unsigned(entry, sizeof(uint64_t));
@@ -132,7 +131,7 @@ struct td_span engine_gguf_next_string(const struct engine_gguf_value *value, si
     return td_span_over((const char *)entry + sizeof(uint64_t), length);
 }
 
-const char *engine_gguf_show(struct td_span text, char *out, size_t size)
+const char *model_gguf_show(struct td_span text, char *out, size_t size)
 {
     size_t length = text.length < size ? text.length : size - 1;
 

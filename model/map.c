@@ -1,5 +1,5 @@
-/* gguf_map.c: the mapping of a model file and the SIGBUS handler; see gguf_map.h and gguf.h. */
-#include "engine/gguf_map.h"
+/* map.c: the mapping of a model file and the SIGBUS handler; see map.h and gguf.h. */
+#include "model/map.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/gguf.h"
+#include "model/gguf.h"
 
 #define EXIT_FILE_SHRANK 74 /* EX_IOERR of sysexits.h */
 
@@ -25,7 +25,7 @@ struct range {
 static struct range ranges[RANGES_MAX];
 static struct sigaction previous_action;
 
-static void register_range(const struct engine_gguf_map *map)
+static void register_range(const struct model_map *map)
 {
     for (int i = 0; i < RANGES_MAX; i++) {
         uintptr_t expected = 0;
@@ -37,7 +37,7 @@ static void register_range(const struct engine_gguf_map *map)
     }
 }
 
-static void forget_range(const struct engine_gguf_map *map)
+static void forget_range(const struct model_map *map)
 {
     for (int i = 0; i < RANGES_MAX; i++) {
         if (atomic_load(&ranges[i].start) == (uintptr_t)map->bytes) {
@@ -48,8 +48,7 @@ static void forget_range(const struct engine_gguf_map *map)
     }
 }
 
-td_status_t engine_gguf_map_open(const char *path, struct engine_gguf_map *map_out,
-                                 struct td_error *error)
+td_status_t model_map_open(const char *path, struct model_map *map_out, struct td_error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat about;
@@ -72,7 +71,7 @@ td_status_t engine_gguf_map_open(const char *path, struct engine_gguf_map *map_o
         status = td_fail(error, TD_IO, "cannot map %s: %s", path, strerror(errno));
         goto close_file;
     }
-    *map_out = (struct engine_gguf_map){.bytes = bytes, .length = (size_t)about.st_size};
+    *map_out = (struct model_map){.bytes = bytes, .length = (size_t)about.st_size};
     register_range(map_out);
     status = TD_OK;
 close_file:
@@ -80,13 +79,13 @@ close_file:
     return status;
 }
 
-void engine_gguf_map_close(struct engine_gguf_map *map)
+void model_map_close(struct model_map *map)
 {
     if (map->bytes == NULL)
         return;
     forget_range(map);
     munmap((void *)(uintptr_t)map->bytes, map->length);
-    *map = (struct engine_gguf_map){0};
+    *map = (struct model_map){0};
 }
 
 /* Only what is safe in a signal handler: atomics, write, _exit, sigaction. */
@@ -112,7 +111,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
         raise(signal_number);
 }
 
-td_status_t engine_gguf_install_sigbus(struct td_error *error)
+td_status_t model_map_install_sigbus(struct td_error *error)
 {
     struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
 

@@ -1,5 +1,5 @@
 /*
- * model_text.c: the tokenizer's part of a GGUF file as the arrays of lib/text/source.h.
+ * gguf_text.c: the tokenizer's part of a GGUF file as the arrays of lib/text/source.h.
  *
  * Takes over what the file says, with llama.cpp's defaults for what it does not say. Whether it makes a
  * working tokenizer is found out by text_model_open.
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/model.h"
 #include "lib/text/pretokenize.h"
+#include "model/model.h"
 
 static td_status_t no_memory(struct td_error *error)
 {
@@ -17,25 +17,25 @@ static td_status_t no_memory(struct td_error *error)
 }
 
 /* Only byte-level BPE is known to lib/text. */
-static td_status_t check_kind(const struct engine_model *model, struct td_error *error)
+static td_status_t check_kind(const struct model *model, struct td_error *error)
 {
     struct td_span kind = {0};
     char shown[64];
-    td_status_t status = engine_gguf_get_text(model->file, "tokenizer.ggml.model", &kind, error);
+    td_status_t status = model_gguf_get_text(model->file, "tokenizer.ggml.model", &kind, error);
 
     if (status != TD_OK)
         return status;
     if (!td_span_is(kind, "gpt2"))
         return td_fail(error, TD_UNSUPPORTED,
                        "tokenizer %s is not served; byte-level BPE (\"gpt2\") is",
-                       engine_gguf_show(kind, shown, sizeof shown));
+                       model_gguf_show(kind, shown, sizeof shown));
     return TD_OK;
 }
 
-static td_status_t read_span(const struct engine_model *model, const char *key, size_t length_max,
+static td_status_t read_span(const struct model *model, const char *key, size_t length_max,
                              struct td_span *span_out, struct td_error *error)
 {
-    td_status_t status = engine_gguf_get_text(model->file, key, span_out, error);
+    td_status_t status = model_gguf_get_text(model->file, key, span_out, error);
 
     if (status != TD_OK)
         return status == TD_NOT_FOUND ? TD_OK : status;
@@ -45,11 +45,11 @@ static td_status_t read_span(const struct engine_model *model, const char *key, 
     return TD_OK;
 }
 
-static td_status_t read_token_types(struct engine_model *model, struct td_error *error)
+static td_status_t read_token_types(struct model *model, struct td_error *error)
 {
     static const char key[] = "tokenizer.ggml.token_type";
-    const struct engine_gguf_value *types;
-    td_status_t status = engine_gguf_get_array(model->file, key, ENGINE_GGUF_I32, &types, error);
+    const struct model_gguf_value *types;
+    td_status_t status = model_gguf_get_array(model->file, key, MODEL_GGUF_I32, &types, error);
 
     if (status != TD_OK)
         return status == TD_NOT_FOUND ? TD_OK : status; /* all normal */
@@ -68,13 +68,12 @@ static td_status_t read_token_types(struct engine_model *model, struct td_error 
     return TD_OK;
 }
 
-static td_status_t read_tokens(struct engine_model *model, struct td_error *error)
+static td_status_t read_tokens(struct model *model, struct td_error *error)
 {
     static const char key[] = "tokenizer.ggml.tokens";
-    const struct engine_gguf_value *tokens;
+    const struct model_gguf_value *tokens;
     size_t cursor = 0;
-    td_status_t status =
-        engine_gguf_get_array(model->file, key, ENGINE_GGUF_STRING, &tokens, error);
+    td_status_t status = model_gguf_get_array(model->file, key, MODEL_GGUF_STRING, &tokens, error);
 
     if (status == TD_NOT_FOUND)
         return td_fail(error, TD_INVALID, "key %s is missing", key);
@@ -90,7 +89,7 @@ static td_status_t read_tokens(struct engine_model *model, struct td_error *erro
     model->text.tokens = model->text_tokens;
     model->text.token_count = (uint32_t)tokens->count;
     for (uint32_t i = 0; i < model->text.token_count; i++) {
-        struct td_span token = engine_gguf_next_string(tokens, &cursor);
+        struct td_span token = model_gguf_next_string(tokens, &cursor);
 
         if (token.length == 0 || token.length > TEXT_TOKEN_BYTES_MAX)
             return td_fail(error, TD_INVALID, "key %s: token %" PRIu32 " has %zu bytes (1 to %d)",
@@ -101,8 +100,8 @@ static td_status_t read_tokens(struct engine_model *model, struct td_error *erro
     return read_token_types(model, error);
 }
 
-static td_status_t resolve_merges(struct engine_model *model,
-                                  const struct engine_gguf_value *merges, struct td_error *error)
+static td_status_t resolve_merges(struct model *model, const struct model_gguf_value *merges,
+                                  struct td_error *error)
 {
     uint32_t count = (uint32_t)merges->count;
     struct td_span *rules = calloc((size_t)count + 1, sizeof *rules);
@@ -115,19 +114,18 @@ static td_status_t resolve_merges(struct engine_model *model,
         return no_memory(error);
     }
     for (uint32_t i = 0; i < count; i++)
-        rules[i] = engine_gguf_next_string(merges, &cursor);
+        rules[i] = model_gguf_next_string(merges, &cursor);
     status = text_source_resolve_merges(model->text.tokens, model->text.token_count, rules, count,
                                         model->text_merges, error);
     free(rules);
     return status;
 }
 
-static td_status_t read_merges(struct engine_model *model, struct td_error *error)
+static td_status_t read_merges(struct model *model, struct td_error *error)
 {
     static const char key[] = "tokenizer.ggml.merges";
-    const struct engine_gguf_value *merges;
-    td_status_t status =
-        engine_gguf_get_array(model->file, key, ENGINE_GGUF_STRING, &merges, error);
+    const struct model_gguf_value *merges;
+    td_status_t status = model_gguf_get_array(model->file, key, MODEL_GGUF_STRING, &merges, error);
 
     if (status == TD_NOT_FOUND)
         return td_fail(error, TD_INVALID, "key %s is missing", key);
@@ -145,18 +143,18 @@ static td_status_t read_merges(struct engine_model *model, struct td_error *erro
 }
 
 /* An id that no token has is ignored, as llama.cpp does: files with such ids are in the wild. */
-static td_status_t read_special(const struct engine_model *model, const char *key, uint32_t *id_out,
+static td_status_t read_special(const struct model *model, const char *key, uint32_t *id_out,
                                 struct td_error *error)
 {
     uint32_t id = 0;
-    td_status_t status = engine_gguf_get_u32(model->file, key, &id, error);
+    td_status_t status = model_gguf_get_u32(model->file, key, &id, error);
 
     if (status == TD_OK && id < model->text.token_count)
         *id_out = id;
     return status == TD_NOT_FOUND ? TD_OK : status;
 }
 
-static td_status_t read_specials(struct engine_model *model, struct td_error *error)
+static td_status_t read_specials(struct model *model, struct td_error *error)
 {
     const struct {
         const char *key;
@@ -179,7 +177,7 @@ static td_status_t read_specials(struct engine_model *model, struct td_error *er
 }
 
 /* The pre-tokenizer, and the switches whose default depends on it. */
-static td_status_t read_manners(struct engine_model *model, struct td_error *error)
+static td_status_t read_manners(struct model *model, struct td_error *error)
 {
     struct text_source *text = &model->text;
     const struct text_pretokenizer *pretokenizer;
@@ -195,18 +193,18 @@ static td_status_t read_manners(struct engine_model *model, struct td_error *err
     text->ignore_merges = pretokenizer->ignores_merges;
     text->add_bos = pretokenizer->adds_bos;
     status =
-        engine_gguf_get_bool(model->file, "tokenizer.ggml.add_bos_token", &text->add_bos, error);
+        model_gguf_get_bool(model->file, "tokenizer.ggml.add_bos_token", &text->add_bos, error);
     if (status != TD_OK && status != TD_NOT_FOUND)
         return status;
     status =
-        engine_gguf_get_bool(model->file, "tokenizer.ggml.add_eos_token", &text->add_eos, error);
+        model_gguf_get_bool(model->file, "tokenizer.ggml.add_eos_token", &text->add_eos, error);
     if (status != TD_OK && status != TD_NOT_FOUND)
         return status;
     return read_span(model, "tokenizer.chat_template", TEXT_TEMPLATE_BYTES_MAX,
                      &text->chat_template, error);
 }
 
-td_status_t engine_model_read_text(struct engine_model *model, struct td_error *error)
+td_status_t model_read_text(struct model *model, struct td_error *error)
 {
     td_status_t status = check_kind(model, error);
 

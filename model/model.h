@@ -1,0 +1,112 @@
+/*
+ * model.h: a model file as matrices, numbers and text, checked and ready for a backend.
+ *
+ * Owns the meaning of a GGUF file of architecture `llama`: hyperparameters with defaults and bounds, the
+ * exact set of tensors with their shapes and types, the position encoding, and the arrays that lib/text
+ * needs. Weights are used where they lie in the mapping, which all workers of a host share; nothing is
+ * repacked. It computes nothing. Immutable after opening: any thread may read it.
+ */
+#ifndef TANDEM_MODEL_MODEL_H
+#define TANDEM_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+#include "lib/base/u128.h"
+#include "lib/text/source.h"
+#include "model/gguf.h"
+#include "model/quant.h"
+
+#define MODEL_LAYERS_MAX   1024
+#define MODEL_HIDDEN_MAX   ((uint32_t)1 << 16)
+#define MODEL_FFN_MAX      ((uint32_t)1 << 20)
+#define MODEL_HEADS_MAX    1024
+#define MODEL_HEAD_DIM_MAX 256
+#define MODEL_VOCAB_MAX    ((uint32_t)1 << 22)
+#define MODEL_CONTEXT_MAX  ((uint32_t)1 << 22)
+
+/* Row r starts at data + r * row_bytes and holds `columns` values of the type. */
+struct model_matrix {
+    enum model_type type;
+    uint32_t rows;
+    uint32_t columns;
+    const uint8_t *data;
+    size_t row_bytes;
+};
+
+struct model_layer {
+    const float *attention_norm; /* hidden */
+    struct model_matrix q;       /* heads * head_dim x hidden; rows permuted, see model_rope */
+    struct model_matrix k;       /* kv_heads * head_dim x hidden; the same */
+    struct model_matrix v;
+    struct model_matrix attention_output; /* hidden x heads * head_dim */
+    const float *ffn_norm;                /* hidden */
+    struct model_matrix gate;             /* ffn x hidden */
+    struct model_matrix up;               /* ffn x hidden */
+    struct model_matrix down;             /* hidden x ffn */
+};
+
+/*
+ * The position encoding. Within a head of Q and K, GGUF's llama files have the two halves of each
+ * rotated pair in rows 2i and 2i + 1; the KV cache holds them at i and i + head_dim / 2. The angle of
+ * pair i at a position is position * base^(-2i / head_dim) / (scale * factors[i]).
+ */
+struct model_rope {
+    float base;
+    float scale;          /* linear scaling; 1: none */
+    const float *factors; /* head_dim / 2, or NULL: all 1 */
+    char text[96];        /* canonical: equal texts encode positions alike */
+};
+
+struct model {
+    char name[128];
+    uint32_t vocab; /* rows of the embedding and of the LM head */
+    uint32_t hidden;
+    uint32_t ffn;
+    uint32_t layers;
+    uint32_t heads;
+    uint32_t kv_heads; /* divides heads */
+    uint32_t head_dim; /* even */
+    uint32_t max_context;
+    float rms_epsilon;
+    struct model_rope rope;
+    struct model_matrix embedding; /* vocab x hidden */
+    struct model_matrix output;    /* the LM head; the embedding itself where they are tied */
+    const float *output_norm;      /* hidden */
+    struct model_layer *layer;     /* [layers] */
+    struct td_u128 weights_digest; /* XXH3-128 of the whole file */
+    bool has_text;                 /* the file has a tokenizer */
+    struct text_source text;       /* borrows from this model */
+    struct model_gguf *file;
+    struct text_token *text_tokens; /* memory behind text */
+    struct text_merge *text_merges;
+};
+
+/*
+ * model_open: map, check and describe a model file.
+ * Reads the whole file once, for its digest. TD_UNSUPPORTED names what is not known here (an
+ * architecture, tensor type, rope scaling, tokenizer), TD_INVALID or TD_LIMIT the key or tensor.
+ */
+td_status_t model_open(const char *path, struct model **model_out,
+                       struct td_error *error) TD_MUST_USE;
+
+/* The same from a parsed file. The file moves to the model on success only. */
+td_status_t model_from_gguf(struct model_gguf *file, struct model **model_out,
+                            struct td_error *error) TD_MUST_USE;
+
+void model_close(struct model *model);
+
+/*
+ * model_content_id: what makes KV of two workers interchangeable bit for bit, as one hash.
+ * Over a canonical text of the weights digest, the position encoding, the KV type ("f16"), the
+ * numerics class ("cpu-f32-1") and the adapter (none yet).
+ */
+struct td_u128 model_content_id(struct td_u128 weights_digest, const char *rope,
+                                const char *kv_dtype, const char *numerics);
+
+/* For model.c alone: fills the text parts of a model from its file (gguf_text.c). */
+td_status_t model_read_text(struct model *model, struct td_error *error) TD_MUST_USE;
+
+#endif
