@@ -21,6 +21,7 @@ struct text_model {
     bool add_eos;
     uint32_t stop_ids[TEXT_STOP_IDS_MAX];
     uint32_t stop_id_count;
+    struct text_generation generation;
 };
 
 /*
@@ -112,6 +113,7 @@ td_status_t text_model_open(const struct text_source *source, struct text_model 
         return td_fail(error, TD_NO_MEMORY, "no memory for a tokenizer");
     model->bos = source->bos;
     model->eos = source->eos;
+    model->generation = source->generation;
     model->add_bos = source->add_bos && source->bos != TEXT_TOKEN_NONE;
     model->add_eos = source->add_eos && source->eos != TEXT_TOKEN_NONE;
     status = compute_id(source, &model->id, error);
@@ -184,6 +186,11 @@ const uint32_t *text_model_stop_ids(const struct text_model *model, uint32_t *co
 {
     *count_out = model->stop_id_count;
     return model->stop_ids;
+}
+
+const struct text_generation *text_model_generation(const struct text_model *model)
+{
+    return &model->generation;
 }
 
 /* ------------------------------------------------------------------------------------------- */

@@ -49,6 +49,9 @@ uint32_t text_model_eos(const struct text_model *model);
  */
 const uint32_t *text_model_stop_ids(const struct text_model *model, uint32_t *count_out);
 
+/* How to draw where a request does not say. Lives as long as the model. */
+const struct text_generation *text_model_generation(const struct text_model *model);
+
 /* ------------------------------------------------------------------------------------------- */
 
 /* What text_encode does besides encoding. */

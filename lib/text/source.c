@@ -8,6 +8,7 @@
  *     u32       count of stop ids, then each u32
  *     u16       length of the pre-tokenizer's name, then its bytes
  *     u32       length of the chat template, then its bytes
+ *     u8        which generation defaults follow (enum text_generation_field), then each: f32 or u32
  *     u32       count of tokens, then for each: u8 type, u16 length, bytes
  *     u32       count of merges, then for each: u32 left, u32 right
  */
@@ -20,7 +21,7 @@
 #include "lib/base/hash.h"
 #include "lib/text/token_map.h"
 
-#define MAGIC "TDTEXT\x01\x00"
+#define MAGIC "TDTEXT\x02\x00"
 
 enum source_flag {
     FLAG_ADD_BOS = 1,
@@ -136,6 +137,8 @@ td_status_t text_source_check(const struct text_source *source, struct td_error 
         status = check_ids(source, error);
     if (status == TD_OK)
         status = check_merges(source, error);
+    if (status == TD_OK)
+        status = text_generation_check(&source->generation, error);
     return status;
 }
 
@@ -145,7 +148,8 @@ td_status_t text_source_check(const struct text_source *source, struct td_error 
 static td_status_t encoded_bytes(const struct text_source *source, size_t *bytes_out,
                                  struct td_error *error)
 {
-    size_t bytes = sizeof MAGIC - 1 + 1 + 5 * 4 + 4 + 2 + 4 + 4 + 4;
+    size_t bytes = sizeof MAGIC - 1 + 1 + 5 * 4 + 4 + 2 + 4 + 4 + 4 +
+                   text_generation_encoded_bytes(&source->generation);
     bool fits = td_size_add(&bytes, source->stop_id_count, 4) &&
                 td_size_add(&bytes, source->pretokenizer.length, 1) &&
                 td_size_add(&bytes, source->chat_template.length, 1) &&
@@ -178,6 +182,7 @@ static void write_head(const struct text_source *source, struct td_writer *write
     td_write_bytes(writer, source->pretokenizer.bytes, source->pretokenizer.length);
     td_write_u32(writer, (uint32_t)source->chat_template.length);
     td_write_bytes(writer, source->chat_template.bytes, source->chat_template.length);
+    text_generation_write(&source->generation, writer);
 }
 
 static void write_tables(const struct text_source *source, struct td_writer *writer)
@@ -306,7 +311,10 @@ static td_status_t read_texts(struct source_reader *reader, struct text_source *
         return status;
     source->chat_template.length = template_length;
     source->chat_template.bytes = (const char *)td_read_bytes(&reader->in, template_length);
-    return TD_OK;
+    status = text_generation_read(&reader->in, &source->generation, reader->error);
+    if (status == TD_OK && !reader->in.ok)
+        return cut_short(reader, "generation defaults");
+    return status;
 }
 
 /* Steps over the tokens to where the merges are counted, so that one allocation holds both. */

@@ -14,6 +14,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/status.h"
 #include "lib/base/u128.h"
+#include "lib/text/generation.h"
 #include "lib/text/types.h"
 
 #define TEXT_TOKENS_MAX         ((uint32_t)1 << 20)
@@ -65,6 +66,7 @@ struct text_source {
     uint32_t unknown;
     uint32_t stop_ids[TEXT_STOP_IDS_MAX]; /* further ids that end an answer, from configuration */
     uint32_t stop_id_count;
+    struct text_generation generation; /* how to draw where a request does not say */
     bool add_bos;       /* text_encode puts bos in front */
     bool add_eos;       /* text_encode puts eos behind */
     bool ignore_merges; /* a pre-token that is a token as a whole is not merged up */

@@ -83,11 +83,12 @@ def make_source(path):
     ids = {token: i for i, token in reversed(list(enumerate(tokens)))}
     is_llama = pre == b"llama-bpe"
     flags = (1 if get("tokenizer.ggml.add_bos_token", is_llama) else 0) | (4 if is_llama else 0)
-    out = b"TDTEXT\x01\x00" + struct.pack("<B", flags)
+    out = b"TDTEXT\x02\x00" + struct.pack("<B", flags)
     for name in ("bos", "eos", "eot", "eom", "unknown"):
         out += struct.pack("<I", get(f"tokenizer.ggml.{name}_token_id", NONE))
     out += struct.pack("<I", 0)
     out += struct.pack("<H", len(pre)) + pre + struct.pack("<I", len(template)) + template
+    out += b"\0"  # no generation defaults
     out += struct.pack("<I", len(tokens))
     for token, kind in zip(tokens, types):
         data = token.encode()
