@@ -4,28 +4,53 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/say.h"
 #include "lib/base/list.h"
 
 #define HURRY_MS     500 /* between the second SIGTERM and SIGKILL */
-#define REASON_BYTES 256
+#define REASON_BYTES (CLI_FAILURE_BYTES + 128)
 
 TD_FSM_DEFINE(child, CHILD, "One supervised process of a cluster on this host.");
-
-static const char ready_word[] = "ready";
 
 static void handle(struct cli_child *child, enum child_event event, const char *detail);
 
 /* ---- the process ---- */
 
+/* What follows a word at the beginning of a line, "" if nothing does; NULL: it is another word. */
+static const char *behind_word(const char *line, const char *word)
+{
+    size_t length = strlen(word);
+
+    if (strncmp(line, word, length) != 0 || (line[length] != ' ' && line[length] != '\0'))
+        return NULL;
+    return line[length] == ' ' ? line + length + 1 : "";
+}
+
+/* "DONE TOTAL WHAT". */
+static void take_progress(struct cli_child *child, const char *text)
+{
+    char *rest;
+    uint64_t done = strtoull(text, &rest, 10);
+    uint64_t total = strtoull(rest, &rest, 10);
+
+    if (child->config.on_progress != NULL && *rest == ' ')
+        child->config.on_progress(child->config.ctx, child, rest + 1, done, total);
+}
+
 static void on_line(void *ctx, const char *line)
 {
-    size_t length = sizeof ready_word - 1;
+    struct cli_child *child = ctx;
+    const char *text;
 
-    if (strncmp(line, ready_word, length) == 0 && (line[length] == ' ' || line[length] == '\0'))
-        handle(ctx, CHILD_ON_READY, line[length] == ' ' ? line + length + 1 : "");
+    if ((text = behind_word(line, "ready")) != NULL)
+        handle(child, CHILD_ON_READY, text);
+    else if ((text = behind_word(line, "failed")) != NULL)
+        snprintf(child->failure, sizeof child->failure, "%s", text);
+    else if ((text = behind_word(line, "progress")) != NULL)
+        take_progress(child, text);
 }
 
 static void on_exit_of_child(void *ctx, int exit_code, int signal_number)
@@ -35,7 +60,9 @@ static void on_exit_of_child(void *ctx, int exit_code, int signal_number)
 
     net_process_close(child->process);
     child->process = NULL;
-    if (exit_code >= 0)
+    if (child->failure[0] != '\0')
+        snprintf(how, sizeof how, "cannot start: %s", child->failure);
+    else if (exit_code >= 0)
         snprintf(how, sizeof how, "ended with status %d", exit_code);
     else
         snprintf(how, sizeof how, "was ended by signal %d (%s)", signal_number,
@@ -58,8 +85,10 @@ static td_status_t spawn(struct cli_child *child, struct td_error *error)
         .on_line = on_line,
         .on_exit = on_exit_of_child,
     };
-    td_status_t status = net_process_spawn(child->config.loop, &options, &child->process, error);
+    td_status_t status;
 
+    child->failure[0] = '\0';
+    status = net_process_spawn(child->config.loop, &options, &child->process, error);
     if (status == TD_OK)
         net_timer_set_in(&child->timer, child->config.times.start_ms);
     return status;
@@ -79,7 +108,8 @@ static void give_up(struct cli_child *child, const char *how)
 
     if (how != NULL) {
         net_timer_cancel(&child->timer);
-        snprintf(reason, sizeof reason, "%s %s before it was ready", child->config.name, how);
+        snprintf(reason, sizeof reason, "%s %s%s", child->config.name, how,
+                 child->failure[0] != '\0' ? "" : " before it was ready");
     } else {
         snprintf(reason, sizeof reason, "%s was not ready after %" PRIu64 " s", child->config.name,
                  child->config.times.start_ms / 1000);
@@ -127,7 +157,9 @@ static void finish(struct cli_child *child, const char *how)
 {
     net_timer_cancel(&child->timer);
     if (how != NULL && !child->was_killed) {
-        cli_say("%s %s while it was finishing", child->config.name, how);
+        if (child->failure[0] ==
+            '\0') /* else the whole ends because one cannot start: said already */
+            cli_say("%s %s while it was finishing", child->config.name, how);
         child->ended_badly = true;
     }
     child->config.on_ended(child->config.ctx, child);

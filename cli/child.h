@@ -78,6 +78,8 @@ struct cli_child_times {
     uint64_t drain_ms; /* from SIGTERM to SIGKILL */
 };
 
+#define CLI_FAILURE_BYTES 384
+
 struct cli_child;
 
 struct cli_child_config {
@@ -89,6 +91,9 @@ struct cli_child_config {
     void *ctx;
     /* It listens (again) on the address that it said, which may be empty. */
     void (*on_ready)(void *ctx, struct cli_child *child, const char *address);
+    /* It is starting, and so much of something is done; total 0: unknown. May be NULL. */
+    void (*on_progress)(void *ctx, struct cli_child *child, const char *what, uint64_t done,
+                        uint64_t total);
     /* It ended before it was ever ready, or took too long (and is then being stopped). */
     void (*on_failed)(void *ctx, struct cli_child *child, const char *reason);
     /* It is gone for good, after cli_child_stop. */
@@ -102,9 +107,11 @@ struct cli_child {
     struct net_timer timer;
     uint64_t back_off_ms; /* the next pause */
     uint32_t restarts;
-    bool was_killed;  /* it did not end in its drain time, or was hurried */
-    bool ended_badly; /* it crashed or failed while it was stopping */
-    uint8_t state;    /* enum child_state */
+    char
+        failure[CLI_FAILURE_BYTES]; /* why it cannot start, in its own words; "": it has not said */
+    bool was_killed;                /* it did not end in its drain time, or was hurried */
+    bool ended_badly;               /* it crashed or failed while it was stopping */
+    uint8_t state;                  /* enum child_state */
 };
 
 /* Starts it. On failure there is nothing to fini. */

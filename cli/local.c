@@ -11,6 +11,7 @@
 #include "cli/cpus.h"
 #include "cli/runtime_folder.h"
 #include "cli/say.h"
+#include "cli/starting.h"
 #include "lib/base/time.h"
 #include "lib/net/address.h"
 #include "lib/net/program.h"
@@ -33,6 +34,7 @@ struct cli_local {
     struct net_loop *loop;
     struct net_signal *signals[STOP_SIGNALS];
     struct cli_supervisor *supervisor;
+    struct cli_starting starting;
     struct cli_await await;
     char origin[ORIGIN_BYTES];
     uint64_t started_ns;
@@ -45,6 +47,7 @@ struct cli_local {
 static void begin_stopping(struct cli_local *local)
 {
     local->is_stopping = true;
+    cli_starting_fini(&local->starting);
     cli_await_fini(&local->await);
 }
 
@@ -89,8 +92,10 @@ static void on_failed(void *ctx, const char *reason)
 {
     struct cli_local *local = ctx;
 
-    fail(local, reason);
     begin_stopping(local); /* the supervisor stops by itself */
+    fail(local, reason);
+    if (strstr(reason, local->config->model) != NULL)
+        cli_say("what is in the file: tandem inspect %s", local->config->model);
 }
 
 /* ---- starting ---- */
@@ -113,11 +118,21 @@ static void on_child_ready(void *ctx, size_t i, const char *address)
     const struct cli_child *child = cli_supervisor_child(local->supervisor, i);
     bool is_http = address[0] != '\0' && !net_address_is_unix(address);
 
+    cli_starting_forget(&local->starting, i);
+    cli_starting_hide(&local->starting);
     cli_say("%s listens%s%s (pid %d, %.1f s)", local->cluster.plans[i].name,
             is_http ? " at http://" : "", is_http ? address : "", (int)cli_child_pid(child),
             seconds_since_start(local));
     if (i == CLI_CLUSTER_ROUTER)
         keep_port(local, address);
+}
+
+static void on_child_progress(void *ctx, size_t i, const char *what, uint64_t done, uint64_t total)
+{
+    struct cli_local *local = ctx;
+    const struct cli_starting_member amount = {done, total};
+
+    cli_starting_report(&local->starting, i, local->cluster.plans[i].name, &amount, what);
 }
 
 /* Where this host reaches a listener: 0.0.0.0 is no address to connect to. */
@@ -141,6 +156,7 @@ static void on_answerable(void *ctx, td_status_t status, const char *reason)
 {
     struct cli_local *local = ctx;
 
+    cli_starting_fini(&local->starting);
     if (status != TD_OK) {
         fail(local, reason);
         cli_local_stop(local);
@@ -213,8 +229,17 @@ static td_status_t watch_signals(struct cli_local *local, struct td_error *error
     return TD_OK;
 }
 
+/* "models/x.gguf" -> "x.gguf" */
+static const char *last_word(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL && slash[1] != '\0' ? slash + 1 : path;
+}
+
 static td_status_t supervise(struct cli_local *local, struct td_error *error)
 {
+    char what[TD_PROGRESS_WHAT_BYTES];
     const struct cli_cluster_options *options = local->config->options;
     const struct cli_supervisor_config config = {
         .loop = local->loop,
@@ -228,11 +253,14 @@ static td_status_t supervise(struct cli_local *local, struct td_error *error)
         .stdout_fd = STDERR_FILENO, /* stdout is for results */
         .ctx = local,
         .on_child_ready = on_child_ready,
+        .on_child_progress = on_child_progress,
         .on_started = on_started,
         .on_failed = on_failed,
         .on_ended = on_ended,
     };
 
+    snprintf(what, sizeof what, "loading %.80s", last_word(local->config->model));
+    cli_starting_init(&local->starting, local->loop, local->config->program, what);
     return cli_supervisor_open(&config, &local->supervisor, error);
 }
 
@@ -255,6 +283,7 @@ static void close_all(struct cli_local *local)
 {
     if (local->config->on_closing != NULL)
         local->config->on_closing(local->config->ctx);
+    cli_starting_fini(&local->starting);
     cli_await_fini(&local->await);
     cli_supervisor_close(local->supervisor);
     for (size_t i = 0; i < STOP_SIGNALS; i++)

@@ -131,6 +131,17 @@ static void on_child_ready(void *ctx, struct cli_child *child, const char *addre
         go_on(supervisor);
 }
 
+static void on_child_progress(void *ctx, struct cli_child *child, const char *what, uint64_t done,
+                              uint64_t total)
+{
+    struct cli_supervisor *supervisor = ctx;
+    struct member *member = td_container_of(child, struct member, child);
+
+    if (supervisor->config.on_child_progress != NULL)
+        supervisor->config.on_child_progress(
+            supervisor->config.ctx, (size_t)(member - supervisor->members), what, done, total);
+}
+
 static void on_child_failed(void *ctx, struct cli_child *child, const char *reason)
 {
     (void)child;
@@ -155,6 +166,7 @@ static td_status_t start_child(struct cli_supervisor *supervisor, size_t i, stru
         .loop = supervisor->config.loop,
         .ctx = supervisor,
         .on_ready = on_child_ready,
+        .on_progress = on_child_progress,
         .on_failed = on_child_failed,
         .on_ended = on_child_ended,
     };

@@ -34,6 +34,8 @@ struct cli_supervisor_config {
     void *ctx;
     /* Child i listens (again) on address. May be NULL. */
     void (*on_child_ready)(void *ctx, size_t i, const char *address);
+    /* Child i is starting, see child.h. May be NULL. */
+    void (*on_child_progress)(void *ctx, size_t i, const char *what, uint64_t done, uint64_t total);
     void (*on_started)(void *ctx);
     /* Once; the supervisor has begun to stop. */
     void (*on_failed)(void *ctx, const char *reason);

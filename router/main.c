@@ -53,7 +53,7 @@ static int parse(struct router *router, int argc, char **argv, struct td_arena *
     if (exit_status < 0)
         exit_status = net_program_no_words(&flags, &result);
     if (exit_status < 0 && router_options_check(&router->options, &error) != TD_OK) {
-        fprintf(stderr, "tandem-router: %s\n", error.text);
+        net_program_report_failure("tandem-router", error.text);
         return NET_EXIT_USAGE;
     }
     return exit_status;
@@ -154,7 +154,7 @@ int main(int argc, char **argv)
         net_program_report_ready(front_address(router.front));
         exit_status = net_program_run(router.program);
     } else {
-        fprintf(stderr, "tandem-router: %s\n", error.text);
+        net_program_report_failure("tandem-router", error.text);
     }
     router_runtime_close(router.runtime);
     net_program_close(router.program);

@@ -44,7 +44,7 @@ static int parse(struct scheduler *scheduler, int argc, char **argv, struct td_a
     if (exit_status < 0)
         exit_status = net_program_no_words(&flags, &result);
     if (exit_status < 0 && sched_options_check(&scheduler->options, &error) != TD_OK) {
-        fprintf(stderr, "tandem-scheduler: %s\n", error.text);
+        net_program_report_failure("tandem-scheduler", error.text);
         return NET_EXIT_USAGE;
     }
     return exit_status;
@@ -113,7 +113,7 @@ int main(int argc, char **argv)
         net_program_report_ready(sched_service_address(scheduler.service));
         exit_status = net_program_run(scheduler.program);
     } else {
-        fprintf(stderr, "tandem-scheduler: %s\n", error.text);
+        net_program_report_failure("tandem-scheduler", error.text);
     }
     sched_ops_close(scheduler.ops);
     sched_service_close(scheduler.service);

@@ -52,7 +52,7 @@ static int parse(struct worker_program *worker, int argc, char **argv)
     if (worker->options.http_listen == NULL)
         worker->options.http_listen = worker->role->http_listen;
     if (worker_options_check(&worker->options, &error) != TD_OK) {
-        fprintf(stderr, "%s: %s\n", worker->role->program, error.text);
+        net_program_report_failure(worker->role->program, error.text);
         return NET_EXIT_USAGE;
     }
     return -1;
@@ -137,7 +137,7 @@ close_program:
     net_program_close(worker->program);
 fail:
     if (error.text[0] != '\0')
-        fprintf(stderr, "%s: %s\n", worker->role->program, error.text);
+        net_program_report_failure(worker->role->program, error.text);
     return status;
 }
 

@@ -6,7 +6,8 @@
  * Ctrl-C in a terminal reaches only the supervisor, which decides what to tell the children.
  *
  * A child says what it has to say to its supervisor in lines through a pipe (net_ready_report);
- * by custom the first is "ready <address>". How it ended is reported once, after its last line.
+ * by custom "progress <done> <total> <what>" while it starts, then "ready <address>" or "failed
+ * <reason>" (program.h writes them). How it ended is reported once, after its last line.
  *
  * Everything runs on the loop thread.
  */

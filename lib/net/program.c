@@ -63,7 +63,7 @@ int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
 
     td_arena_init(arena_out, FLAG_ARENA_BYTES_MAX);
     if (td_flags_parse(flags, arena_out, words, result_out, &error) != TD_OK) {
-        fprintf(stderr, "%s: %s\n", flags->program, error.text);
+        net_program_report_failure(flags->program, error.text);
         status = NET_EXIT_USAGE;
     } else if (result_out->help) {
         status = print_help(flags);
@@ -216,6 +216,28 @@ void net_program_report_ready(const char *address)
     snprintf(line, sizeof line, "ready %s", address);
     if (net_ready_report(line) == TD_IO) /* TD_NOT_FOUND: started by hand */
         td_log(TD_LOG_WARN, "program", "the supervisor does not listen");
+}
+
+void net_program_report_progress(const char *what, uint64_t done, uint64_t total)
+{
+    char line[NET_READY_LINE_MAX];
+
+    snprintf(line, sizeof line, "progress %llu %llu %.200s", (unsigned long long)done,
+             (unsigned long long)total, what);
+    if (net_ready_report(line) != TD_OK)
+        return; /* nobody waits for it */
+}
+
+void net_program_report_failure(const char *program, const char *reason)
+{
+    char line[NET_READY_LINE_MAX];
+
+    snprintf(line, sizeof line, "failed %s", reason);
+    for (char *c = line; *c != '\0'; c++)
+        if (*c == '\n')
+            *c = ' ';
+    if (net_ready_report(line) != TD_OK)
+        fprintf(stderr, "%s: %s\n", program, reason);
 }
 
 int net_program_run(struct net_program *program)

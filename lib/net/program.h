@@ -74,6 +74,19 @@ struct net_tls *net_program_tls(struct net_program *program);
 /* Tells the supervisor, if there is one, that requests are answered at this address. */
 void net_program_report_ready(const char *address);
 
+/*
+ * While it starts: so much of something is done ("packing weights"), in any unit; total 0: unknown. The
+ * supervisor, if there is one, shows it to whoever waits. A pipe is written to: some ten times a
+ * second is enough.
+ */
+void net_program_report_progress(const char *what, uint64_t done, uint64_t total);
+
+/*
+ * It cannot start: the supervisor, if there is one, says why, once; else stderr does. program is its
+ * name for that: "tandem-router".
+ */
+void net_program_report_failure(const char *program, const char *reason);
+
 /* Runs the loop until net_program_finish; returns the exit status given there. */
 int net_program_run(struct net_program *program);
 

@@ -34,6 +34,12 @@ static int play(const char *part, const char *journal, const char *name)
 
     if (strcmp(part, "is wrong") == 0)
         return 2;
+    if (strcmp(part, "says why") == 0)
+        return net_ready_report("progress 3 4 reading the file") == TD_OK &&
+                       net_ready_report("progress what") == TD_OK &&
+                       net_ready_report("failed the file is bad") == TD_OK
+                   ? 1
+                   : 0;
     if (strcmp(part, "hangs") == 0)
         return pause();
     if (strcmp(part, "is deaf") == 0) {
@@ -69,6 +75,7 @@ struct rig {
     bool ended;
     bool clean;
     char reason[256];
+    char progress[256]; /* all that was reported */
     bool too_late;
 };
 
@@ -90,6 +97,15 @@ static void on_child_ready(void *ctx, size_t i, const char *address)
         rig->back_off_ms[rig->ready[0]] = cli_supervisor_child(rig->supervisor, 0)->back_off_ms;
     rig->ready[i]++;
     net_loop_stop(rig->loop);
+}
+
+static void on_child_progress(void *ctx, size_t i, const char *what, uint64_t done, uint64_t total)
+{
+    struct rig *rig = ctx;
+    size_t length = strlen(rig->progress);
+
+    snprintf(rig->progress + length, sizeof rig->progress - length, "%zu %s %llu/%llu;", i, what,
+             (unsigned long long)done, (unsigned long long)total);
 }
 
 static void on_started(void *ctx)
@@ -178,6 +194,7 @@ static void start(struct rig *rig, uint64_t start_ms, uint64_t drain_ms)
         .stdout_fd = -1,
         .ctx = rig,
         .on_child_ready = on_child_ready,
+        .on_child_progress = on_child_progress,
         .on_started = on_started,
         .on_failed = on_failed,
         .on_ended = on_ended,
@@ -287,6 +304,21 @@ static void one_that_ends_before_it_was_ready_ends_all(void **state)
     run_until(rig, rig->ended);
     assert_false(rig->started);
     assert_int_equal(child(rig, 1)->restarts, 0);
+    close_rig(rig);
+}
+
+static void one_that_says_why_it_cannot_start_is_quoted(void **state)
+{
+    struct rig *rig = open_rig();
+
+    (void)state;
+    add(rig, "router", "serves", 0);
+    add(rig, "prefill", "says why", 1);
+    start(rig, 60000, 60000);
+    run_until(rig, rig->failed);
+    assert_string_equal(rig->reason, "prefill cannot start: the file is bad");
+    assert_string_equal(rig->progress, "1 reading the file 3/4;");
+    run_until(rig, rig->ended);
     close_rig(rig);
 }
 
@@ -423,6 +455,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(some_are_started_when_the_others_are_ready),
         cmocka_unit_test(stopping_before_the_later_ones_are_started_is_no_failure),
         cmocka_unit_test(one_that_ends_before_it_was_ready_ends_all),
+        cmocka_unit_test(one_that_says_why_it_cannot_start_is_quoted),
         cmocka_unit_test(two_that_cannot_start_are_one_failure),
         cmocka_unit_test(one_that_hangs_at_its_start_ends_all),
         cmocka_unit_test(one_that_dies_later_is_started_again),
