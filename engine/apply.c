@@ -79,9 +79,12 @@ static void note_token(struct sequence_times *times, uint64_t now_ns)
 static bool draw(struct engine_core *core, struct engine_sequence *sequence, const float *logits,
                  struct harvest *harvest)
 {
+    struct engine_history history = {sequence->tokens, sequence->prompt_count,
+                                     sequence->token_count};
     uint32_t index = engine_sequence_new_tokens(sequence);
     uint32_t token;
-    td_status_t status = engine_sample(&core->sampler, logits, &sequence->sampling, index, &token);
+    td_status_t status =
+        engine_sample(&core->sampler, logits, &sequence->sampling, &history, &token);
 
     if (status != TD_OK) {
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, status);

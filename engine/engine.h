@@ -51,11 +51,18 @@ enum engine_goal {
     ENGINE_PREFILL = 2,  /* compute the prompt's KV for a peer; no token is sampled */
 };
 
-/* How the next token is drawn. The draw depends on (seed, choice, output index) alone. */
+/*
+ * How the next token is drawn. The random number depends on (seed, choice, output index) alone, and
+ * the logits that it meets on the tokens so far: a replay draws the same.
+ */
 struct engine_sampling {
-    float temperature; /* 0: greedy, lowest id wins a tie */
-    uint32_t top_k;    /* 0: off */
-    float top_p;       /* 1: off */
+    float temperature;        /* 0: greedy, lowest id wins a tie */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* least weight as a share of the best one's; 0: off */
+    float repetition_penalty; /* for tokens of prompt and output; 1 and 0: off */
+    float presence_penalty;   /* for tokens of the output; 0: off */
+    float frequency_penalty;  /* the same, for each time; 0: off */
     uint64_t seed;
     uint32_t choice;
 };

@@ -222,6 +222,20 @@ static uint64_t cut_top_p(struct engine_sampler *sampler, float top_p, uint64_t 
     return cut(sampler, select_limit(&selection));
 }
 
+/* The share is exact: a float times a power of two. The best token always stays. */
+static uint64_t cut_min_p(struct engine_sampler *sampler, float min_p)
+{
+    uint64_t least = (uint64_t)((double)min_p * (double)(UINT64_C(1) << WEIGHT_BITS));
+    uint64_t total = 0;
+
+    for (uint32_t id = 0; id < sampler->vocab; id++) {
+        if (sampler->weights[id] < least)
+            sampler->weights[id] = 0;
+        total += sampler->weights[id];
+    }
+    return total;
+}
+
 /* ---- the draw ---- */
 
 /* The lowest id among the greatest logits; TD_INTERNAL if that is no finite number. */
@@ -268,13 +282,20 @@ static uint32_t token_at(const struct engine_sampler *sampler, uint64_t point)
 }
 
 td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
-                          const struct engine_sampling *sampling, uint32_t index,
-                          uint32_t *token_out)
+                          const struct engine_sampling *sampling,
+                          const struct engine_history *history, uint32_t *token_out)
 {
+    uint32_t index = history->count - history->prompt_count;
     uint32_t best;
     uint64_t total;
-    td_status_t status = find_best(logits, sampler->vocab, &best);
+    td_status_t status;
 
+    if (engine_penalty_wanted(sampling)) {
+        memcpy(sampler->penalised, logits, sampler->vocab * sizeof *logits);
+        engine_penalize(sampling, history, sampler->counts, sampler->penalised);
+        logits = sampler->penalised;
+    }
+    status = find_best(logits, sampler->vocab, &best);
     if (status != TD_OK)
         return status;
     if (sampling->temperature == 0.0f || sampling->top_k == 1) {
@@ -282,6 +303,8 @@ td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
         return TD_OK;
     }
     total = weigh(sampler, logits, logits[best], sampling->temperature);
+    if (sampling->min_p > 0.0f)
+        total = cut_min_p(sampler, sampling->min_p);
     if (sampling->top_k > 0 && sampling->top_k < sampler->vocab)
         total = cut_top_k(sampler, sampling->top_k);
     if (sampling->top_p < 1.0f)
@@ -290,11 +313,22 @@ td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
     return TD_OK;
 }
 
+/* False for NaN. */
+static bool is_within(float value, float min, float max)
+{
+    return value >= min && value <= max;
+}
+
 td_status_t engine_sampling_check(const struct engine_sampling *sampling)
 {
-    if (!(sampling->temperature >= 0.0f && sampling->temperature <= FLT_MAX))
-        return TD_INVALID;
-    return sampling->top_p > 0.0f && sampling->top_p <= 1.0f ? TD_OK : TD_INVALID;
+    bool good = is_within(sampling->temperature, 0.0f, FLT_MAX) &&
+                is_within(sampling->top_p, 0.0f, 1.0f) && sampling->top_p > 0.0f &&
+                is_within(sampling->min_p, 0.0f, 1.0f) &&
+                is_within(sampling->repetition_penalty, 0.0f, FLT_MAX) &&
+                is_within(sampling->presence_penalty, -FLT_MAX, FLT_MAX) &&
+                is_within(sampling->frequency_penalty, -FLT_MAX, FLT_MAX);
+
+    return good ? TD_OK : TD_INVALID;
 }
 
 td_status_t engine_sampler_init(struct engine_sampler *sampler, uint32_t vocab)
@@ -303,7 +337,10 @@ td_status_t engine_sampler_init(struct engine_sampler *sampler, uint32_t vocab)
     sampler->vocab = vocab;
     sampler->order = calloc(vocab, sizeof *sampler->order);
     sampler->weights = calloc(vocab, sizeof *sampler->weights);
-    if (sampler->order != NULL && sampler->weights != NULL)
+    sampler->penalised = calloc(vocab, sizeof *sampler->penalised);
+    sampler->counts = calloc(vocab, sizeof *sampler->counts);
+    if (sampler->order != NULL && sampler->weights != NULL && sampler->penalised != NULL &&
+        sampler->counts != NULL)
         return TD_OK;
     engine_sampler_fini(sampler);
     return TD_NO_MEMORY;
@@ -313,6 +350,7 @@ void engine_sampler_fini(struct engine_sampler *sampler)
 {
     free(sampler->order);
     free(sampler->weights);
-    sampler->order = NULL;
-    sampler->weights = NULL;
+    free(sampler->penalised);
+    free(sampler->counts);
+    *sampler = (struct engine_sampler){0};
 }

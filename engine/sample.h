@@ -1,7 +1,7 @@
 /*
  * sample.h: drawing the next token from logits, replayable anywhere.
  *
- * Order, as in vLLM and Hugging Face: temperature, then top-k, then top-p, then one draw. The draw
+ * Order, as in vLLM: penalties (penalty.h), temperature, min_p, top-k, top-p, then one draw. The draw
  * comes from a counter-based generator, Philox4x32-10 (Salmon et al., "Parallel random numbers: as
  * easy as 1, 2, 3", SC 2011), with the seed as key and (output index, choice) as counter. So the
  * n-th token of a request is drawn with the same number whoever draws it, and after whatever was lost
@@ -10,8 +10,8 @@
  * Weights are integers: exp of the scaled distance to the best logit, in units of 2^-40. Their sums are
  * exact, so neither the order of summation nor the instruction set can change a token. What is below
  * 2^-40 of the best one has no weight. Tokens are ranked by logit, and by lower id where logits are
- * equal; top-k keeps exactly k of them, top-p the fewest whose weight reaches the wanted share. The
- * limits are found by radix selection on the bits of the logits: O(vocab), no sort.
+ * equal; min_p keeps those with that share of the best one's weight, top-k exactly k of them, top-p the fewest
+ * whose weight reaches the wanted share of what is left. The limits are found by radix selection on the bits of the logits: O(vocab), no sort.
  *
  * Pure. A sampler is scratch memory; one owner.
  */
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "engine/penalty.h"
 
 #define ENGINE_VOCAB_MAX (UINT32_C(1) << 20)
 
@@ -28,22 +29,27 @@ struct engine_sampler {
     uint32_t vocab;
     uint32_t *order;   /* [vocab] logits as integers of the same order */
     uint64_t *weights; /* [vocab] */
+    float *penalised;  /* [vocab] logits after penalties; these two are not touched without any */
+    uint32_t *counts;  /* [vocab] zero between draws */
 };
 
 /* TD_NO_MEMORY, and nothing to undo. */
 td_status_t engine_sampler_init(struct engine_sampler *sampler, uint32_t vocab) TD_MUST_USE;
 void engine_sampler_fini(struct engine_sampler *sampler);
 
-/* TD_INVALID unless temperature is finite and not negative, and 0 < top_p <= 1. */
+/*
+ * TD_INVALID unless temperature and repetition_penalty are finite and not negative, 0 < top_p <= 1,
+ * 0 <= min_p <= 1, and the other penalties finite.
+ */
 td_status_t engine_sampling_check(const struct engine_sampling *sampling) TD_MUST_USE;
 
 /*
- * Draws output number index from vocab logits. A NaN counts as minus infinity. TD_INTERNAL: no logit is
- * finite, or one is plus infinity (the backend is broken).
+ * Draws the output that follows the history from vocab logits. A NaN counts as minus infinity.
+ * TD_INTERNAL: no logit is finite, or one is plus infinity (the backend is broken).
  */
 td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
-                          const struct engine_sampling *sampling, uint32_t index,
-                          uint32_t *token_out) TD_MUST_USE;
+                          const struct engine_sampling *sampling,
+                          const struct engine_history *history, uint32_t *token_out) TD_MUST_USE;
 
 /* The generator itself: four 32-bit words for a counter under a key. */
 void engine_philox(const uint32_t counter[static 4], const uint32_t key[static 2],

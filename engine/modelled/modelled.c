@@ -354,6 +354,7 @@ struct oracle {
     struct engine_sampler sampler;
     struct context context;
     uint64_t value;
+    uint32_t *tokens; /* [position] fed so far; the sampler's history */
     uint32_t position;
 };
 
@@ -361,17 +362,18 @@ static void oracle_feed(struct oracle *oracle, uint32_t token)
 {
     oracle->value = chain_value(&oracle->context, token, oracle->position);
     context_extend(&oracle->context, oracle->value, oracle->position, oracle->config.block_tokens);
-    oracle->position++;
+    oracle->tokens[oracle->position++] = token;
 }
 
-static uint32_t oracle_draw(struct oracle *oracle, const struct engine_sampling *sampling,
-                            uint32_t index, float *logits)
+static uint32_t oracle_draw(struct oracle *oracle, const struct engine_submit *submit,
+                            float *logits)
 {
+    struct engine_history history = {oracle->tokens, submit->token_count, oracle->position};
     uint32_t token = 0;
     td_status_t status;
 
     make_logits(&oracle->config, oracle->value, logits);
-    status = engine_sample(&oracle->sampler, logits, sampling, index, &token);
+    status = engine_sample(&oracle->sampler, logits, &submit->sampling, &history, &token);
     assert(status == TD_OK); /* the logits are finite */
     return token;
 }
@@ -385,13 +387,14 @@ uint32_t modelled_expected_tokens(const struct modelled_config *config,
     td_status_t status = engine_sampler_init(&oracle.sampler, oracle.config.vocab);
     uint32_t count = 0;
 
-    assert(logits != NULL && status == TD_OK);
+    oracle.tokens = calloc((size_t)submit->token_count + submit->max_new_tokens, sizeof(uint32_t));
+    assert(logits != NULL && oracle.tokens != NULL && status == TD_OK);
     oracle.context = context_start(&oracle.config);
     for (uint32_t i = 0; i < submit->token_count; i++)
         oracle_feed(&oracle, submit->tokens[i]);
     *finish_out = ENGINE_FINISH_LENGTH;
     while (count < submit->max_new_tokens) {
-        uint32_t token = oracle_draw(&oracle, &submit->sampling, count, logits);
+        uint32_t token = oracle_draw(&oracle, submit, logits);
 
         tokens_out[count++] = token;
         if (is_stop(&oracle.config, submit, token)) {
@@ -401,6 +404,7 @@ uint32_t modelled_expected_tokens(const struct modelled_config *config,
         oracle_feed(&oracle, token);
     }
     engine_sampler_fini(&oracle.sampler);
+    free(oracle.tokens);
     free(logits);
     return count;
 }

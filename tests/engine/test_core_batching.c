@@ -393,7 +393,9 @@ static void the_newest_gives_way_and_goes_on_with_the_same_tokens(void **state)
         uint32_t tokens[6] = {(uint32_t)id, 2, 3, 4, 5, 6};
         struct engine_submit submit = rig_request(ENGINE_GENERATE, tokens, 6, 24);
 
-        submit.sampling = (struct engine_sampling){.temperature = 1.0f, .top_p = 0.95f, .seed = id};
+        submit.sampling = (struct engine_sampling){
+            .temperature = 1.0f, .top_p = 0.95f, .frequency_penalty = 0.5f, .seed = id};
+        submit.sampling.repetition_penalty = id % 2 == 0 ? 1.5f : 1.0f;
         rig_submit(&rig, id, &submit);
     }
     rig_run(&rig);

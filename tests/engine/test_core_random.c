@@ -115,8 +115,14 @@ static void submit(struct history *history)
         request.sampling = (struct engine_sampling){.temperature = 0.9f,
                                                     .top_k = below(history, 30),
                                                     .top_p = 0.9f,
+                                                    .min_p = chance(history, 20) ? 0.05f : 0,
                                                     .seed = td_rng_next(&history->rng),
                                                     .choice = below(history, 3)};
+    if (chance(history, 30)) {
+        request.sampling.repetition_penalty = chance(history, 50) ? 1.3f : 0;
+        request.sampling.presence_penalty = chance(history, 50) ? 0.5f : 0;
+        request.sampling.frequency_penalty = chance(history, 50) ? -0.25f : 0.75f;
+    }
     if (chance(history, 25)) {
         request.deadline_ns = history->rig.now_ns + below(history, 20000);
         history->agents[id].has_deadline = true;

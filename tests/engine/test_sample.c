@@ -35,9 +35,10 @@ static int teardown(void **state)
 
 static uint32_t draw(struct fixture *fixture, struct engine_sampling sampling, uint32_t index)
 {
+    struct engine_history history = {.count = index};
     uint32_t token = UINT32_MAX;
 
-    assert_int_equal(engine_sample(&fixture->sampler, fixture->logits, &sampling, index, &token),
+    assert_int_equal(engine_sample(&fixture->sampler, fixture->logits, &sampling, &history, &token),
                      TD_OK);
     assert_in_range(token, 0, VOCAB - 1);
     return token;
@@ -125,6 +126,7 @@ static void logits_without_a_finite_best_are_an_error(void **state)
 {
     struct fixture *fixture = *state;
     const float bad[] = {NAN, -INFINITY, INFINITY};
+    struct engine_history history = {0};
     uint32_t token = 5;
 
     for (size_t k = 0; k < 3; k++) {
@@ -134,7 +136,7 @@ static void logits_without_a_finite_best_are_an_error(void **state)
             for (uint32_t i = 0; i < VOCAB; i++)
                 fixture->logits[i] = bad[k];
             assert_int_equal(
-                engine_sample(&fixture->sampler, fixture->logits, &sampling, 0, &token),
+                engine_sample(&fixture->sampler, fixture->logits, &sampling, &history, &token),
                 TD_INTERNAL);
         }
     }
@@ -248,6 +250,53 @@ static void a_tiny_top_p_leaves_the_best_one(void **state)
         assert_int_equal(draw(fixture, sampling, index), 20);
 }
 
+/* Kept are the tokens whose probability is that share of the best one's, at the given temperature. */
+static void min_p_keeps_what_is_near_the_best(void **state)
+{
+    struct fixture *fixture = *state;
+    struct engine_sampling sampling = {.temperature = 2.0f, .top_p = 1.0f, .min_p = 0.25f};
+    bool seen[VOCAB] = {false};
+
+    random_logits(fixture, 9, 12.0);
+    fixture->logits[10] = 6.0f;
+    for (uint32_t index = 0; index < 4000; index++)
+        seen[draw(fixture, sampling, index)] = true;
+    for (uint32_t id = 0; id < VOCAB; id++) {
+        double share = exp(((double)fixture->logits[id] - 6.0) / 2.0);
+
+        assert_true(share < 0.2499 || share > 0.2501); /* none at the very limit */
+        assert_int_equal(seen[id], share > 0.25);
+    }
+}
+
+static void min_p_of_one_leaves_the_best_ones(void **state)
+{
+    struct fixture *fixture = *state;
+    struct engine_sampling sampling = {
+        .temperature = 1.0f, .top_k = 40, .top_p = 0.9f, .min_p = 1.0f};
+    uint64_t seen = 0;
+
+    fixture->logits[20] = 0.5f;
+    fixture->logits[50] = 0.5f;
+    for (uint32_t index = 0; index < 100; index++)
+        seen |= UINT64_C(1) << draw(fixture, sampling, index);
+    assert_true(seen == (UINT64_C(1) << 20 | UINT64_C(1) << 50));
+}
+
+/* top_p is a share of what min_p left: of 4 equal ones with a tail, half is 2. */
+static void min_p_comes_before_top_p(void **state)
+{
+    struct fixture *fixture = *state;
+    struct engine_sampling sampling = {.temperature = 1.0f, .top_p = 0.5f, .min_p = 0.9f};
+    uint64_t seen = 0;
+
+    for (uint32_t id = 0; id < VOCAB; id++)
+        fixture->logits[id] = id < 4 ? 1.0f : 0.5f;
+    for (uint32_t index = 0; index < 200; index++)
+        seen |= UINT64_C(1) << draw(fixture, sampling, index);
+    assert_int_equal(seen, 3);
+}
+
 static void extreme_temperatures_do_no_harm(void **state)
 {
     struct fixture *fixture = *state;
@@ -354,9 +403,18 @@ static void bad_parameters_are_refused(void **state)
         {.temperature = -0.1f, .top_p = 1.0f},    {.temperature = NAN, .top_p = 1.0f},
         {.temperature = INFINITY, .top_p = 1.0f}, {.temperature = 1.0f, .top_p = 0.0f},
         {.temperature = 1.0f, .top_p = -1.0f},    {.temperature = 1.0f, .top_p = NAN},
-        {.temperature = 1.0f, .top_p = 1.5f},
+        {.temperature = 1.0f, .top_p = 1.5f},     {.top_p = 1.0f, .min_p = -0.1f},
+        {.top_p = 1.0f, .min_p = 1.1f},           {.top_p = 1.0f, .min_p = NAN},
+        {.top_p = 1, .repetition_penalty = -1},   {.top_p = 1, .repetition_penalty = NAN},
+        {.top_p = 1, .presence_penalty = NAN},    {.top_p = 1, .frequency_penalty = INFINITY},
     };
-    struct engine_sampling good = {.temperature = 0.0f, .top_k = UINT32_MAX, .top_p = 1.0f};
+    struct engine_sampling good = {.temperature = 0.0f,
+                                   .top_k = UINT32_MAX,
+                                   .top_p = 1.0f,
+                                   .min_p = 1.0f,
+                                   .repetition_penalty = 1e-30f,
+                                   .presence_penalty = -2.0f,
+                                   .frequency_penalty = 2.0f};
 
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -379,6 +437,9 @@ int main(void)
         WITH_SAMPLER(top_k_keeps_exactly_k_of_equal_ones),
         WITH_SAMPLER(top_p_keeps_as_few_of_equal_ones_as_it_needs),
         WITH_SAMPLER(a_tiny_top_p_leaves_the_best_one),
+        WITH_SAMPLER(min_p_keeps_what_is_near_the_best),
+        WITH_SAMPLER(min_p_of_one_leaves_the_best_ones),
+        WITH_SAMPLER(min_p_comes_before_top_p),
         WITH_SAMPLER(extreme_temperatures_do_no_harm),
         WITH_SAMPLER(draws_follow_the_distribution),
         WITH_SAMPLER(seeds_and_choices_are_independent_streams),
