@@ -1,37 +1,42 @@
 /*
- * source.c: the canonical form of a text source, its checks, and merge rules by text; see source.h.
+ * source.c: the canonical form of a text source, and its checks; see source.h.
  *
  * The form, all little-endian, no padding:
  *     8 bytes   "TDTEXT", version (2 bytes)
- *     u8        bit 0 add_bos, 1 add_eos, 2 ignore_merges
+ *     u8        bit 0 add_bos, 1 add_eos, 2 ignore_merges, 3 normalize_nfc, 4 strip_space
+ *     u8        algorithm, prefix in the upper four bits
  *     5 x u32   bos, eos, eot, eom, unknown
  *     u32       count of stop ids, then each u32
  *     u16       length of the pre-tokenizer's name, then its bytes
  *     u32       length of the chat template, then its bytes
  *     u8        which generation defaults follow (enum text_generation_field), then each: f32 or u32
- *     u32       count of tokens, then for each: u8 type, u16 length, bytes
+ *     u32       count of tokens, then for each: u8 type, flags in its upper four bits; u16 length, bytes
  *     u32       count of merges, then for each: u32 left, u32 right
+ *     f32 each  scores of all tokens, for SentencePiece without merges only
  */
 #include "lib/text/source.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/bytes.h"
 #include "lib/base/hash.h"
-#include "lib/text/token_map.h"
 
-#define MAGIC "TDTEXT\x02\x00"
+#define MAGIC "TDTEXT\x03\x00"
 
 enum source_flag {
     FLAG_ADD_BOS = 1,
     FLAG_ADD_EOS = 2,
     FLAG_IGNORE_MERGES = 4,
-    FLAGS_ALL = 7,
+    FLAG_NORMALIZE_NFC = 8,
+    FLAG_STRIP_SPACE = 16,
+    FLAGS_ALL = 31,
 };
 
 #define TOKEN_BYTES_MIN 4 /* of a serialised token: type, length, one byte */
 #define MERGE_BYTES     8
+#define SCORE_BYTES     4
 
 void text_source_init(struct text_source *source)
 {
@@ -83,7 +88,28 @@ static td_status_t check_tokens(const struct text_source *source, struct td_erro
                            token->length, TEXT_TOKEN_BYTES_MAX);
         if (token->type < TEXT_TOKEN_NORMAL || token->type > TEXT_TOKEN_BYTE)
             return td_fail(error, TD_INVALID, "token %u: type %u is not known", i, token->type);
+        if (token->flags > TEXT_TOKEN_FLAGS_ALL)
+            return td_fail(error, TD_INVALID, "token %u: flags %#x are not known", i, token->flags);
+        if (!isfinite(token->score))
+            return td_fail(error, TD_INVALID, "token %u: its score is not finite", i);
     }
+    return TD_OK;
+}
+
+/* Only combinations that some published tokenizer has, so that each is tested. */
+static td_status_t check_manners(const struct text_source *source, struct td_error *error)
+{
+    bool byte_level = source->algorithm == TEXT_BYTE_LEVEL;
+
+    if (source->algorithm > TEXT_SENTENCEPIECE)
+        return td_fail(error, TD_INVALID, "algorithm: %u is not known", source->algorithm);
+    if (source->prefix > TEXT_PREFIX_FIRST)
+        return td_fail(error, TD_INVALID, "prefix: %u is not known", source->prefix);
+    if (byte_level && (source->prefix != TEXT_PREFIX_NONE || source->strip_space))
+        return td_fail(error, TD_INVALID, "a space in front of text: for SentencePiece only");
+    if (!byte_level && (source->ignore_merges || source->normalize_nfc))
+        return td_fail(error, TD_INVALID, "%s: for byte-level tokenizers only",
+                       source->ignore_merges ? "ignore_merges" : "NFC");
     return TD_OK;
 }
 
@@ -132,6 +158,8 @@ td_status_t text_source_check(const struct text_source *source, struct td_error 
     td_status_t status = check_limits(source, error);
 
     if (status == TD_OK)
+        status = check_manners(source, error);
+    if (status == TD_OK)
         status = check_tokens(source, error);
     if (status == TD_OK)
         status = check_ids(source, error);
@@ -145,16 +173,22 @@ td_status_t text_source_check(const struct text_source *source, struct td_error 
 /* ------------------------------------------------------------------------------------------- */
 /* Writing */
 
+static bool has_scores(const struct text_source *source)
+{
+    return source->algorithm == TEXT_SENTENCEPIECE && source->merge_count == 0;
+}
+
 static td_status_t encoded_bytes(const struct text_source *source, size_t *bytes_out,
                                  struct td_error *error)
 {
-    size_t bytes = sizeof MAGIC - 1 + 1 + 5 * 4 + 4 + 2 + 4 + 4 + 4 +
+    size_t bytes = sizeof MAGIC - 1 + 2 + 5 * 4 + 4 + 2 + 4 + 4 + 4 +
                    text_generation_encoded_bytes(&source->generation);
     bool fits = td_size_add(&bytes, source->stop_id_count, 4) &&
                 td_size_add(&bytes, source->pretokenizer.length, 1) &&
                 td_size_add(&bytes, source->chat_template.length, 1) &&
                 td_size_add(&bytes, source->token_count, TOKEN_BYTES_MIN - 1) &&
-                td_size_add(&bytes, source->merge_count, MERGE_BYTES);
+                td_size_add(&bytes, source->merge_count, MERGE_BYTES) &&
+                td_size_add(&bytes, has_scores(source) ? source->token_count : 0, SCORE_BYTES);
 
     for (uint32_t i = 0; i < source->token_count; i++)
         fits = fits && td_size_add(&bytes, source->tokens[i].length, 1);
@@ -169,7 +203,10 @@ static void write_head(const struct text_source *source, struct td_writer *write
     td_write_bytes(writer, MAGIC, sizeof MAGIC - 1);
     td_write_u8(writer, (uint8_t)((source->add_bos ? FLAG_ADD_BOS : 0) |
                                   (source->add_eos ? FLAG_ADD_EOS : 0) |
-                                  (source->ignore_merges ? FLAG_IGNORE_MERGES : 0)));
+                                  (source->ignore_merges ? FLAG_IGNORE_MERGES : 0) |
+                                  (source->normalize_nfc ? FLAG_NORMALIZE_NFC : 0) |
+                                  (source->strip_space ? FLAG_STRIP_SPACE : 0)));
+    td_write_u8(writer, (uint8_t)(source->algorithm | source->prefix << 4));
     td_write_u32(writer, source->bos);
     td_write_u32(writer, source->eos);
     td_write_u32(writer, source->eot);
@@ -189,7 +226,7 @@ static void write_tables(const struct text_source *source, struct td_writer *wri
 {
     td_write_u32(writer, source->token_count);
     for (uint32_t i = 0; i < source->token_count; i++) {
-        td_write_u8(writer, source->tokens[i].type);
+        td_write_u8(writer, (uint8_t)(source->tokens[i].type | source->tokens[i].flags << 4));
         td_write_u16(writer, source->tokens[i].length);
         td_write_bytes(writer, source->tokens[i].bytes, source->tokens[i].length);
     }
@@ -198,6 +235,8 @@ static void write_tables(const struct text_source *source, struct td_writer *wri
         td_write_u32(writer, source->merges[i].left);
         td_write_u32(writer, source->merges[i].right);
     }
+    for (uint32_t i = 0; has_scores(source) && i < source->token_count; i++)
+        td_write_bytes(writer, &source->tokens[i].score, SCORE_BYTES);
 }
 
 td_status_t text_source_encode(const struct text_source *source, struct td_buf *out,
@@ -260,7 +299,7 @@ static td_status_t read_count(struct source_reader *reader, const char *field, s
     return TD_OK;
 }
 
-static td_status_t read_flags(struct source_reader *reader, struct text_source *source)
+static td_status_t read_manners(struct source_reader *reader, struct text_source *source)
 {
     const uint8_t *magic = td_read_bytes(&reader->in, sizeof MAGIC - 1);
     uint8_t flags;
@@ -273,6 +312,11 @@ static td_status_t read_flags(struct source_reader *reader, struct text_source *
     source->add_bos = (flags & FLAG_ADD_BOS) != 0;
     source->add_eos = (flags & FLAG_ADD_EOS) != 0;
     source->ignore_merges = (flags & FLAG_IGNORE_MERGES) != 0;
+    source->normalize_nfc = (flags & FLAG_NORMALIZE_NFC) != 0;
+    source->strip_space = (flags & FLAG_STRIP_SPACE) != 0;
+    flags = td_read_u8(&reader->in);
+    source->algorithm = flags & 0x0F;
+    source->prefix = flags >> 4;
     return TD_OK;
 }
 
@@ -322,6 +366,7 @@ static td_status_t read_table_counts(struct source_reader *reader, struct text_s
 {
     td_status_t status = read_count(reader, "tokens", TOKEN_BYTES_MIN, &source->token_count);
     struct td_reader tokens = reader->in;
+    size_t rest;
 
     if (status != TD_OK)
         return status;
@@ -334,9 +379,12 @@ static td_status_t read_table_counts(struct source_reader *reader, struct text_s
     status = read_count(reader, "merges", MERGE_BYTES, &source->merge_count);
     if (status != TD_OK)
         return status;
-    if (td_reader_left(&reader->in) != (size_t)source->merge_count * MERGE_BYTES)
-        return td_fail(reader->error, TD_INVALID, "%zu bytes too many behind the merges",
-                       td_reader_left(&reader->in) - (size_t)source->merge_count * MERGE_BYTES);
+    rest = (size_t)source->merge_count * MERGE_BYTES +
+           (has_scores(source) ? (size_t)source->token_count * SCORE_BYTES : 0);
+    if (td_reader_left(&reader->in) != rest)
+        return td_fail(reader->error, TD_INVALID,
+                       "merges: %zu bytes follow their count, must be %zu",
+                       td_reader_left(&reader->in), rest);
     reader->in.cursor = tokens.cursor;
     return TD_OK;
 }
@@ -351,7 +399,9 @@ static td_status_t read_tables(struct source_reader *reader, struct text_source 
     if (tokens == NULL)
         return td_fail(reader->error, TD_NO_MEMORY, "tokenizer: no memory for its tables");
     for (uint32_t i = 0; i < source->token_count; i++) {
-        tokens[i].type = td_read_u8(&reader->in);
+        uint8_t kind = td_read_u8(&reader->in);
+
+        tokens[i] = (struct text_token){.type = kind & 0x0F, .flags = kind >> 4};
         tokens[i].length = td_read_u16(&reader->in);
         tokens[i].bytes = (const char *)td_read_bytes(&reader->in, tokens[i].length);
     }
@@ -359,6 +409,12 @@ static td_status_t read_tables(struct source_reader *reader, struct text_source 
     for (uint32_t i = 0; i < source->merge_count; i++) {
         merges[i].left = td_read_u32(&reader->in);
         merges[i].right = td_read_u32(&reader->in);
+    }
+    for (uint32_t i = 0; has_scores(source) && i < source->token_count; i++) {
+        const uint8_t *score = td_read_bytes(&reader->in, SCORE_BYTES);
+
+        if (score != NULL)
+            memcpy(&tokens[i].score, score, SCORE_BYTES);
     }
     source->tokens = tokens;
     source->merges = merges;
@@ -378,7 +434,7 @@ td_status_t text_source_decode(const void *bytes, size_t length, struct text_sou
     if (length > TEXT_SOURCE_BYTES_MAX)
         return td_fail(error, TD_LIMIT, "tokenizer: %zu bytes, at most %zu", length,
                        TEXT_SOURCE_BYTES_MAX);
-    status = read_flags(&reader, &source);
+    status = read_manners(&reader, &source);
     if (status == TD_OK)
         status = read_special_ids(&reader, &source);
     if (status == TD_OK)
@@ -397,48 +453,4 @@ td_status_t text_source_decode(const void *bytes, size_t length, struct text_sou
     }
     *source_out = source;
     return TD_OK;
-}
-
-/* ------------------------------------------------------------------------------------------- */
-/* Merge rules by text */
-
-static td_status_t resolve_rule(const struct text_token_map *map, struct td_span rule,
-                                struct text_merge *merge_out)
-{
-    const char *space = rule.length > 1 ? memchr(rule.bytes + 1, ' ', rule.length - 1) : NULL;
-    size_t left_length;
-
-    if (space == NULL)
-        return TD_INVALID;
-    left_length = (size_t)(space - rule.bytes);
-    merge_out->left = text_token_map_find(map, rule.bytes, left_length);
-    merge_out->right = text_token_map_find(map, space + 1, rule.length - left_length - 1);
-    return merge_out->left == TEXT_TOKEN_NONE || merge_out->right == TEXT_TOKEN_NONE ? TD_INVALID
-                                                                                     : TD_OK;
-}
-
-td_status_t text_source_resolve_merges(const struct text_token *tokens, uint32_t token_count,
-                                       const struct td_span *rules, uint32_t count,
-                                       struct text_merge *rules_out, struct td_error *error)
-{
-    struct text_token_map map;
-    td_status_t status;
-
-    if (token_count > TEXT_TOKENS_MAX || count > TEXT_MERGES_MAX)
-        return td_fail(error, TD_LIMIT, "%u tokens and %u merges, at most %u and %u", token_count,
-                       count, TEXT_TOKENS_MAX, TEXT_MERGES_MAX);
-    status = text_token_map_init(&map, token_count);
-    if (status != TD_OK)
-        return td_fail(error, status, "no memory for the merges");
-    for (uint32_t i = 0; i < token_count; i++)
-        text_token_map_add(&map, (struct td_span){tokens[i].bytes, tokens[i].length}, i);
-    for (uint32_t i = 0; i < count && status == TD_OK; i++) {
-        status = resolve_rule(&map, rules[i], &rules_out[i]);
-        if (status != TD_OK)
-            td_fail(error, status, "merge %u: '%.*s' is not two tokens", i,
-                    rules[i].length > 100 ? 100 : (int)rules[i].length,
-                    rules[i].length > 0 ? rules[i].bytes : "");
-    }
-    text_token_map_fini(&map);
-    return status;
 }

@@ -25,20 +25,46 @@
 #define TEXT_STOP_IDS_MAX       32
 #define TEXT_SOURCE_BYTES_MAX   ((size_t)64 << 20) /* of the serialised form */
 
+/* How text becomes tokens. */
+enum text_algorithm {
+    TEXT_BYTE_LEVEL = 0,    /* pieces cut by a pre-tokenizer, each merged up from its bytes */
+    TEXT_SENTENCEPIECE = 1, /* merged up from characters, spaces written U+2581, byte fallback */
+};
+
+/* SentencePiece only: the space that is put in front of a stretch of text between special tokens. */
+enum text_prefix {
+    TEXT_PREFIX_NONE = 0,
+    TEXT_PREFIX_ALWAYS = 1,       /* of every stretch that is not empty */
+    TEXT_PREFIX_UNLESS_SPACE = 2, /* of every stretch that does not begin with one */
+    TEXT_PREFIX_FIRST = 3, /* of a stretch at the start of the text that does not begin with one */
+};
+
 /* The values are those of tokenizer.ggml.token_type in GGUF files. */
 enum text_token_type {
-    TEXT_TOKEN_NORMAL = 1,       /* ordinary text, in the byte-to-unicode alphabet of GPT-2 */
+    TEXT_TOKEN_NORMAL =
+        1, /* ordinary text: in GPT-2's alphabet of bytes, or with U+2581 for space */
     TEXT_TOKEN_UNKNOWN = 2,      /* handled as CONTROL */
     TEXT_TOKEN_CONTROL = 3,      /* plain text; never shown, never made from untrusted text */
     TEXT_TOKEN_USER_DEFINED = 4, /* plain text; cut out like CONTROL, but shown */
     TEXT_TOKEN_UNUSED = 5,       /* plain text; never made, shown as nothing */
-    TEXT_TOKEN_BYTE = 6,         /* SentencePiece only; handled as UNUSED */
+    TEXT_TOKEN_BYTE = 6, /* SentencePiece: one byte, written "<0x0A>"; else handled as UNUSED */
+};
+
+/* How a special token is cut out of text; the names are those of tokenizer.json. */
+enum text_token_flag {
+    TEXT_TOKEN_LSTRIP = 1,      /* takes the whitespace before it along */
+    TEXT_TOKEN_RSTRIP = 2,      /* and that behind it */
+    TEXT_TOKEN_SINGLE_WORD = 4, /* only where no letter, mark, digit or connector touches it */
+    TEXT_TOKEN_NORMALIZED = 8,  /* found in normalised text, when the others have been cut out */
+    TEXT_TOKEN_FLAGS_ALL = 15,
 };
 
 struct text_token {
     const char *bytes;
     uint16_t length; /* 1 to TEXT_TOKEN_BYTES_MAX */
     uint8_t type;    /* enum text_token_type */
+    uint8_t flags;   /* of enum text_token_flag */
+    float score;     /* SentencePiece without merges: the pair with the highest one merges first */
 };
 
 /* A rule of byte pair encoding; its rank is its place in the list. */
@@ -53,7 +79,8 @@ struct text_merge {
  * input, which must live as long.
  */
 struct text_source {
-    struct td_span pretokenizer; /* a name of pretokenize.h, as in tokenizer.ggml.pre */
+    enum text_algorithm algorithm;
+    struct td_span pretokenizer; /* byte level: a name of pretokenize.h, as in tokenizer.ggml.pre */
     const struct text_token *tokens;
     uint32_t token_count;
     const struct text_merge *merges;
@@ -67,9 +94,12 @@ struct text_source {
     uint32_t stop_ids[TEXT_STOP_IDS_MAX]; /* further ids that end an answer, from configuration */
     uint32_t stop_id_count;
     struct text_generation generation; /* how to draw where a request does not say */
+    enum text_prefix prefix;
     bool add_bos;       /* text_encode puts bos in front */
     bool add_eos;       /* text_encode puts eos behind */
-    bool ignore_merges; /* a pre-token that is a token as a whole is not merged up */
+    bool ignore_merges; /* byte level: a pre-token that is a token as a whole is not merged up */
+    bool normalize_nfc; /* byte level: text is brought into Unicode's form NFC first */
+    bool strip_space;   /* SentencePiece: a space at the very start of decoded text is left out */
     void *memory;
 };
 

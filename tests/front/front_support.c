@@ -55,10 +55,13 @@ struct text_model *test_byte_model_open(void)
     struct td_error error = {0};
 
     for (unsigned i = 0; i < 256; i++)
-        tokens[i] =
-            (struct text_token){bytes[i], (uint16_t)alphabet(i, bytes[i]), TEXT_TOKEN_NORMAL};
-    tokens[TEST_TOKEN_START] = (struct text_token){"<|im_start|>", 12, TEXT_TOKEN_CONTROL};
-    tokens[TEST_TOKEN_END] = (struct text_token){"<|im_end|>", 10, TEXT_TOKEN_CONTROL};
+        tokens[i] = (struct text_token){.bytes = bytes[i],
+                                        .length = (uint16_t)alphabet(i, bytes[i]),
+                                        .type = TEXT_TOKEN_NORMAL};
+    tokens[TEST_TOKEN_START] =
+        (struct text_token){.bytes = "<|im_start|>", .length = 12, .type = TEXT_TOKEN_CONTROL};
+    tokens[TEST_TOKEN_END] =
+        (struct text_token){.bytes = "<|im_end|>", .length = 10, .type = TEXT_TOKEN_CONTROL};
     text_source_init(&source);
     source.pretokenizer = td_span_of("gpt-2");
     source.tokens = tokens;

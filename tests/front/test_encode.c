@@ -192,7 +192,7 @@ static void arguments_over_a_limit_are_refused_and_not_taken_for_text(void **sta
 static void a_model_without_a_template_has_no_chats(void **state)
 {
     struct rig *rig = *state;
-    struct text_token token = {"a", 1, TEXT_TOKEN_NORMAL};
+    struct text_token token = {.bytes = "a", .length = 1, .type = TEXT_TOKEN_NORMAL};
     struct text_source source;
 
     text_source_init(&source);

@@ -83,7 +83,7 @@ def make_source(path):
     ids = {token: i for i, token in reversed(list(enumerate(tokens)))}
     is_llama = pre == b"llama-bpe"
     flags = (1 if get("tokenizer.ggml.add_bos_token", is_llama) else 0) | (4 if is_llama else 0)
-    out = b"TDTEXT\x02\x00" + struct.pack("<B", flags)
+    out = b"TDTEXT\x03\x00" + struct.pack("<BB", flags, 0)
     for name in ("bos", "eos", "eot", "eom", "unknown"):
         out += struct.pack("<I", get(f"tokenizer.ggml.{name}_token_id", NONE))
     out += struct.pack("<I", 0)

@@ -19,7 +19,8 @@ static const struct text_generation full = {
 
 static struct text_source source_with(const struct text_generation *generation)
 {
-    static const struct text_token tokens[] = {{"a", 1, TEXT_TOKEN_NORMAL}};
+    static const struct text_token tokens[] = {
+        {.bytes = "a", .length = 1, .type = TEXT_TOKEN_NORMAL}};
     struct text_source source;
 
     text_source_init(&source);

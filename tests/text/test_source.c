@@ -112,10 +112,10 @@ struct small {
 static void make_small(struct small *small)
 {
     *small = (struct small){
-        .tokens = {{"a", 1, TEXT_TOKEN_NORMAL},
-                   {"b", 1, TEXT_TOKEN_NORMAL},
-                   {"ab", 2, TEXT_TOKEN_NORMAL},
-                   {"</s>", 4, TEXT_TOKEN_CONTROL}},
+        .tokens = {{.bytes = "a", .length = 1, .type = TEXT_TOKEN_NORMAL},
+                   {.bytes = "b", .length = 1, .type = TEXT_TOKEN_NORMAL},
+                   {.bytes = "ab", .length = 2, .type = TEXT_TOKEN_NORMAL},
+                   {.bytes = "</s>", .length = 4, .type = TEXT_TOKEN_CONTROL}},
         .merges = {{0, 1}},
     };
     text_source_init(&small->source);
@@ -221,7 +221,9 @@ static void no_model_is_made_of_nonsense(void **state)
 static void merges_are_resolved_by_their_text(void **state)
 {
     static const struct text_token tokens[] = {
-        {"a", 1, TEXT_TOKEN_NORMAL}, {" ", 1, TEXT_TOKEN_NORMAL}, {"ab", 2, TEXT_TOKEN_NORMAL}};
+        {.bytes = "a", .length = 1, .type = TEXT_TOKEN_NORMAL},
+        {.bytes = " ", .length = 1, .type = TEXT_TOKEN_NORMAL},
+        {.bytes = "ab", .length = 2, .type = TEXT_TOKEN_NORMAL}};
     const struct td_span good[] = {td_span_of("a ab"), td_span_of("ab a"), td_span_of("  a")};
     const char *const bad[] = {"a", "a ", " a", "a b", "aab", "ab  a", ""};
     struct text_merge merges[3];

@@ -58,8 +58,8 @@ static void read_tokens(struct test_vocabulary *vocabulary, struct td_reader *re
     for (uint32_t i = 0; i < vocabulary->source.token_count; i++) {
         struct td_span text = read_string(reader);
 
-        vocabulary->tokens[i] =
-            (struct text_token){text.bytes, (uint16_t)text.length, TEXT_TOKEN_NORMAL};
+        vocabulary->tokens[i] = (struct text_token){
+            .bytes = text.bytes, .length = (uint16_t)text.length, .type = TEXT_TOKEN_NORMAL};
     }
 }
 
@@ -189,8 +189,8 @@ static void json_tokens(struct test_vocabulary *vocabulary, const struct td_json
     {
         struct td_span text = keep(cursor, token->key);
 
-        vocabulary->tokens[token->integer] =
-            (struct text_token){text.bytes, (uint16_t)text.length, TEXT_TOKEN_NORMAL};
+        vocabulary->tokens[token->integer] = (struct text_token){
+            .bytes = text.bytes, .length = (uint16_t)text.length, .type = TEXT_TOKEN_NORMAL};
     }
     td_json_for_each(token, added)
     {
@@ -198,8 +198,9 @@ static void json_tokens(struct test_vocabulary *vocabulary, const struct td_json
         bool special = td_json_find(token, "special")->boolean;
 
         vocabulary->tokens[td_json_find(token, "id")->integer] =
-            (struct text_token){text.bytes, (uint16_t)text.length,
-                                special ? TEXT_TOKEN_CONTROL : TEXT_TOKEN_USER_DEFINED};
+            (struct text_token){.bytes = text.bytes,
+                                .length = (uint16_t)text.length,
+                                .type = special ? TEXT_TOKEN_CONTROL : TEXT_TOKEN_USER_DEFINED};
     }
     vocabulary->source.tokens = vocabulary->tokens;
     vocabulary->source.token_count = count;
