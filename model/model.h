@@ -1,10 +1,10 @@
 /*
  * model.h: a model file as matrices, numbers and text, checked and ready for a backend.
  *
- * Owns the meaning of a GGUF file of architecture `llama`: hyperparameters with defaults and bounds, the
- * exact set of tensors with their shapes and types, the position encoding, and the arrays that lib/text
- * needs. Weights are used where they lie in the mapping, which all workers of a host share; nothing is
- * repacked. It computes nothing. Immutable after opening: any thread may read it.
+ * Owns the meaning of a model file: hyperparameters with defaults and bounds, the exact set of tensors
+ * with their shapes and types (architecture.h), the position encoding (rope.h), and the arrays that lib/text
+ * needs. Matrices stay where they lie in the mapping, which all workers of a host share; norms and
+ * biases are copied as floats. It computes nothing. Immutable after opening: any thread may read it.
  */
 #ifndef TANDEM_MODEL_MODEL_H
 #define TANDEM_MODEL_MODEL_H
@@ -16,16 +16,17 @@
 #include "lib/base/status.h"
 #include "lib/base/u128.h"
 #include "lib/text/source.h"
+#include "model/architecture.h"
 #include "model/gguf.h"
 #include "model/quant.h"
+#include "model/rope.h"
 
-#define MODEL_LAYERS_MAX   1024
-#define MODEL_HIDDEN_MAX   ((uint32_t)1 << 16)
-#define MODEL_FFN_MAX      ((uint32_t)1 << 20)
-#define MODEL_HEADS_MAX    1024
-#define MODEL_HEAD_DIM_MAX 256
-#define MODEL_VOCAB_MAX    ((uint32_t)1 << 22)
-#define MODEL_CONTEXT_MAX  ((uint32_t)1 << 22)
+#define MODEL_LAYERS_MAX  1024
+#define MODEL_HIDDEN_MAX  ((uint32_t)1 << 16)
+#define MODEL_FFN_MAX     ((uint32_t)1 << 20)
+#define MODEL_HEADS_MAX   1024
+#define MODEL_VOCAB_MAX   ((uint32_t)1 << 22)
+#define MODEL_CONTEXT_MAX ((uint32_t)1 << 22)
 
 /* Row r starts at data + r * row_bytes and holds `columns` values of the type. */
 struct model_matrix {
@@ -36,11 +37,17 @@ struct model_matrix {
     size_t row_bytes;
 };
 
+/* Biases and norms that an architecture does not have are NULL. */
 struct model_layer {
     const float *attention_norm; /* hidden */
-    struct model_matrix q;       /* heads * head_dim x hidden; rows permuted, see model_rope */
+    struct model_matrix q;       /* heads * head_dim x hidden; see model_rope.pairs */
     struct model_matrix k;       /* kv_heads * head_dim x hidden; the same */
     struct model_matrix v;
+    const float *q_bias;                  /* heads * head_dim, in the order of q's rows */
+    const float *k_bias;                  /* kv_heads * head_dim, in the order of k's rows */
+    const float *v_bias;                  /* kv_heads * head_dim */
+    const float *q_norm;                  /* head_dim: of each head of Q, before the rotation */
+    const float *k_norm;                  /* head_dim: of each head of K */
     struct model_matrix attention_output; /* hidden x heads * head_dim */
     const float *ffn_norm;                /* hidden */
     struct model_matrix gate;             /* ffn x hidden */
@@ -48,20 +55,9 @@ struct model_layer {
     struct model_matrix down;             /* hidden x ffn */
 };
 
-/*
- * The position encoding. Within a head of Q and K, GGUF's llama files have the two halves of each
- * rotated pair in rows 2i and 2i + 1; the KV cache holds them at i and i + head_dim / 2. The angle of
- * pair i at a position is position * base^(-2i / head_dim) / (scale * factors[i]).
- */
-struct model_rope {
-    float base;
-    float scale;          /* linear scaling; 1: none */
-    const float *factors; /* head_dim / 2, or NULL: all 1 */
-    char text[96];        /* canonical: equal texts encode positions alike */
-};
-
 struct model {
     char name[128];
+    const struct model_architecture *architecture;
     uint32_t vocab; /* rows of the embedding and of the LM head */
     uint32_t hidden;
     uint32_t ffn;
@@ -76,6 +72,7 @@ struct model {
     struct model_matrix output;    /* the LM head; the embedding itself where they are tied */
     const float *output_norm;      /* hidden */
     struct model_layer *layer;     /* [layers] */
+    float *vectors;                /* memory behind norms and biases */
     struct td_u128 weights_digest; /* XXH3-128 of the whole file */
     bool has_text;                 /* the file has a tokenizer */
     struct text_source text;       /* borrows from this model */

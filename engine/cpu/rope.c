@@ -2,42 +2,13 @@
 #include "engine/cpu/rope.h"
 
 #include <math.h>
+#include <string.h>
 
 /* pi / 2 in three parts; the products of the first two with whole numbers below 2^20 are exact. */
 #define HALF_PI_1   0x1.921fb544p+0
 #define HALF_PI_2   0x1.0b4611a6p-34
 #define HALF_PI_3   0x1.3198a2e037073p-69
 #define TWO_OVER_PI 0x1.45f306dc9c883p-1
-#define LN2         0x1.62e42fefa39efp-1
-
-/* Natural logarithm of x >= 1: ln(m 2^e) = e ln 2 + 2 atanh((m - 1) / (m + 1)). */
-static double natural_log(double x)
-{
-    double exponent = 0.0;
-    double s;
-    double square;
-    double sum = 0.0;
-
-    for (; x > 1.5; x *= 0.5)
-        exponent += 1.0;
-    s = (x - 1.0) / (x + 1.0); /* |s| <= 0.2: 12 terms leave less than 1e-18 */
-    square = s * s;
-    for (int term = 25; term >= 1; term -= 2)
-        sum = sum * square + 1.0 / term;
-    return exponent * LN2 + 2.0 * s * sum;
-}
-
-/* e to the -x for x >= 0. */
-static double negative_exp(double x)
-{
-    double n = floor(x / LN2);
-    double r = -(x - n * LN2);
-    double sum = 1.0;
-
-    for (int term = 20; term >= 1; term--) /* |r| <= 0.7: 0.7^21 / 21! < 1e-22 */
-        sum = 1.0 + sum * r / term;
-    return ldexp(sum, -(int)n);
-}
 
 /* Sine and cosine of x >= 0, by quadrants and the series around 0; exact to about 1e-15. */
 static void sine_cosine(double x, double *sine_out, double *cosine_out)
@@ -63,15 +34,11 @@ static void sine_cosine(double x, double *sine_out, double *cosine_out)
 
 void cpu_rope_init(struct cpu_rope *rope, const struct model_rope *encoding, uint32_t head_dim)
 {
-    double log_base = natural_log((double)encoding->base);
-
     rope->pairs = head_dim / 2;
-    for (uint32_t i = 0; i < rope->pairs; i++) {
-        double factor = encoding->factors != NULL ? (double)encoding->factors[i] : 1.0;
-
-        rope->frequency[i] =
-            negative_exp(2.0 * i / head_dim * log_base) / ((double)encoding->scale * factor);
-    }
+    rope->first_stride = encoding->pairs == MODEL_ROPE_INTERLEAVED ? 2 : 1;
+    rope->second = encoding->pairs == MODEL_ROPE_INTERLEAVED ? 1 : rope->pairs;
+    rope->magnitude = (double)encoding->magnitude;
+    memcpy(rope->frequency, encoding->frequency, sizeof rope->frequency);
 }
 
 void cpu_rope_angles(const struct cpu_rope *rope, uint32_t position, float *cosines, float *sines)
@@ -81,8 +48,8 @@ void cpu_rope_angles(const struct cpu_rope *rope, uint32_t position, float *cosi
         double cosine;
 
         sine_cosine(position * rope->frequency[i], &sine, &cosine);
-        cosines[i] = (float)cosine;
-        sines[i] = (float)sine;
+        cosines[i] = (float)(rope->magnitude * cosine);
+        sines[i] = (float)(rope->magnitude * sine);
     }
 }
 
@@ -90,8 +57,8 @@ void cpu_rope_rotate(const struct cpu_rope *rope, const float *cosines, const fl
                      const float *restrict in, float scale, float *restrict out)
 {
     for (uint32_t i = 0; i < rope->pairs; i++) {
-        float a = in[2 * i];
-        float b = in[2 * i + 1];
+        float a = in[rope->first_stride * i];
+        float b = in[rope->first_stride * i + rope->second];
 
         out[i] = scale * (a * cosines[i] - b * sines[i]);
         out[i + rope->pairs] = scale * (a * sines[i] + b * cosines[i]);

@@ -135,8 +135,7 @@ static double *normed(const struct model *model, const double *x, const float *w
 static void rotate(const struct model *model, double *heads, uint32_t count, uint32_t position)
 {
     for (uint32_t i = 0; i < count * model->head_dim; i += 2) {
-        double angle = position * pow((double)model->rope.base,
-                                      -(double)(i % model->head_dim) / model->head_dim);
+        double angle = position * pow(10000.0, -(double)(i % model->head_dim) / model->head_dim);
         double a = heads[i];
         double b = heads[i + 1];
 

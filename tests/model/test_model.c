@@ -1,4 +1,5 @@
 /* test_model.c: what a llama file must say, and what is refused, by name. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,8 +107,9 @@ static void the_tiny_model_is_described_right(void **state)
     assert_int_equal(model->vocab, 1024);
     assert_int_equal(model->embedding.type, MODEL_TYPE_BF16);
     assert_ptr_not_equal(model->output.data, model->embedding.data);
-    assert_non_null(model->rope.factors); /* llama3's scaling, as a tensor */
-    assert_non_null(strstr(model->rope.text, "factors"));
+    assert_int_equal(model->rope.pairs, MODEL_ROPE_INTERLEAVED);
+    assert_true(model->rope.frequency[0] == 1.0 && model->rope.magnitude == 1.0f);
+    assert_true(fabs(model->rope.frequency[15] * 8 - pow(10000.0, -30.0 / 32)) < 1e-12);
     assert_true(model->has_text);
     assert_int_equal(model->text.token_count, 1024);
     assert_true(model->text.ignore_merges && model->text.add_bos);
@@ -116,8 +118,8 @@ static void the_tiny_model_is_described_right(void **state)
 
 static void check_defaults(const struct model *model)
 {
-    assert_true(model->rope.base == 10000.0f && model->rope.scale == 1.0f);
-    assert_null(model->rope.factors);
+    assert_true(model->rope.frequency[0] == 1.0);
+    assert_true(fabs(model->rope.frequency[1] - 0.01) < 1e-15);
     assert_false(model->has_text);
     assert_string_equal(model->name, "test");
     assert_int_equal(model->kv_heads, 1);
@@ -137,8 +139,9 @@ static void add_linear_scaling(struct gguf_build *build)
 
 static void check_linear_scaling(const struct model *model)
 {
-    assert_true(model->rope.scale == 4.0f && model->rope.base == 500000.0f);
-    assert_non_null(strstr(model->rope.text, "scale 4"));
+    assert_true(model->rope.frequency[0] == 0.25);
+    assert_true(fabs(model->rope.frequency[1] * 4 - pow(500000.0, -0.5)) < 1e-15);
+    assert_non_null(strstr(model->rope.text, "linear theta 500000 factor 4 "));
 }
 
 static void what_may_be_left_out_has_its_default(void **state)
@@ -248,9 +251,9 @@ static void add_stranger(struct gguf_build *build)
     gguf_build_tensor(build, "blk.0.attn_q.bias", MODEL_TYPE_F32, 4, 0, values);
 }
 
-static void add_yarn(struct gguf_build *build)
+static void add_longrope(struct gguf_build *build)
 {
-    gguf_build_text(build, "llama.rope.scaling.type", "yarn");
+    gguf_build_text(build, "llama.rope.scaling.type", "longrope");
 }
 
 static void add_bad_factor(struct gguf_build *build)
@@ -292,14 +295,14 @@ static void add_tokenizer_without_tokens(struct gguf_build *build)
 
 static void what_is_not_known_is_refused_and_not_ignored(void **state)
 {
-    uint64_t qwen2 = 0;
+    uint64_t gemma = 0;
 
     (void)state;
-    memcpy(&qwen2, "qwen2", 5);
-    check_refused(&(struct change){.text = "llama", .behind = -5, .value = qwen2, .size = 5},
-                  TD_UNSUPPORTED, "qwen2");
+    memcpy(&gemma, "gemma", 5);
+    check_refused(&(struct change){.text = "llama", .behind = -5, .value = gemma, .size = 5},
+                  TD_UNSUPPORTED, "gemma is not served; llama, qwen2 and qwen3 are");
     check_refused(&(struct change){.build = add_stranger}, TD_UNSUPPORTED, "blk.0.attn_q.bias");
-    check_refused(&(struct change){.build = add_yarn}, TD_UNSUPPORTED, "yarn");
+    check_refused(&(struct change){.build = add_longrope}, TD_UNSUPPORTED, "longrope");
     check_refused(&(struct change){.build = add_bad_factor}, TD_INVALID, "scaling.factor");
     check_refused(&(struct change){.build = add_bad_base}, TD_INVALID, "freq_base");
     check_refused(&(struct change){.build = add_bad_frequencies}, TD_INVALID, "rope_freqs.weight");

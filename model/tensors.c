@@ -1,0 +1,220 @@
+/*
+ * tensors.c: from the table of roles to the matrices and vectors of a model; see architecture.h.
+ *
+ * Matrices stay where the reader has them. Vectors are small, come in several types and need the
+ * alignment of floats: all of them are copied into one array.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/architecture.h"
+#include "model/model.h"
+
+struct taking {
+    struct model *model;
+    const struct model_tensors *tensors;
+    size_t vector_floats; /* of all vectors together */
+    float *next_vector;   /* where the next one is copied to */
+    struct td_error *error;
+};
+
+/* What is done with one tensor of the table; base is the struct that its role's offset is in. */
+typedef td_status_t (*visit_fn)(struct taking *taking, const struct model_role *role, char *base,
+                                const char *name);
+
+/* ------------------------------------------------------------------ numbers */
+
+static td_status_t check_count(const char *what, uint32_t count, uint32_t count_max,
+                               struct td_error *error)
+{
+    if (count > 0 && count <= count_max)
+        return TD_OK;
+    return td_fail(error, TD_LIMIT, "%" PRIu32 " %s (1 to %" PRIu32 " are possible)", count, what,
+                   count_max);
+}
+
+td_status_t model_check_numbers(const struct model *model, struct td_error *error)
+{
+    const struct {
+        const char *what;
+        uint32_t count;
+        uint32_t count_max;
+    } counts[] = {
+        {"layers", model->layers, MODEL_LAYERS_MAX},
+        {"values in a hidden state", model->hidden, MODEL_HIDDEN_MAX},
+        {"values in the feed-forward part", model->ffn, MODEL_FFN_MAX},
+        {"heads", model->heads, MODEL_HEADS_MAX},
+        {"KV heads", model->kv_heads, model->heads},
+        {"positions", model->max_context, MODEL_CONTEXT_MAX},
+    };
+
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        td_status_t status =
+            check_count(counts[i].what, counts[i].count, counts[i].count_max, error);
+
+        if (status != TD_OK)
+            return status;
+    }
+    if (model->heads % model->kv_heads != 0)
+        return td_fail(error, TD_INVALID,
+                       "%" PRIu32 " heads do not share %" PRIu32 " KV heads evenly", model->heads,
+                       model->kv_heads);
+    if (model->head_dim == 0 || model->head_dim % 2 != 0 || model->head_dim > MODEL_HEAD_DIM_MAX)
+        return td_fail(error, TD_UNSUPPORTED,
+                       "a head of %" PRIu32 " values is not supported (even, up to %d)",
+                       model->head_dim, MODEL_HEAD_DIM_MAX);
+    if (!(model->rms_epsilon >= 0.0f && model->rms_epsilon < 1.0f))
+        return td_fail(error, TD_INVALID, "the epsilon of the norms is %g",
+                       (double)model->rms_epsilon);
+    return TD_OK;
+}
+
+/* ------------------------------------------------------------------ tensors */
+
+static uint32_t extent_of(const struct model *model, enum model_extent extent)
+{
+    switch (extent) {
+    case MODEL_EXTENT_NONE: return 1;
+    case MODEL_EXTENT_VOCAB: return model->vocab;
+    case MODEL_EXTENT_HIDDEN: return model->hidden;
+    case MODEL_EXTENT_FFN: return model->ffn;
+    case MODEL_EXTENT_Q: return model->heads * model->head_dim;
+    case MODEL_EXTENT_KV: return model->kv_heads * model->head_dim;
+    case MODEL_EXTENT_HEAD_DIM: return model->head_dim;
+    }
+    return 0;
+}
+
+/* The embedding says how large the vocabulary is, where nothing else has. */
+static td_status_t take_vocab(struct taking *taking, const struct model_tensor *tensor,
+                              const char *name)
+{
+    if (tensor->dims[1] > MODEL_VOCAB_MAX)
+        return td_fail(taking->error, TD_LIMIT,
+                       "tensor %s has %" PRIu64 " rows (at most %" PRIu32 ")", name,
+                       tensor->dims[1], MODEL_VOCAB_MAX);
+    taking->model->vocab = (uint32_t)tensor->dims[1];
+    return TD_OK;
+}
+
+static td_status_t check_shape(struct taking *taking, const struct model_role *role,
+                               const struct model_tensor *tensor, const char *name)
+{
+    uint64_t columns = extent_of(taking->model, role->columns);
+    uint64_t rows = extent_of(taking->model, role->rows);
+
+    if (tensor->dims[0] != columns || tensor->dims[1] != rows || tensor->dims[2] != 1 ||
+        tensor->dims[3] != 1)
+        return td_fail(taking->error, TD_INVALID,
+                       "tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
+                       "] where [%" PRIu64 ", %" PRIu64 "] was expected",
+                       name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3],
+                       columns, rows);
+    return TD_OK;
+}
+
+/* Finds and checks one tensor and puts it where base + offset says. */
+static td_status_t take_one(struct taking *taking, const struct model_role *role, char *base,
+                            const char *name)
+{
+    struct model_tensor tensor = {0};
+    td_status_t status = TD_OK;
+
+    if (!taking->tensors->find(taking->tensors->context, name, &tensor)) {
+        if (role->is_optional)
+            return TD_OK;
+        return td_fail(taking->error, TD_INVALID, "tensor %s is missing", name);
+    }
+    if (role->rows == MODEL_EXTENT_VOCAB && taking->model->vocab == 0)
+        status = take_vocab(taking, &tensor, name);
+    if (status == TD_OK)
+        status = check_shape(taking, role, &tensor, name);
+    if (status != TD_OK)
+        return status;
+    if (!model_type_info(tensor.type)->is_supported)
+        return td_fail(taking->error, TD_UNSUPPORTED,
+                       "tensor %s has type %s; served are " MODEL_TYPES_SERVED, name,
+                       model_type_info(tensor.type)->name);
+    if (role->rows == MODEL_EXTENT_NONE) {
+        model_dequantize((enum model_type)tensor.type, tensor.data, (size_t)tensor.dims[0],
+                         taking->next_vector);
+        *(const float **)(void *)(base + role->offset) = taking->next_vector;
+        taking->next_vector += tensor.dims[0];
+        return TD_OK;
+    }
+    *(struct model_matrix *)(void *)(base + role->offset) =
+        (struct model_matrix){.type = (enum model_type)tensor.type,
+                              .rows = (uint32_t)tensor.dims[1],
+                              .columns = (uint32_t)tensor.dims[0],
+                              .data = tensor.data,
+                              .row_bytes = tensor.row_bytes};
+    return TD_OK;
+}
+
+/* Room for the vectors that are really there: what a file only claims takes no memory. */
+static td_status_t count_one(struct taking *taking, const struct model_role *role, char *base,
+                             const char *name)
+{
+    struct model_tensor tensor = {0};
+
+    (void)base;
+    if (role->rows == MODEL_EXTENT_NONE &&
+        taking->tensors->find(taking->tensors->context, name, &tensor))
+        taking->vector_floats += extent_of(taking->model, role->columns);
+    return TD_OK;
+}
+
+/* Visits the tensors of a role with their names: one, or one of each layer. */
+static td_status_t walk_role(struct taking *taking, const struct model_role *role, visit_fn visit)
+{
+    const char *pattern = taking->tensors->has_hf_names ? role->hf : role->gguf;
+    const char *mark = strstr(pattern, "%u");
+    td_status_t status = TD_OK;
+
+    if (mark == NULL)
+        return visit(taking, role, (char *)taking->model, pattern);
+    for (uint32_t i = 0; i < taking->model->layers && status == TD_OK; i++) {
+        char name[MODEL_TENSOR_NAME_BYTES];
+
+        snprintf(name, sizeof name, "%.*s%" PRIu32 "%s", (int)(mark - pattern), pattern, i,
+                 mark + 2);
+        status = visit(taking, role, (char *)&taking->model->layer[i], name);
+    }
+    return status;
+}
+
+static td_status_t walk(struct taking *taking, visit_fn visit)
+{
+    const struct model_role *role;
+    td_status_t status = TD_OK;
+
+    for (size_t i = 0; (role = model_role_at(i)) != NULL && status == TD_OK; i++)
+        if ((role->architectures & (unsigned)taking->model->architecture->id) != 0)
+            status = walk_role(taking, role, visit);
+    return status;
+}
+
+td_status_t model_take_tensors(struct model *model, const struct model_tensors *tensors,
+                               struct td_error *error)
+{
+    struct taking taking = {.model = model, .tensors = tensors, .error = error};
+    td_status_t status;
+
+    model->layer = calloc(model->layers, sizeof *model->layer);
+    if (model->layer == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for %" PRIu32 " layers", model->layers);
+    status = walk(&taking, count_one);
+    if (status != TD_OK)
+        return status;
+    model->vectors = calloc(taking.vector_floats + 1, sizeof *model->vectors);
+    if (model->vectors == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for the norms of %" PRIu32 " layers",
+                       model->layers);
+    taking.next_vector = model->vectors;
+    status = walk(&taking, take_one);
+    if (status == TD_OK && model->output.data == NULL)
+        model->output = model->embedding; /* tied */
+    return status;
+}
