@@ -251,6 +251,8 @@ static td_status_t open_lane(struct bench_side *side, enum bench_lane lane, stru
 
     config.ucx.shm = lane == BENCH_LANE_UCX_SHM;
     config.ucx.tcp = lane == BENCH_LANE_UCX_TCP;
+    if (side->config.interface != NULL)
+        snprintf(config.ucx.interface, sizeof config.ucx.interface, "%s", side->config.interface);
     return kvt_runtime_open(&config, &side->runtimes[lane], error);
 }
 
@@ -294,6 +296,11 @@ static td_status_t connect_lane(struct bench_side *side, enum bench_lane lane,
     return status;
 }
 
+static bool uses(const struct bench_side *side, enum bench_lane lane)
+{
+    return (side->config.lanes & BENCH_LANE_BIT(lane)) != 0;
+}
+
 td_status_t bench_side_open(const struct bench_side_config *config, struct bench_side *side,
                             struct td_error *error)
 {
@@ -305,9 +312,11 @@ td_status_t bench_side_open(const struct bench_side_config *config, struct bench
         return td_fail(error, TD_IO, "eventfd: %s", strerror(errno));
     status = open_pool(side, error);
     for (int lane = 0; lane < BENCH_LANE_COUNT && status == TD_OK; lane++)
-        status = open_lane(side, (enum bench_lane)lane, error);
+        if (uses(side, (enum bench_lane)lane))
+            status = open_lane(side, (enum bench_lane)lane, error);
     for (int lane = 0; lane < BENCH_LANE_COUNT && status == TD_OK; lane++)
-        status = connect_lane(side, (enum bench_lane)lane, error);
+        if (uses(side, (enum bench_lane)lane))
+            status = connect_lane(side, (enum bench_lane)lane, error);
     return status;
 }
 

@@ -1,5 +1,5 @@
 /*
- * transfer_side.h: one of the two processes of `tandem bench transfer`. Not for use elsewhere.
+ * transfer_side.h: one of the two processes of a measured transfer. For transfer_run.c alone.
  *
  * A side has one pool, as an engine would open it, and one transfer runtime per lane, all at once, so
  * that lanes can be measured in turn. Sides tell each other their addresses and what to do next over
@@ -16,11 +16,16 @@
 
 enum bench_lane { BENCH_LANE_MAP, BENCH_LANE_UCX_SHM, BENCH_LANE_UCX_TCP, BENCH_LANE_COUNT };
 
+#define BENCH_LANE_BIT(lane) (1u << (lane))
+#define BENCH_LANES_ALL      (BENCH_LANE_BIT(BENCH_LANE_COUNT) - 1)
+
 struct bench_side_config {
     uint64_t epoch;
     uint64_t peer_epoch;
     uint32_t block_count; /* per transfer */
     uint32_t block_bytes;
+    unsigned lanes;        /* which are used, as BENCH_LANE_BITs; equal on both sides */
+    const char *interface; /* of UCX over TCP; NULL: its own default */
     int socket_fd;
 };
 
