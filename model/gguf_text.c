@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/text/pretokenize.h"
+#include "model/generation_config.h"
 #include "model/model.h"
 
 static td_status_t no_memory(struct td_error *error)
@@ -218,6 +219,8 @@ td_status_t model_read_text(struct model *model, struct td_error *error)
         status = read_specials(model, error);
     if (status == TD_OK)
         status = read_manners(model, error);
+    if (status == TD_OK)
+        status = model_gguf_generation(model->file, &model->text, error);
     if (status == TD_OK)
         status = text_source_check(&model->text, error);
     model->has_text = status == TD_OK;
