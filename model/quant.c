@@ -13,15 +13,15 @@ static const struct model_type_info types[] = {
     [1] = {"F16", 1, 2, true},
     [2] = {"Q4_0", 32, MODEL_Q4_0_BYTES, true},
     [3] = {"Q4_1", 32, MODEL_Q4_1_BYTES, true},
-    [6] = {"Q5_0", 32, 22, false},
-    [7] = {"Q5_1", 32, 24, false},
+    [6] = {"Q5_0", 32, MODEL_Q5_0_BYTES, true},
+    [7] = {"Q5_1", 32, MODEL_Q5_1_BYTES, true},
     [8] = {"Q8_0", 32, MODEL_Q8_0_BYTES, true},
     [9] = {"Q8_1", 32, 36, false},
     [10] = {"Q2_K", 256, 84, false},
     [11] = {"Q3_K", 256, 110, false},
-    [12] = {"Q4_K", 256, 144, false},
-    [13] = {"Q5_K", 256, 176, false},
-    [14] = {"Q6_K", 256, 210, false},
+    [12] = {"Q4_K", MODEL_K_VALUES, MODEL_Q4_K_BYTES, true},
+    [13] = {"Q5_K", MODEL_K_VALUES, MODEL_Q5_K_BYTES, true},
+    [14] = {"Q6_K", MODEL_K_VALUES, MODEL_Q6_K_BYTES, true},
     [15] = {"Q8_K", 256, 292, false},
     [16] = {"IQ2_XXS", 256, 66, false},
     [17] = {"IQ2_XS", 256, 74, false},
@@ -144,6 +144,38 @@ static void dequantize_q4_1(const uint8_t *block, float *out)
     }
 }
 
+static uint32_t load_u32(const uint8_t *bytes)
+{
+    return load_u16(bytes) | (uint32_t)load_u16(bytes + 2) << 16;
+}
+
+/* Value i of 32 with nibbles and a word of fifth bits. */
+static int five_bits(const uint8_t *nibbles, uint32_t fifths, int i)
+{
+    int nibble = i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
+
+    return nibble | (int)(fifths >> i & 1) << 4;
+}
+
+static void dequantize_q5_0(const uint8_t *block, float *out)
+{
+    float scale = model_half_to_float(load_u16(block));
+    uint32_t fifths = load_u32(block + 2);
+
+    for (int i = 0; i < MODEL_QUANT_VALUES; i++)
+        out[i] = scale * (float)(five_bits(block + 6, fifths, i) - 16);
+}
+
+static void dequantize_q5_1(const uint8_t *block, float *out)
+{
+    float scale = model_half_to_float(load_u16(block));
+    float minimum = model_half_to_float(load_u16(block + 2));
+    uint32_t fifths = load_u32(block + 4);
+
+    for (int i = 0; i < MODEL_QUANT_VALUES; i++)
+        out[i] = scale * (float)five_bits(block + 8, fifths, i) + minimum;
+}
+
 static void dequantize_q8_0(const uint8_t *block, float *out)
 {
     float scale = model_half_to_float(load_u16(block));
@@ -152,11 +184,76 @@ static void dequantize_q8_0(const uint8_t *block, float *out)
         out[i] = scale * (float)(int8_t)block[2 + i];
 }
 
-static void dequantize_blocks(const uint8_t *source, size_t count, float *out, size_t block_bytes,
+/* The first four are whole; the upper bits of the others are in the spare bits of the first eight bytes. */
+void model_unpack_scales(const uint8_t packed[static 12], uint8_t scales[static MODEL_K_SUB_BLOCKS],
+                         uint8_t minimums[static MODEL_K_SUB_BLOCKS])
+{
+    for (int j = 0; j < 4; j++) {
+        scales[j] = packed[j] & 63;
+        minimums[j] = packed[j + 4] & 63;
+        scales[j + 4] = (uint8_t)((packed[j + 8] & 15) | packed[j] >> 6 << 4);
+        minimums[j + 4] = (uint8_t)(packed[j + 8] >> 4 | packed[j + 4] >> 6 << 4);
+    }
+}
+
+/* Nibbles of Q4_K and Q5_K: 32 bytes hold two sub-blocks, the low nibbles the first of them. */
+static void dequantize_q45_k(const uint8_t *block, const uint8_t *fifths, const uint8_t *nibbles,
+                             float *out)
+{
+    float scale = model_half_to_float(load_u16(block));
+    float minimum = model_half_to_float(load_u16(block + 2));
+    uint8_t scales[MODEL_K_SUB_BLOCKS];
+    uint8_t minimums[MODEL_K_SUB_BLOCKS];
+
+    model_unpack_scales(block + 4, scales, minimums);
+    for (int j = 0; j < MODEL_K_SUB_BLOCKS; j++) {
+        float sub_scale = scale * (float)scales[j];
+        float sub_minimum = minimum * (float)minimums[j];
+
+        for (int i = 0; i < MODEL_QUANT_VALUES; i++) {
+            int quant = nibbles[j / 2 * 32 + i] >> j % 2 * 4 & 15;
+
+            if (fifths != NULL)
+                quant |= (fifths[i] >> j & 1) << 4;
+            out[j * MODEL_QUANT_VALUES + i] = sub_scale * (float)quant - sub_minimum;
+        }
+    }
+}
+
+static void dequantize_q4_k(const uint8_t *block, float *out)
+{
+    dequantize_q45_k(block, NULL, block + 16, out);
+}
+
+static void dequantize_q5_k(const uint8_t *block, float *out)
+{
+    dequantize_q45_k(block, block + 16, block + 48, out);
+}
+
+/* Two halves of 128 values; in each, 32 bytes of upper bits serve four runs of 32 values. */
+static void dequantize_q6_k(const uint8_t *block, float *out)
+{
+    float scale = model_half_to_float(load_u16(block + 208));
+
+    for (int i = 0; i < MODEL_K_VALUES; i++) {
+        int half = i / 128;
+        int run = i / 32 % 4;
+        int place = i % 32;
+        int low = block[half * 64 + run % 2 * 32 + place] >> run / 2 * 4 & 15;
+        int high = block[128 + half * 32 + place] >> run * 2 & 3;
+        int8_t sub_scale = (int8_t)block[192 + i / 16];
+
+        out[i] = scale * (float)sub_scale * (float)((low | high << 4) - 32);
+    }
+}
+
+static void dequantize_blocks(enum model_type type, const uint8_t *source, size_t count, float *out,
                               void (*dequantize_block)(const uint8_t *block, float *out))
 {
-    assert(count % MODEL_QUANT_VALUES == 0);
-    for (size_t i = 0; i < count; i += MODEL_QUANT_VALUES, source += block_bytes)
+    const struct model_type_info *info = &types[type];
+
+    assert(count % info->block_values == 0);
+    for (size_t i = 0; i < count; i += info->block_values, source += info->block_bytes)
         dequantize_block(source, out + i);
 }
 
@@ -175,15 +272,14 @@ void model_dequantize(enum model_type type, const uint8_t *source, size_t count,
         for (size_t i = 0; i < count; i++)
             out[i] = model_bfloat_to_float(load_u16(source + 2 * i));
         return;
-    case MODEL_TYPE_Q4_0:
-        dequantize_blocks(source, count, out, MODEL_Q4_0_BYTES, dequantize_q4_0);
-        return;
-    case MODEL_TYPE_Q4_1:
-        dequantize_blocks(source, count, out, MODEL_Q4_1_BYTES, dequantize_q4_1);
-        return;
-    case MODEL_TYPE_Q8_0:
-        dequantize_blocks(source, count, out, MODEL_Q8_0_BYTES, dequantize_q8_0);
-        return;
+    case MODEL_TYPE_Q4_0: dequantize_blocks(type, source, count, out, dequantize_q4_0); return;
+    case MODEL_TYPE_Q4_1: dequantize_blocks(type, source, count, out, dequantize_q4_1); return;
+    case MODEL_TYPE_Q5_0: dequantize_blocks(type, source, count, out, dequantize_q5_0); return;
+    case MODEL_TYPE_Q5_1: dequantize_blocks(type, source, count, out, dequantize_q5_1); return;
+    case MODEL_TYPE_Q8_0: dequantize_blocks(type, source, count, out, dequantize_q8_0); return;
+    case MODEL_TYPE_Q4_K: dequantize_blocks(type, source, count, out, dequantize_q4_k); return;
+    case MODEL_TYPE_Q5_K: dequantize_blocks(type, source, count, out, dequantize_q5_k); return;
+    case MODEL_TYPE_Q6_K: dequantize_blocks(type, source, count, out, dequantize_q6_k); return;
     }
     assert(false && "a type that model_type_info does not call supported");
 }

@@ -7,7 +7,8 @@
  *
  * Scales are half floats (11 significant bits) and quants at most 8 bits, so scale * quant is exact in
  * a float and only the addition of a minimum rounds: with or without fused multiply-add, the result is
- * the same.
+ * the same. That holds for the K types too: d * scale has at most 11 + 6 bits (Q6_K: 11 + 7), and times a quant
+ * of 5 bits (6) at most 24.
  */
 #ifndef TANDEM_MODEL_QUANT_H
 #define TANDEM_MODEL_QUANT_H
@@ -22,16 +23,31 @@ enum model_type {
     MODEL_TYPE_F16 = 1,
     MODEL_TYPE_Q4_0 = 2, /* 32 values: half d, 16 bytes of nibbles; x = d * (q - 8) */
     MODEL_TYPE_Q4_1 = 3, /* 32 values: half d, half m, 16 bytes of nibbles; x = d * q + m */
-    MODEL_TYPE_Q8_0 = 8, /* 32 values: half d, 32 signed bytes; x = d * q */
+    MODEL_TYPE_Q5_0 =
+        6, /* 32 values: half d, 32 fifth bits, 16 bytes of nibbles; x = d * (q - 16) */
+    MODEL_TYPE_Q5_1 = 7,  /* 32 values: half d, half m, fifth bits, nibbles; x = d * q + m */
+    MODEL_TYPE_Q8_0 = 8,  /* 32 values: half d, 32 signed bytes; x = d * q */
+    MODEL_TYPE_Q4_K = 12, /* 256 values: see model_unpack_scales; x = d * scale * q - m * minimum */
+    MODEL_TYPE_Q5_K = 13, /* the same with a fifth bit of each value */
+    MODEL_TYPE_Q6_K = 14, /* 256 values: 6 bits each, 16 signed scales; x = d * scale * (q - 32) */
     MODEL_TYPE_BF16 = 30,
 };
 
-#define MODEL_TYPES_SERVED "F32, F16, BF16, Q8_0, Q4_0 and Q4_1" /* for messages */
+/* For messages. */
+#define MODEL_TYPES_SERVED "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
 
-#define MODEL_QUANT_VALUES 32 /* per block of Q4_0, Q4_1 and Q8_0 */
+#define MODEL_QUANT_VALUES 32 /* per block of Q4_0 to Q8_0, and per sub-block of Q4_K and Q5_K */
 #define MODEL_Q4_0_BYTES   18
 #define MODEL_Q4_1_BYTES   20
+#define MODEL_Q5_0_BYTES   22
+#define MODEL_Q5_1_BYTES   24
 #define MODEL_Q8_0_BYTES   34
+
+#define MODEL_K_VALUES     256 /* per block of Q4_K, Q5_K and Q6_K */
+#define MODEL_K_SUB_BLOCKS 8   /* of Q4_K and Q5_K, of 32 values each */
+#define MODEL_Q4_K_BYTES   144 /* half d, half m, 12 bytes of scales and minimums, nibbles */
+#define MODEL_Q5_K_BYTES   176 /* half d, half m, 12 bytes, 32 bytes of fifth bits, nibbles */
+#define MODEL_Q6_K_BYTES   210 /* 128 bytes of nibbles, 64 of upper bits, 16 scales, half d */
 
 struct model_type_info {
     const char *name;      /* as in "Q4_1" */
@@ -64,6 +80,13 @@ static inline float model_bfloat_to_float(uint16_t bits)
 
     return wide.value;
 }
+
+/*
+ * model_unpack_scales: the eight 6-bit scales and minimums of a block of Q4_K or Q5_K.
+ * packed is the 12 bytes that hold them.
+ */
+void model_unpack_scales(const uint8_t packed[static 12], uint8_t scales[static MODEL_K_SUB_BLOCKS],
+                         uint8_t minimums[static MODEL_K_SUB_BLOCKS]);
 
 /*
  * model_dequantize: count values of a row as floats.

@@ -116,9 +116,10 @@ static void run_products(struct step *step)
 
 /* ------------------------------------------------------------------ rows */
 
-static void norm(const struct cpu_backend *backend, const float *x, const float *weight, float *out)
+/* x and out may be the same. */
+static void norm(const struct cpu_backend *backend, const float *x, const float *weight,
+                 uint32_t count, float *out)
 {
-    uint32_t count = backend->model->hidden;
     float mean = backend->kernels->sum_squares(x, count) / (float)count;
     float scale = 1.0f / sqrtf(mean + backend->model->rms_epsilon);
 
@@ -134,7 +135,8 @@ static void norm_unit(void *context, uint32_t unit, uint32_t thread)
 
     (void)thread;
     for (uint32_t row = unit * GRAIN; row < step->rows && row < (unit + 1) * GRAIN; row++)
-        norm(backend, backend->x + row * stride, step->norm_weight, backend->normed + row * stride);
+        norm(backend, backend->x + row * stride, step->norm_weight, backend->model->hidden,
+             backend->normed + row * stride);
 }
 
 static void run_norm(struct step *step, const float *weight)
@@ -155,12 +157,39 @@ static void embed_unit(void *context, uint32_t unit, uint32_t thread)
     for (uint32_t i = unit * GRAIN; i < step->rows && i < (unit + 1) * GRAIN; i++) {
         const struct engine_row *row = &step->batch->rows[i];
 
-        backend->kernels->unpack[embedding->type](
-            embedding->data + row->token * embedding->row_bytes, embedding->columns,
-            backend->x + i * backend->strides.hidden);
+        cpu_unpack_row(backend->kernels, embedding, row->token,
+                       backend->x + i * backend->strides.hidden);
         cpu_rope_angles(&backend->rope, row->position, backend->cosines + (size_t)i * pairs,
                         backend->sines + (size_t)i * pairs);
     }
+}
+
+static void add_bias(float *x, const float *bias, uint32_t count)
+{
+    for (uint32_t i = 0; bias != NULL && i < count; i++)
+        x[i] += bias[i];
+}
+
+static void norm_heads(const struct cpu_backend *backend, float *x, const float *weight,
+                       uint32_t heads)
+{
+    uint32_t head_dim = backend->model->head_dim;
+
+    for (uint32_t head = 0; weight != NULL && head < heads; head++)
+        norm(backend, x + head * head_dim, weight, head_dim, x + head * head_dim);
+}
+
+/* What some architectures do to the projections of a row before they are rotated. */
+static void finish_projections(const struct step *step, float *q, float *k, float *v)
+{
+    const struct cpu_backend *backend = step->backend;
+    const struct model *model = backend->model;
+
+    add_bias(q, step->layer->q_bias, model->heads * model->head_dim);
+    add_bias(k, step->layer->k_bias, model->kv_heads * model->head_dim);
+    add_bias(v, step->layer->v_bias, model->kv_heads * model->head_dim);
+    norm_heads(backend, q, step->layer->q_norm, model->heads);
+    norm_heads(backend, k, step->layer->k_norm, model->kv_heads);
 }
 
 /* Rotates a row's queries in place, and writes its keys and values to the pool. */
@@ -173,11 +202,12 @@ static void place_row(const struct step *step, uint32_t index)
     const float *cosines = backend->cosines + (size_t)index * backend->rope.pairs;
     const float *sines = backend->sines + (size_t)index * backend->rope.pairs;
     float *q = backend->q + index * backend->strides.attention;
-    const float *k = backend->k + index * backend->strides.kv;
-    const float *v = backend->v + index * backend->strides.kv;
+    float *k = backend->k + index * backend->strides.kv;
+    float *v = backend->v + index * backend->strides.kv;
     float scale = 1.0f / sqrtf((float)head_dim);
     float rotated[MODEL_HEAD_DIM_MAX];
 
+    finish_projections(step, q, k, v);
     for (uint32_t head = 0; head < backend->model->heads; head++) {
         cpu_rope_rotate(&backend->rope, cosines, sines, q + head * head_dim, scale, rotated);
         memcpy(q + head * head_dim, rotated, head_dim * sizeof *q);
@@ -417,7 +447,8 @@ static void prepare_outputs(struct step *step)
         float *result = backend->results + place * backend->strides.result;
 
         if (is_logits)
-            norm(backend, state, backend->model->output_norm, backend->normed + place * stride);
+            norm(backend, state, backend->model->output_norm, backend->model->hidden,
+                 backend->normed + place * stride);
         else
             memcpy(result, state, backend->model->hidden * sizeof *result);
         backend->outputs[i] = result;

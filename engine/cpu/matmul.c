@@ -1,6 +1,8 @@
 /* matmul.c: see matmul.h. */
 #include "engine/cpu/matmul.h"
 
+#include <string.h>
+
 /*
  * A panel is a few rows of weights as floats. With many tokens it should be large, for the
  * activations stream through the caches once per panel; it must still stay in the second-level cache
@@ -57,6 +59,19 @@ size_t cpu_panel_floats(uint32_t columns)
     return cpu_row_stride(columns) * (few > many ? few : many);
 }
 
+void cpu_unpack_row(const struct cpu_kernels *kernels, const struct model_matrix *matrix,
+                    uint32_t row, float *out)
+{
+    const uint8_t *source = matrix->data + row * matrix->row_bytes;
+
+    if (kernels->unpack[matrix->type] != NULL) {
+        kernels->unpack[matrix->type](source, matrix->columns, out);
+        return;
+    }
+    model_dequantize(matrix->type, source, matrix->columns, out);
+    memset(out + matrix->columns, 0, (cpu_pad(matrix->columns) - matrix->columns) * sizeof *out);
+}
+
 static void multiply_one(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
                          uint32_t first, uint32_t count)
 {
@@ -80,7 +95,7 @@ void cpu_matmul_rows(const struct cpu_kernels *kernels, const struct cpu_matmul 
     uint32_t rows_max = panel_rows(matrix->columns, matmul->tokens);
     uint32_t end = first + count;
 
-    if (matmul->tokens == 1) {
+    if (matmul->tokens == 1 && kernels->gemv[matrix->type] != NULL) {
         multiply_one(kernels, matmul, first, count);
         return;
     }
@@ -98,8 +113,7 @@ void cpu_matmul_rows(const struct cpu_kernels *kernels, const struct cpu_matmul 
                                .add = matmul->add};
 
         for (uint32_t i = 0; i < rows; i++)
-            kernels->unpack[matrix->type](matrix->data + (row + i) * matrix->row_bytes,
-                                          matrix->columns, panel + i * stride);
+            cpu_unpack_row(kernels, matrix, row + i, panel + i * stride);
         kernels->gemm(&job);
     }
 }

@@ -37,6 +37,13 @@ uint32_t cpu_unit_rows(uint32_t rows, uint32_t columns, uint32_t tokens, uint32_
 /* Floats that a panel for rows of so many columns takes. */
 size_t cpu_panel_floats(uint32_t columns);
 
+/*
+ * One row of a matrix as floats, zeros behind them up to cpu_pad of the columns; with the kernel of its type, or the
+ * plain definition where there is none.
+ */
+void cpu_unpack_row(const struct cpu_kernels *kernels, const struct model_matrix *matrix,
+                    uint32_t row, float *out);
+
 /* Computes rows first to first + count - 1; panel is the thread's own memory. y starts at row 0. */
 void cpu_matmul_rows(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
                      uint32_t first, uint32_t count, float *panel);

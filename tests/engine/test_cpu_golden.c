@@ -6,6 +6,7 @@
  * KV close, with f16 KV wider. With --all: all prompts, and the perplexity of a text.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@
 
 static bool run_all;
 
-/* ------------------------------------------------------------------ tiny-llama */
+/* ------------------------------------------------------------------ tiny models */
 
 static void check_tiny_sequence(struct cpu_rig *rig, const struct td_json *sequence,
                                 const char *golden)
@@ -48,25 +49,49 @@ static void check_tiny_sequence(struct cpu_rig *rig, const struct td_json *seque
     free(positions);
 }
 
-static void tiny_llama_gives_every_golden_logit(void **state)
+static void check_tiny_model(const char *name)
 {
     struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
     struct cpu_rig rig;
     struct td_arena arena;
+    char path[64];
     size_t length;
-    char *text = test_read_file(test_data_path("tiny-llama/golden.json"), &length);
     size_t golden_length;
-    char *golden = test_read_file(test_data_path("tiny-llama/golden_logits.f32"), &golden_length);
+    char *text;
+    char *golden;
 
-    (void)state;
+    snprintf(path, sizeof path, "%s/golden.json", name);
+    text = test_read_file(test_data_path(path), &length);
+    snprintf(path, sizeof path, "%s/golden_logits.f32", name);
+    golden = test_read_file(test_data_path(path), &golden_length);
+    snprintf(path, sizeof path, "%s/model.gguf", name);
     cpu_rig_json_open(&arena);
-    cpu_rig_open_file(&rig, test_data_path("tiny-llama/model.gguf"), &options);
+    cpu_rig_open_file(&rig, test_data_path(path), &options);
     td_json_for_each(sequence, td_json_find(cpu_rig_json(&arena, text, length), "sequences"))
         check_tiny_sequence(&rig, sequence, golden);
     cpu_rig_close(&rig);
     td_arena_fini(&arena);
     free(text);
     free(golden);
+}
+
+static void tiny_llama_gives_every_golden_logit(void **state)
+{
+    (void)state;
+    check_tiny_model(
+        "tiny-llama"); /* llama3's scaling as rope_freqs, an LM head of its own, BF16 */
+}
+
+static void tiny_qwen2_gives_every_golden_logit(void **state)
+{
+    (void)state;
+    check_tiny_model("tiny-qwen2"); /* biases, tied */
+}
+
+static void tiny_qwen3_gives_every_golden_logit(void **state)
+{
+    (void)state;
+    check_tiny_model("tiny-qwen3"); /* norms of heads, heads * head_dim is not hidden */
 }
 
 /* Of a numerics class there is one set of bits, from every compiler, processor and version. */
@@ -268,6 +293,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_llama_gives_every_golden_logit),
+        cmocka_unit_test(tiny_qwen2_gives_every_golden_logit),
+        cmocka_unit_test(tiny_qwen3_gives_every_golden_logit),
         cmocka_unit_test(the_numerics_class_has_not_changed_by_a_bit),
         cmocka_unit_test(smollm2_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_with_f16_kv_is_close_to_the_reference),

@@ -132,6 +132,34 @@ size_t gguf_bytes_behind(const struct gguf_bytes *file, const char *text)
 
 /* ---- models ---- */
 
+/* Where the half floats of a block are, and by how much the integers beside them enlarge a scale. */
+static void put_halves(enum model_type type, uint8_t *block, float value)
+{
+    static const struct {
+        enum model_type type;
+        int scale;
+        int minimum; /* 0: there is none */
+        float scale_by;
+        float minimum_by;
+    } places[] = {
+        {MODEL_TYPE_Q4_0, 0, 0, 8, 1},        {MODEL_TYPE_Q4_1, 0, 2, 8, -1},
+        {MODEL_TYPE_Q5_0, 0, 0, 16, 1},       {MODEL_TYPE_Q5_1, 0, 2, 16, -1},
+        {MODEL_TYPE_Q8_0, 0, 0, 128, 1},      {MODEL_TYPE_Q4_K, 0, 2, 8 * 32, 32},
+        {MODEL_TYPE_Q5_K, 0, 2, 16 * 32, 32}, {MODEL_TYPE_Q6_K, 208, 0, 32 * 64, 1},
+    };
+
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        uint16_t scale = model_float_to_half(value / places[i].scale_by);
+        uint16_t minimum = model_float_to_half(value / places[i].minimum_by);
+
+        if (places[i].type != type)
+            continue;
+        memcpy(block + places[i].scale, &scale, sizeof scale);
+        if (places[i].minimum != 0)
+            memcpy(block + places[i].minimum, &minimum, sizeof minimum);
+    }
+}
+
 /* Rows of packed values whose floats are about as large as trained weights are. */
 static uint8_t *random_rows(enum model_type type, size_t bytes, struct td_rng *rng)
 {
@@ -144,8 +172,6 @@ static uint8_t *random_rows(enum model_type type, size_t bytes, struct td_rng *r
     for (size_t i = 0; i < bytes; i += block_bytes) {
         float value = (float)(td_rng_unit(rng) - 0.5);
         uint16_t half = model_float_to_half(value);
-        uint16_t scale = model_float_to_half(value / (type == MODEL_TYPE_Q8_0 ? 128.0f : 8.0f));
-        uint16_t minimum = model_float_to_half(-value);
         uint32_t bits;
 
         memcpy(&bits, &value, sizeof bits);
@@ -153,9 +179,7 @@ static uint8_t *random_rows(enum model_type type, size_t bytes, struct td_rng *r
         case MODEL_TYPE_F32: memcpy(rows + i, &value, sizeof value); break;
         case MODEL_TYPE_F16: memcpy(rows + i, &half, sizeof half); break;
         case MODEL_TYPE_BF16: memcpy(rows + i, (uint8_t *)&bits + 2, 2); break;
-        case MODEL_TYPE_Q4_1: memcpy(rows + i + 2, &minimum, sizeof minimum); /* fall through */
-        case MODEL_TYPE_Q4_0:
-        case MODEL_TYPE_Q8_0: memcpy(rows + i, &scale, sizeof scale); break;
+        default: put_halves(type, rows + i, value); break;
         }
     }
     return rows;

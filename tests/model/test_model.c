@@ -235,9 +235,9 @@ static void tensors_that_do_not_fit_are_named(void **state)
         check_refused(&other, TD_UNSUPPORTED, "type I32");
     }
     check_refused(
-        &(struct change){.text = "blk.0.ffn_down.weight", .behind = 20, .value = 14, .size = 4},
+        &(struct change){.text = "blk.0.ffn_down.weight", .behind = 20, .value = 10, .size = 4},
         TD_UNSUPPORTED,
-        "tensor blk.0.ffn_down.weight has type Q6_K; served are " MODEL_TYPES_SERVED);
+        "tensor blk.0.ffn_down.weight has type Q2_K; served are " MODEL_TYPES_SERVED);
     check_refused(&(struct change){.text = "embedding_length", .behind = 4, .value = 9, .size = 4},
                   TD_INVALID, "tensor token_embd.weight has shape [8, 10, 1, 1] where [9, 10]");
     check_refused(&(struct change){.text = "block_count", .behind = 4, .value = 2, .size = 4},

@@ -43,7 +43,12 @@ static void blocks_of_every_type_mean_what_ggml_says(void **state)
     check_blocks(MODEL_TYPE_BF16, "BF16");
     check_blocks(MODEL_TYPE_Q4_0, "Q4_0");
     check_blocks(MODEL_TYPE_Q4_1, "Q4_1");
+    check_blocks(MODEL_TYPE_Q5_0, "Q5_0");
+    check_blocks(MODEL_TYPE_Q5_1, "Q5_1");
     check_blocks(MODEL_TYPE_Q8_0, "Q8_0");
+    check_blocks(MODEL_TYPE_Q4_K, "Q4_K");
+    check_blocks(MODEL_TYPE_Q5_K, "Q5_K");
+    check_blocks(MODEL_TYPE_Q6_K, "Q6_K");
 }
 
 static void float32_is_taken_as_it_is(void **state)
@@ -123,9 +128,10 @@ static void rows_are_whole_numbers_of_blocks_and_do_not_overflow(void **state)
     assert_int_equal(bytes, 7);
     assert_true(model_type_row_bytes(MODEL_TYPE_Q4_1, 0, &bytes));
     assert_int_equal(bytes, 0);
-    assert_true(model_type_row_bytes(14, 512, &bytes)); /* Q6_K: known, not supported */
-    assert_int_equal(bytes, 420);
-    assert_false(model_type_info(14)->is_supported);
+    assert_false(model_type_row_bytes(MODEL_TYPE_Q6_K, 128, &bytes));
+    assert_true(model_type_row_bytes(10, 512, &bytes)); /* Q2_K: known, not supported */
+    assert_int_equal(bytes, 168);
+    assert_false(model_type_info(10)->is_supported);
 }
 
 static void messages_name_the_types_that_are_served(void **state)
