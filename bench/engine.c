@@ -18,6 +18,7 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/team.h"
 #include "lib/base/flags.h"
+#include "lib/base/progress.h"
 #include "lib/base/time.h"
 #include "lib/net/program.h"
 #include "model/model.h"
@@ -202,14 +203,21 @@ static td_status_t measure_decode(struct rig *rig, uint32_t index)
 
 static td_status_t measure(struct rig *rig)
 {
-    td_status_t status = run_prompt(rig, 1, 1); /* not counted: pages come in, threads wake */
+    const uint32_t steps = 1 + BATCH_COUNT; /* of a repeat, as progress counts them */
+    struct td_progress progress;
+    td_status_t status;
 
+    td_progress_begin(&progress, "tandem bench engine", "measuring");
+    status = run_prompt(rig, 1, 1); /* not counted: pages come in, threads wake */
     for (uint32_t repeat = 0; repeat < rig->options.repeats && status == TD_OK; repeat++) {
         measure_bandwidth(rig);
         status = measure_prompt(rig);
-        for (uint32_t i = 0; i < BATCH_COUNT && status == TD_OK; i++)
+        for (uint32_t i = 0; i < BATCH_COUNT && status == TD_OK; i++) {
+            td_progress_update(&progress, repeat * steps + 1 + i, rig->options.repeats * steps);
             status = measure_decode(rig, i);
+        }
     }
+    td_progress_hide(&progress);
     return status;
 }
 

@@ -14,6 +14,7 @@
 #include "bench/bench.h"
 #include "bench/stats.h"
 #include "lib/base/flags.h"
+#include "lib/base/progress.h"
 #include "lib/base/random.h"
 #include "lib/base/time.h"
 #include "lib/net/program.h"
@@ -338,6 +339,7 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 int bench_index(int argc, char **argv)
 {
     struct rig rig = {0};
+    struct td_progress progress;
     struct td_arena arena;
     struct td_error error = {0};
     td_status_t status;
@@ -348,8 +350,12 @@ int bench_index(int argc, char **argv)
         goto fini_arena;
     exit_status = NET_EXIT_OK;
     status = open_rig(&rig, &error);
-    for (uint32_t i = 0; i < rig.options.repeats && status == TD_OK; i++)
+    td_progress_begin(&progress, "tandem bench index", "measuring");
+    for (uint32_t i = 0; i < rig.options.repeats && status == TD_OK; i++) {
+        td_progress_update(&progress, i, rig.options.repeats);
         status = measure_once(&rig, &error);
+    }
+    td_progress_hide(&progress);
     if (status != TD_OK) {
         fprintf(stderr, "tandem bench index: %s\n", error.text);
         exit_status = NET_EXIT_FAILURE;

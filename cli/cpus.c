@@ -5,16 +5,10 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+
+#include "cli/cgroup.h"
 
 #define CPUS_MAX 4096
-
-/* A control group's folder below /sys/fs/cgroup, and how far up it may be followed. */
-struct place {
-    char path[PATH_MAX];
-    size_t top; /* length of the part that belongs to the mount */
-};
 
 /* The first number of a file ("max" is none), and the second if there is one. False: no such file. */
 static bool read_numbers(const char *path, long long *first_out, long long *second_out)
@@ -58,90 +52,26 @@ static uint32_t group_quota(const char *folder)
     return read_numbers(path, &period, &unused) ? whole_cpus(quota, period) : 0;
 }
 
-/* The smallest quota of a group and all groups above it; 0: none. */
-static uint32_t least_quota(struct place *place)
+/* Keeps the smallest quota that is set. */
+static void take_quota(void *ctx, const char *folder)
 {
-    uint32_t least = 0;
+    uint32_t *least = ctx;
+    uint32_t quota = group_quota(folder);
 
-    for (;;) {
-        uint32_t quota = group_quota(place->path);
-        char *slash = strrchr(place->path + place->top, '/');
-
-        if (quota != 0 && (least == 0 || quota < least))
-            least = quota;
-        if (slash == NULL)
-            return least;
-        *slash = '\0';
-    }
-}
-
-/* Whether the comma-separated list has the word. */
-static bool has_word(const char *list, const char *word)
-{
-    size_t length = strlen(word);
-
-    while (*list != '\0') {
-        size_t item = strcspn(list, ",");
-
-        if (item == length && memcmp(list, word, length) == 0)
-            return true;
-        list += item + (list[item] == ',');
-    }
-    return false;
-}
-
-/* A line "number:controllers:/path" as a place; false if it says nothing about CPUs. */
-static bool find_place(const char *root, char *line, struct place *place_out)
-{
-    char *controllers = strchr(line, ':');
-    char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-    bool is_v2;
-    int top;
-
-    if (path == NULL)
-        return false;
-    *path++ = '\0';
-    controllers++;
-    path[strcspn(path, "\n")] = '\0';
-    is_v2 = controllers[0] == '\0';
-    if (!is_v2 && !has_word(controllers, "cpu"))
-        return false;
-    if (strcmp(path, "/") == 0)
-        path++; /* the mount itself */
-    top = snprintf(place_out->path, sizeof place_out->path, "%s/sys/fs/cgroup%s", root,
-                   is_v2 ? "" : "/cpu");
-    place_out->top = (size_t)top;
-    if ((size_t)top + strlen(path) >= sizeof place_out->path)
-        return false;
-    strcpy(place_out->path + top, path);
-    return true;
+    if (quota != 0 && (*least == 0 || quota < *least))
+        *least = quota;
 }
 
 uint32_t cli_cpus_quota(const char *root)
 {
-    char line[PATH_MAX + 64];
-    struct place place;
     uint32_t least = 0;
-    FILE *file;
 
-    snprintf(line, sizeof line, "%s/proc/self/cgroup", root);
-    file = fopen(line, "re");
-    if (file == NULL)
-        return 0;
-    while (fgets(line, sizeof line, file) != NULL)
-        if (find_place(root, line, &place)) {
-            uint32_t quota = least_quota(&place);
-
-            if (quota != 0 && (least == 0 || quota < least))
-                least = quota;
-        }
-    fclose(file);
+    cli_cgroup_walk(root, "cpu", take_quota, &least);
     return least;
 }
 
-uint32_t cli_cpus_usable(void)
+uint32_t cli_cpus_allowed(void)
 {
-    uint32_t quota = cli_cpus_quota("");
     uint32_t count = 1;
     cpu_set_t *set = CPU_ALLOC(CPUS_MAX);
 
@@ -150,9 +80,15 @@ uint32_t cli_cpus_usable(void)
             count = (uint32_t)CPU_COUNT_S(CPU_ALLOC_SIZE(CPUS_MAX), set);
         CPU_FREE(set);
     }
-    if (quota != 0 && quota < count)
-        count = quota;
     return count > 0 ? count : 1;
+}
+
+uint32_t cli_cpus_usable(void)
+{
+    uint32_t quota = cli_cpus_quota("");
+    uint32_t count = cli_cpus_allowed();
+
+    return quota != 0 && quota < count ? quota : count;
 }
 
 uint32_t cli_cpus_share(uint32_t cpus, uint32_t count, uint32_t i)

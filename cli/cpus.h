@@ -9,8 +9,11 @@
 
 #include <stdint.h>
 
-/* At least 1. */
+/* The smaller of what the affinity allows and the quota; at least 1. */
 uint32_t cli_cpus_usable(void);
+
+/* By the scheduling affinity alone; at least 1. */
+uint32_t cli_cpus_allowed(void);
 
 /*
  * The quota as whole CPUs, rounded up; 0: none is set. root is where the files /proc/self/cgroup and

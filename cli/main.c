@@ -10,6 +10,7 @@ static const struct cli_command commands[] = {
      cli_serve},
     {"demo", "MODEL [flags]", "the same, asks one question, and shows where the time went",
      cli_demo},
+    {"inspect", "MODEL [flags]", "shows what is in a model file and what it needs", cli_inspect},
     {"certs", "DIR [flags]", "makes the certificates of a cluster", cli_certs},
     {"bench", "WHAT [flags]", "measures engine, KV transfer and prefix index on this machine",
      cli_bench},

@@ -18,6 +18,19 @@ struct cli_demo_options {
     uint32_t max_tokens;
 };
 
+struct cli_check_options {
+    struct cli_cluster_options cluster;
+    const char *certs;
+    struct td_flag_list listen;
+    const char *ucx_interface;
+    bool json;
+};
+
+struct cli_inspect_options {
+    bool tensors;
+    bool json;
+};
+
 struct cli_certs_options {
     const char *renew;
     bool add_missing;
@@ -27,6 +40,8 @@ struct cli_certs_options {
 struct td_flag_table cli_serve_table(struct cli_cluster_options *options);
 struct td_flag_table cli_demo_table(struct cli_demo_options *options);
 
+struct td_flag_table cli_check_table(struct cli_check_options *options);
+struct td_flag_table cli_inspect_table(struct cli_inspect_options *options);
 struct td_flag_table cli_certs_table(struct cli_certs_options *options);
 
 #endif

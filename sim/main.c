@@ -8,6 +8,7 @@
 #include "lib/base/flags.h"
 #include "lib/base/json_write.h"
 #include "lib/base/log.h"
+#include "lib/base/progress.h"
 #include "lib/base/time.h"
 #include "sim/sim.h"
 
@@ -219,13 +220,18 @@ static int run_all(const struct words *words, struct sim_options *options)
 {
     struct sim_figures total = {0};
     struct sim_report *report = malloc(sizeof *report);
+    struct td_progress progress;
     uint32_t failures = 0;
 
     if (report == NULL)
         return 2;
+    td_progress_begin(&progress, program_name, "running seeds");
     for (uint32_t i = 0; i < words->seeds; i++, options->seed++) {
         running = *options;
+        td_progress_update(&progress, i, words->seeds);
         sim_run(options, report);
+        if (words->json || !report->passed)
+            td_progress_hide(&progress);
         add_figures(&total, &report->figures);
         failures += !report->passed;
         if (words->json)
@@ -235,6 +241,7 @@ static int run_all(const struct words *words, struct sim_options *options)
         if (!report->passed)
             print_failure(options, report);
     }
+    td_progress_hide(&progress);
     free(report);
     if (!words->json)
         print_total(&total, words->seeds, failures);

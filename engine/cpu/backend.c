@@ -18,7 +18,6 @@
 #include "lib/base/bytes.h"
 #include "lib/base/time.h"
 
-#define NUMERICS "cpu-f32-1"
 
 static const char *dtype_name(enum cpu_kv_dtype dtype)
 {
@@ -163,7 +162,7 @@ static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
     snprintf(info->name, sizeof info->name, "%s", model->name);
     snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", dtype_name(options->kv_dtype));
-    snprintf(info->numerics, sizeof info->numerics, "%s", NUMERICS);
+    snprintf(info->numerics, sizeof info->numerics, "%s", CPU_NUMERICS);
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
     info->content_id =

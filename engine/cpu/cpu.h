@@ -23,6 +23,8 @@
 #define CPU_OUTPUTS_DEFAULT 64
 #define CPU_OUTPUTS_MAX     ((uint32_t)1 << 12)
 
+#define CPU_NUMERICS "cpu-f32-1" /* the class of results, part of the content id */
+
 enum cpu_kv_dtype {
     CPU_KV_F16 = 0,
     CPU_KV_F32 = 1, /* twice the memory and traffic; for comparing with references */

@@ -1,0 +1,181 @@
+/* model.c: a model that is served: what it is, and what it needs here, see parts.h. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cpus.h"
+#include "cli/inspect/parts.h"
+#include "cli/memory.h"
+#include "cli/model_needs.h"
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/kernels.h"
+#include "lib/text/model.h"
+
+static bool is_folder(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+static void put_identity(struct cli_sheet *sheet, const struct model *model,
+                         const struct text_model *text)
+{
+    char hex[TD_U128_HEX_BYTES];
+
+    cli_sheet_begin(sheet, "identity", "Identity");
+    cli_sheet_text(sheet, "weights_digest", "weights", td_u128_hex(model->weights_digest, hex));
+    cli_sheet_text(
+        sheet, "content_id", "content id",
+        td_u128_hex(model_content_id(model->weights_digest, model->rope.text, "f16", CPU_NUMERICS),
+                    hex));
+    if (text != NULL)
+        cli_sheet_text(sheet, "text_id", "text id", td_u128_hex(text_model_id(text), hex));
+    cli_sheet_say(sheet, "", "Workers exchange KV if their content ids are equal.");
+    cli_sheet_end(sheet);
+}
+
+static void put_kind(struct cli_sheet *sheet, const char *path, const struct model *model,
+                     const struct inspect_tallies *tallies)
+{
+    char text[160];
+    char amount[CLI_AMOUNT_BYTES];
+
+    cli_sheet_begin(sheet, "model", "Model");
+    cli_sheet_text(sheet, "path", "file", path);
+    cli_sheet_text(sheet, "format", "format", is_folder(path) ? "Hugging Face folder" : "GGUF");
+    cli_sheet_text(sheet, "name", "name", model->name);
+    snprintf(text, sizeof text, "%s (%s)", model->architecture->gguf,
+             model->architecture->families);
+    cli_sheet_text(sheet, "architecture", NULL, model->architecture->gguf);
+    cli_sheet_say(sheet, "architecture", "%s", text);
+    cli_sheet_count(sheet, "parameters", NULL, tallies->all.values);
+    cli_sheet_say(sheet, "parameters", "%s", cli_show_count(tallies->all.values, amount));
+    cli_sheet_yes(sheet, "is_served", NULL, true);
+    cli_sheet_end(sheet);
+}
+
+static void put_shape(struct cli_sheet *sheet, const struct model *model)
+{
+    cli_sheet_begin(sheet, "shape", "Shape");
+    cli_sheet_count(sheet, "layers", "layers", model->layers);
+    cli_sheet_count(sheet, "hidden", "hidden size", model->hidden);
+    cli_sheet_count(sheet, "ffn", "feed-forward size", model->ffn);
+    cli_sheet_count(sheet, "heads", "heads", model->heads);
+    cli_sheet_count(sheet, "kv_heads", "KV heads", model->kv_heads);
+    cli_sheet_count(sheet, "head_dim", "head size", model->head_dim);
+    cli_sheet_count(sheet, "vocab", "vocabulary", model->vocab);
+    cli_sheet_count(sheet, "context", "context", model->max_context);
+    cli_sheet_number(sheet, "rms_epsilon", "norm epsilon", (double)model->rms_epsilon);
+    cli_sheet_yes(sheet, "is_tied", "tied LM head", model->output.data == model->embedding.data);
+    cli_sheet_text(sheet, "rope", "RoPE", model->rope.text);
+    cli_sheet_end(sheet);
+}
+
+static void put_tensors(struct cli_sheet *sheet, const char *path, const struct model *model,
+                        const struct inspect_tallies *tallies, bool lists_all)
+{
+    inspect_put_tallies(sheet, tallies);
+    if (lists_all) {
+        cli_sheet_begin_list(sheet, "list");
+        inspect_each_of_model(model, is_folder(path), inspect_put_tensor, sheet);
+        cli_sheet_end_list(sheet);
+    } else {
+        cli_sheet_say(sheet, "", "--tensors lists all of them.");
+    }
+    cli_sheet_end(sheet);
+}
+
+static void put_memory(struct cli_sheet *sheet, const struct cli_model_needs *needs)
+{
+    char kv[CLI_AMOUNT_BYTES];
+
+    cli_sheet_begin(sheet, "memory", "Memory of a worker");
+    cli_sheet_bytes(sheet, "weights_bytes", "weights", needs->weights_bytes);
+    cli_sheet_say(sheet, "", "Mapped from the file; the workers of a host share them.");
+    cli_sheet_bytes(sheet, "workspace_bytes", "workspace", needs->workspace_bytes);
+    cli_sheet_bytes(sheet, "kv_bytes_per_1000_tokens", NULL, needs->kv_bytes_per_1000_tokens);
+    cli_sheet_say(sheet, "KV cache", "%s per 1,000 tokens (f16)",
+                  cli_show_bytes(needs->kv_bytes_per_1000_tokens, kv));
+    cli_sheet_end(sheet);
+}
+
+static const char *kernels_name(void)
+{
+    const struct cpu_kernels *kernels = NULL;
+
+    return cpu_kernels_choose(getenv("TANDEM_CPU"), &kernels, NULL) == TD_OK ? kernels->name
+                                                                             : "none";
+}
+
+static void put_use(struct cli_sheet *sheet, const struct model *model,
+                    const struct cli_model_needs *needs)
+{
+    struct cli_memory memory = cli_memory_look("");
+    uint64_t free_bytes = cli_memory_free(&memory);
+    uint64_t fixed = needs->weights_bytes + needs->workspace_bytes;
+    uint64_t blocks = free_bytes > fixed ? (free_bytes - fixed) / needs->block_bytes : 0;
+    uint32_t cpus = cli_cpus_usable();
+    char tokens[CLI_AMOUNT_BYTES];
+    char amount[CLI_AMOUNT_BYTES];
+
+    cli_sheet_begin(sheet, "here", "On this machine");
+    cli_sheet_text(sheet, "kernels", "kernels", kernels_name());
+    cli_sheet_count(sheet, "cpus", NULL, cpus);
+    cli_sheet_say(sheet, "threads", "%" PRIu32 " in one worker; `tandem serve` divides them", cpus);
+    cli_sheet_bytes(sheet, "memory_free_bytes", "free memory", free_bytes);
+    cli_sheet_count(sheet, "kv_blocks_max", NULL, blocks);
+    cli_sheet_count(sheet, "kv_tokens_max", NULL, blocks * CLI_BLOCK_TOKENS);
+    if (blocks == 0)
+        cli_sheet_say(sheet, "warning", "weights and workspace (%s) do not fit what is free",
+                      cli_show_bytes(fixed, amount));
+    else
+        cli_sheet_say(sheet, "room for KV", "%s tokens",
+                      cli_show_count(blocks * CLI_BLOCK_TOKENS, tokens));
+    if (blocks > 0 && blocks * CLI_BLOCK_TOKENS < model->max_context)
+        cli_sheet_say(sheet, "warning",
+                      "that is less than the context of %s: longer requests are refused",
+                      cli_show_count(model->max_context, amount));
+    cli_sheet_end(sheet);
+}
+
+/* What a person should know although the model is served. */
+static void put_warnings(struct cli_sheet *sheet, const struct model *model,
+                         const struct text_model *text)
+{
+    char line[160] = "";
+
+    cli_sheet_begin_list(sheet, "warnings");
+    if (text != NULL && text_model_token_count(text) > model->vocab)
+        snprintf(line, sizeof line,
+                 "the tokenizer has %" PRIu32 " tokens and the model %" PRIu32
+                 ": the last ones are "
+                 "refused in prompts",
+                 text_model_token_count(text), model->vocab);
+    if (line[0] != '\0') {
+        if (sheet->is_json)
+            td_json_put_text(&sheet->json, NULL, line);
+        cli_sheet_say(sheet, "warning", "%s", line);
+    }
+    cli_sheet_end_list(sheet);
+}
+
+void inspect_put_model(struct cli_sheet *sheet, const char *path, const struct model *model,
+                       const struct text_model *text, const struct cli_inspect_options *options)
+{
+    static struct inspect_tallies tallies;
+    struct cli_model_needs needs;
+
+    tallies = (struct inspect_tallies){.count = 0};
+    inspect_each_of_model(model, false, inspect_tally, &tallies);
+    cli_model_needs_of(model, &needs);
+    put_kind(sheet, path, model, &tallies);
+    put_shape(sheet, model);
+    put_tensors(sheet, path, model, &tallies, options->tensors);
+    inspect_put_text(sheet, &model->text, text);
+    put_identity(sheet, model, text);
+    put_memory(sheet, &needs);
+    put_use(sheet, model, &needs);
+    put_warnings(sheet, model, text);
+}

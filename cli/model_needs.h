@@ -1,0 +1,22 @@
+/*
+ * model_needs.h: how much memory a worker needs for a model, before one is started.
+ */
+#ifndef TANDEM_CLI_MODEL_NEEDS_H
+#define TANDEM_CLI_MODEL_NEEDS_H
+
+#include <stdint.h>
+
+#include "model/model.h"
+
+#define CLI_BLOCK_TOKENS 16 /* the workers' default of --block-tokens */
+
+struct cli_model_needs {
+    uint64_t weights_bytes;   /* mapped; shared by the workers of a host */
+    uint64_t workspace_bytes; /* of one worker, with its default batch sizes */
+    uint64_t block_bytes;     /* of one KV block, f16 */
+    uint64_t kv_bytes_per_1000_tokens;
+};
+
+void cli_model_needs_of(const struct model *model, struct cli_model_needs *needs_out);
+
+#endif
