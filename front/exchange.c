@@ -452,15 +452,13 @@ static struct td_u128 salt_of(struct td_span text)
 static void set_job(struct front_exchange *exchange, const struct front_model *model,
                     const struct api_options *options)
 {
+    const struct text_generation *defaults = text_model_generation(model->text);
+    enum front_generation whose = exchange->front->config.generation;
     struct front_job *job = &exchange->job;
 
     job->model = exchange->answer.model;
-    job->max_new_tokens = options->max_tokens;
-    job->temperature = options->temperature;
-    job->top_k = options->top_k;
-    job->top_p = options->top_p;
-    job->has_seed = options->has_seed;
-    job->seed = options->seed;
+    job->max_new_tokens = front_sampling_tokens_max(options, defaults, whose);
+    front_sampling_settle(options, defaults, whose, &job->sampling);
     job->salt = salt_of(options->cache_salt);
     job->text_id = text_model_id(model->text);
     exchange->max_context = model->max_context;

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "front/result.h"
+#include "front/sampling.h"
 #include "lib/api/limits.h"
 #include "lib/base/buf.h"
 #include "lib/base/u128.h"
@@ -45,11 +46,7 @@ struct front_job {
     uint32_t *tokens;  /* malloc memory; moves when start returns TD_OK */
     uint32_t token_count;
     uint32_t max_new_tokens;
-    float temperature;
-    uint32_t top_k;
-    float top_p;
-    bool has_seed;
-    uint64_t seed;
+    struct front_sampling sampling;
     struct td_u128 salt;    /* of the tenant; zero: the common one */
     struct td_u128 text_id; /* of the tokenizer that made the tokens */
     uint32_t tokenize_us;
@@ -88,6 +85,7 @@ struct front_config {
     const char *listen; /* address:port, port 0: any */
     struct front_backend backend;
     struct api_limits limits;
+    enum front_generation generation;
     uint32_t ping_ms; /* silence in a stream after which a comment is sent; 0: never */
     /* Optional: after front_drain, once, when front_idle has become true. */
     void (*on_drained)(void *context);

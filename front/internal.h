@@ -5,6 +5,7 @@
  *   exchange.c  one client request from its body to its end, as a state machine
  *   prepare.c   the jobs on the thread pool that turn requests into token ids
  *   encode.c    what such a job computes
+ *   sampling.c  what of a request's sampling is the client's word, and what a default
  *   answer.c    token ids to text to the bytes of the answer
  *   respond.c   whole answers and errors over HTTP
  *   trace.c     the "tandem" object of an answer

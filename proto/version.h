@@ -6,8 +6,9 @@
 
 #include <stdint.h>
 
-#define TD_PROTOCOL_MIN UINT32_C(1)
-#define TD_PROTOCOL_MAX UINT32_C(1)
+/* 2: sampling has min_p and penalties, which a worker of version 1 would skip, and answer otherwise. */
+#define TD_PROTOCOL_MIN UINT32_C(2)
+#define TD_PROTOCOL_MAX UINT32_C(2)
 
 /* The newest version that both this build and a peer with [min, max] speak, or 0 if there is none. */
 static inline uint32_t td_protocol_choose(uint32_t min, uint32_t max)

@@ -115,11 +115,7 @@ static td_status_t start(void *impl, struct front_job *job, struct front_exchang
                                    .tokens = job->tokens,
                                    .token_count = job->token_count,
                                    .max_new_tokens = job->max_new_tokens,
-                                   .temperature = job->temperature,
-                                   .top_k = job->top_k,
-                                   .top_p = job->top_p,
-                                   .has_seed = job->has_seed,
-                                   .seed = job->seed,
+                                   .sampling = job->sampling,
                                    .salt = job->salt,
                                    .text_id = job->text_id,
                                    .tokenize_us = job->tokenize_us};

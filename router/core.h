@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 
+#include "front/sampling.h"
 #include "lib/base/u128.h"
 #include "router/env.h"
 
@@ -133,11 +134,7 @@ struct router_start {
     uint32_t *tokens;  /* malloc memory, moves on TD_OK */
     uint32_t token_count;
     uint32_t max_new_tokens;
-    float temperature;
-    uint32_t top_k;
-    float top_p;
-    bool has_seed;
-    uint64_t seed;
+    struct front_sampling sampling;
     struct td_u128 salt;
     struct td_u128 text_id; /* of the tokenizer that made the tokens */
     uint32_t remaining_ms;  /* 0: the default */

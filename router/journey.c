@@ -43,6 +43,24 @@ static void on_timer(struct td_timer *timer, uint64_t now_ns)
 
 /* --- lifetime --- */
 
+/* Settled here, seed and all, so that every try draws the same tokens. */
+static void take_sampling(struct router_journey *journey, const struct front_sampling *from)
+{
+    struct router_core *core = journey->core;
+
+    td__sampling__init(&journey->sampling);
+    journey->sampling.temperature = from->temperature;
+    journey->sampling.top_k = from->top_k;
+    journey->sampling.top_p = from->top_p;
+    journey->sampling.min_p = from->min_p;
+    journey->sampling.repetition_penalty = from->repetition_penalty;
+    journey->sampling.presence_penalty = from->presence_penalty;
+    journey->sampling.frequency_penalty = from->frequency_penalty;
+    journey->sampling.seed = from->seed;
+    if (!from->has_seed)
+        core->env.random(core->env.impl, &journey->sampling.seed, sizeof journey->sampling.seed);
+}
+
 static struct router_journey *journey_new(struct router_core *core,
                                           const struct router_start *start)
 {
@@ -64,13 +82,7 @@ static struct router_journey *journey_new(struct router_core *core,
     journey->state = JOURNEY_QUEUED;
     journey->started_ns = core->now_ns;
     snprintf(journey->model, sizeof journey->model, "%s", start->model);
-    td__sampling__init(&journey->sampling);
-    journey->sampling.temperature = start->temperature;
-    journey->sampling.top_k = start->top_k;
-    journey->sampling.top_p = start->top_p;
-    journey->sampling.seed = start->seed;
-    if (!start->has_seed)
-        core->env.random(core->env.impl, &journey->sampling.seed, sizeof journey->sampling.seed);
+    take_sampling(journey, &start->sampling);
     journey->token_count = start->token_count;
     journey->max_new_tokens = start->max_new_tokens;
     journey->salt = start->salt;

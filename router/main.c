@@ -124,6 +124,7 @@ static td_status_t open_all(struct router *router, struct td_error *error)
                                                .stop = on_stop};
     struct front_config front = {.listen = router->options.listen,
                                  .limits = router->limits,
+                                 .generation = router->options.generation,
                                  .ping_ms = router->options.ping_ms};
     td_status_t status = net_program_open(&program, &router->program, error);
 

@@ -6,6 +6,8 @@
 #define OPTIONS struct router_options
 #define DAY_MS  ((int64_t)24 * 3600 * 1000)
 
+static const char *const generations[] = FRONT_GENERATION_CHOICES;
+
 static const struct td_flag listening[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, listen), .name = "listen", .value = "ADDR",
      .fallback = "127.0.0.1:8000", .help = "Where clients reach the OpenAI API: host:port."},
@@ -15,6 +17,8 @@ static const struct td_flag listening[] = {
              "first that is connected places requests, the fleet is what all of them know."},
     {TD_FLAG_AS_DURATION(OPTIONS, ping_ms), .name = "ping-time", .fallback = "15s", .min = 100,
      .max = DAY_MS, .help = "Silence in a stream after which a comment is sent to the client."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, generation), .name = "generation-config", .choices = generations,
+     .help = FRONT_GENERATION_HELP},
 };
 
 static const struct td_flag requests[] = {

@@ -15,6 +15,7 @@ struct router_options {
     const char *listen;
     struct td_flag_list schedulers;
     uint32_t ping_ms;
+    unsigned generation; /* enum front_generation */
 #define X(name, flag, count, unit, text) uint32_t name;
     ROUTER_TIMES_MAP(X)
 #undef X

@@ -48,8 +48,14 @@ static void draw_sampling(struct sim_client *client)
     struct engine_sampling *sampling = &client->submit.sampling;
 
     *sampling = (struct engine_sampling){.top_p = 1.0f};
+    if (sim_chance(rng, 300)) {
+        sampling->repetition_penalty = sim_chance(rng, 500) ? 1.2f : 1.0f;
+        sampling->presence_penalty = sim_chance(rng, 500) ? 0.6f : 0;
+        sampling->frequency_penalty = sim_chance(rng, 500) ? 0.4f : -0.2f;
+    }
     if (sim_chance(rng, 500))
         return;
+    sampling->min_p = sim_chance(rng, 200) ? 0.05f : 0;
     sampling->temperature = 0.8f;
     sampling->top_k = sim_chance(rng, 500) ? 20 : 0;
     sampling->top_p = sim_chance(rng, 500) ? 0.9f : 1.0f;
@@ -174,6 +180,20 @@ static td_status_t ask_worker(struct sim_client *client)
     return status;
 }
 
+/* Greedy requests leave the seed to the router: it must not matter. */
+static struct front_sampling sampling_of(const struct engine_sampling *from)
+{
+    return (struct front_sampling){.temperature = from->temperature,
+                                   .top_k = from->top_k,
+                                   .top_p = from->top_p,
+                                   .min_p = from->min_p,
+                                   .repetition_penalty = from->repetition_penalty,
+                                   .presence_penalty = from->presence_penalty,
+                                   .frequency_penalty = from->frequency_penalty,
+                                   .has_seed = from->temperature > 0,
+                                   .seed = from->seed};
+}
+
 static td_status_t ask_router(struct sim_client *client, uint32_t *retry_after_ms_out)
 {
     const struct engine_submit *submit = &client->submit;
@@ -181,11 +201,7 @@ static td_status_t ask_router(struct sim_client *client, uint32_t *retry_after_m
                                  .tokens = copy_tokens(client),
                                  .token_count = submit->token_count,
                                  .max_new_tokens = submit->max_new_tokens,
-                                 .temperature = submit->sampling.temperature,
-                                 .top_k = submit->sampling.top_k,
-                                 .top_p = submit->sampling.top_p,
-                                 .has_seed = submit->sampling.temperature > 0,
-                                 .seed = submit->sampling.seed,
+                                 .sampling = sampling_of(&submit->sampling),
                                  .salt = client->salt,
                                  .text_id = td_u128_from_u64(77),
                                  .remaining_ms = client->remaining_ms};

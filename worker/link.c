@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/sample.h"
 #include "lib/base/block_key.h"
 #include "worker/internal.h"
 
@@ -149,6 +150,29 @@ static void on_hello(struct worker_link *link, const Td__Hello *hello)
     }
 }
 
+static struct engine_sampling sampling_of(const Td__Sampling *from)
+{
+    return (struct engine_sampling){.temperature = from->temperature,
+                                    .top_k = from->top_k,
+                                    .top_p = from->top_p,
+                                    .min_p = from->min_p,
+                                    .repetition_penalty = from->repetition_penalty,
+                                    .presence_penalty = from->presence_penalty,
+                                    .frequency_penalty = from->frequency_penalty,
+                                    .seed = from->seed,
+                                    .choice = from->choice};
+}
+
+static bool is_good_sampling(const Td__Sampling *from)
+{
+    struct engine_sampling sampling;
+
+    if (from == NULL)
+        return false;
+    sampling = sampling_of(from);
+    return engine_sampling_check(&sampling) == TD_OK;
+}
+
 /* NULL, or what is wrong with the start. */
 static const char *check_start(const struct worker_core *core, const Td__Start *start)
 {
@@ -163,8 +187,7 @@ static const char *check_start(const struct worker_core *core, const Td__Start *
         return "prompt_tokens: empty, or longer than the context";
     if (start->n_stop_ids > ENGINE_STOP_IDS_MAX)
         return "stop_ids: too many";
-    if (start->sampling == NULL || !(start->sampling->temperature >= 0.0f) ||
-        !(start->sampling->top_p > 0.0f) || start->sampling->top_p > 1.0f)
+    if (!is_good_sampling(start->sampling))
         return "sampling: missing, or a value out of range";
     if (start->text_id_hi != core->identity.text_id.hi ||
         start->text_id_lo != core->identity.text_id.lo)
@@ -196,11 +219,7 @@ static void take_start(struct worker_request *request, const Td__Start *start)
     uint32_t remaining_ms = start->remaining_ms != 0 ? start->remaining_ms : core->times.request_ms;
 
     submit->max_new_tokens = start->max_new_tokens;
-    submit->sampling = (struct engine_sampling){.temperature = start->sampling->temperature,
-                                                .top_k = start->sampling->top_k,
-                                                .top_p = start->sampling->top_p,
-                                                .seed = start->sampling->seed,
-                                                .choice = start->sampling->choice};
+    submit->sampling = sampling_of(start->sampling);
     for (size_t i = 0; i < start->n_stop_ids; i++)
         submit->stop_ids[i] = start->stop_ids[i];
     submit->stop_id_count = (uint32_t)start->n_stop_ids;

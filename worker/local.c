@@ -69,6 +69,18 @@ static td_status_t model_by_name(void *impl, const char *name, struct front_mode
     return TD_OK;
 }
 
+static struct engine_sampling sampling_of(const struct front_sampling *from)
+{
+    return (struct engine_sampling){.temperature = from->temperature,
+                                    .top_k = from->top_k,
+                                    .top_p = from->top_p,
+                                    .min_p = from->min_p,
+                                    .repetition_penalty = from->repetition_penalty,
+                                    .presence_penalty = from->presence_penalty,
+                                    .frequency_penalty = from->frequency_penalty,
+                                    .seed = from->has_seed ? from->seed : td_random_u64()};
+}
+
 static td_status_t start(void *impl, struct front_job *job, struct front_exchange *exchange,
                          void **handle_out, uint32_t *retry_after_ms_out)
 {
@@ -79,10 +91,7 @@ static td_status_t start(void *impl, struct front_job *job, struct front_exchang
         .tokens = job->tokens,
         .token_count = job->token_count,
         .max_new_tokens = job->max_new_tokens,
-        .sampling = {.temperature = job->temperature,
-                     .top_k = job->top_k,
-                     .top_p = job->top_p,
-                     .seed = job->has_seed ? job->seed : td_random_u64()},
+        .sampling = sampling_of(&job->sampling),
         .salt = job->salt,
     };
     td_status_t status;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "front/sampling.h"
 #include "lib/base/utf8.h"
 #include "lib/net/address.h"
 
@@ -11,6 +12,7 @@
 #define GiB     ((int64_t)1 << 30)
 
 static const char *const transports[] = {"auto", "ucx", "map", NULL};
+static const char *const generations[] = FRONT_GENERATION_CHOICES;
 
 static const struct td_flag serving[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, model), .name = "model", .value = "FILE",
@@ -29,6 +31,8 @@ static const struct td_flag serving[] = {
              "127.0.0.1:7281 (prefill), 127.0.0.1:7282 (decode)."},
     {TD_FLAG_AS_LIST(OPTIONS, schedulers), .name = "scheduler", .value = "TARGET",
      .help = "Schedulers to report to; may be repeated."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, generation), .name = "generation-config", .choices = generations,
+     .help = FRONT_GENERATION_HELP},
 };
 
 static const struct td_flag engine[] = {

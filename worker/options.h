@@ -26,6 +26,7 @@ struct worker_options {
     const char *advertise; /* NULL: the listening address */
     const char *http_listen;
     struct td_flag_list schedulers;
+    unsigned generation; /* enum front_generation */
 
     uint32_t threads; /* 0: the cores that this process may use */
     uint64_t kv_bytes;

@@ -72,6 +72,7 @@ static td_status_t open_front(struct worker_runtime *runtime, struct td_error *e
                                   .listen = runtime->config.options->http_listen,
                                   .backend = worker_local_backend(runtime),
                                   .limits = *runtime->config.limits,
+                                  .generation = runtime->config.options->generation,
                                   .ping_ms = FRONT_PING_MS,
                                   .on_drained = on_front_drained,
                                   .context = runtime};

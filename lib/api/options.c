@@ -23,26 +23,59 @@ static td_status_t read_max_tokens(struct api_reader *reader, const struct td_js
     return TD_OK;
 }
 
+/* Where there is no default of a model's to look for, given is 0. */
+static td_status_t read_fractions(struct api_reader *reader, const struct td_json *object,
+                                  struct api_options *options)
+{
+    const struct {
+        struct api_number_field field;
+        double neutral;
+        unsigned given;
+        float *value;
+    } rows[] = {
+        {{"temperature", 0, 2}, 1, API_GIVEN_TEMPERATURE, &options->temperature},
+        {{"top_p", 0, 1}, 1, API_GIVEN_TOP_P, &options->top_p},
+        {{"min_p", 0, 1}, 0, API_GIVEN_MIN_P, &options->min_p},
+        {{"repetition_penalty", 0, API_REPETITION_PENALTY_MAX},
+         1,
+         API_GIVEN_REPETITION_PENALTY,
+         &options->repetition_penalty},
+        {{"presence_penalty", -2, 2}, 0, 0, &options->presence_penalty},
+        {{"frequency_penalty", -2, 2}, 0, 0, &options->frequency_penalty},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        double value = rows[i].neutral;
+        td_status_t status = api_read_number(reader, object, rows[i].field, &value);
+
+        if (status != TD_OK)
+            return status;
+        *rows[i].value = (float)value;
+        if (td_json_get(object, rows[i].field.name).value != NULL)
+            options->given |= rows[i].given;
+    }
+    return TD_OK;
+}
+
 static td_status_t read_sampling(struct api_reader *reader, const struct td_json *object,
                                  struct api_options *options)
 {
-    double temperature = 1;
-    double top_p = 1;
     int64_t top_k = 0;
-    td_status_t status;
+    td_status_t status = read_fractions(reader, object, options);
 
-    status = api_read_number(reader, object, (struct api_number_field){"temperature", 0, 2},
-                             &temperature);
-    if (status == TD_OK)
-        status = api_read_number(reader, object, (struct api_number_field){"top_p", 0, 1}, &top_p);
     if (status == TD_OK)
         status =
             api_read_int(reader, object, (struct api_int_field){"top_k", -1, INT32_MAX}, &top_k);
     if (status != TD_OK)
         return status;
-    options->temperature = (float)temperature;
-    options->top_p = top_p < FLT_MIN ? FLT_MIN : (float)top_p; /* 0: the smallest nucleus */
-    options->top_k = top_k < 0 ? 0 : (uint32_t)top_k;          /* -1 is vLLM's "off" */
+    if (td_json_get(object, "top_k").value != NULL)
+        options->given |= API_GIVEN_TOP_K;
+    options->top_k = top_k < 0 ? 0 : (uint32_t)top_k; /* -1 is vLLM's "off" */
+    if (options->top_p < FLT_MIN)
+        options->top_p = FLT_MIN; /* 0: the smallest nucleus */
+    if (options->repetition_penalty < FLT_MIN)
+        return api_refuse(reader, TD_INVALID, "repetition_penalty",
+                          "'repetition_penalty' must be above 0");
     return TD_OK;
 }
 

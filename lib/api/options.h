@@ -17,13 +17,29 @@
 
 struct api_reader;
 
+/* Sampling fields for which a model may have defaults of its own: whether a request says them. */
+enum api_given {
+    API_GIVEN_TEMPERATURE = 1 << 0,
+    API_GIVEN_TOP_P = 1 << 1,
+    API_GIVEN_TOP_K = 1 << 2,
+    API_GIVEN_MIN_P = 1 << 3,
+    API_GIVEN_REPETITION_PENALTY = 1 << 4,
+};
+
+#define API_REPETITION_PENALTY_MAX 1000.0
+
 /* Spans point into the arena of the request. */
 struct api_options {
-    struct td_span model; /* empty: not given */
-    uint32_t max_tokens;  /* 0: not given */
-    float temperature;    /* 0 to 2; 0 is greedy */
-    float top_p;          /* above 0, to 1; 1 is off */
-    uint32_t top_k;       /* 0: off */
+    struct td_span model;     /* empty: not given */
+    uint32_t max_tokens;      /* 0: not given */
+    unsigned given;           /* of enum api_given; what is not given has its neutral value here */
+    float temperature;        /* 0 to 2; 0 is greedy; 1 */
+    float top_p;              /* above 0, to 1; 1 is off */
+    uint32_t top_k;           /* 0: off */
+    float min_p;              /* 0 to 1; 0 is off */
+    float repetition_penalty; /* above 0; 1 is off */
+    float presence_penalty;   /* -2 to 2; 0 is off */
+    float frequency_penalty;  /* the same */
     bool has_seed;
     uint64_t seed;               /* a negative seed in two's complement */
     const struct td_span *stops; /* none is empty */

@@ -42,8 +42,6 @@ static const struct refusal {
     {"logprobs", BOTH, ONLY_FALSE},
     {"top_logprobs", API_CHAT, ONLY_ZERO},
     {"logit_bias", BOTH, ONLY_EMPTY},
-    {"presence_penalty", BOTH, ONLY_ZERO},
-    {"frequency_penalty", BOTH, ONLY_ZERO},
     {"response_format", BOTH, ONLY_TEXT_TYPE},
     {"modalities", API_CHAT, ONLY_TEXT_LIST},
     {"audio", API_CHAT, NOTHING},
@@ -51,8 +49,6 @@ static const struct refusal {
     {"functions", API_CHAT, ONLY_EMPTY},
     {"function_call", API_CHAT, ONLY_NONE},
     /* vLLM: sampling */
-    {"min_p", BOTH, ONLY_ZERO},
-    {"repetition_penalty", BOTH, ONLY_ONE},
     {"length_penalty", BOTH, ONLY_ONE},
     {"use_beam_search", BOTH, ONLY_FALSE},
     {"min_tokens", BOTH, ONLY_ZERO},

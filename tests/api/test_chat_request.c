@@ -25,6 +25,9 @@ static void a_body_with_messages_only_has_the_defaults(void **state)
     assert_int_equal(options->max_tokens, 0);
     assert_true(options->temperature == 1 && options->top_p == 1);
     assert_int_equal(options->top_k, 0);
+    assert_true(options->min_p == 0 && options->repetition_penalty == 1);
+    assert_true(options->presence_penalty == 0 && options->frequency_penalty == 0);
+    assert_int_equal(options->given, 0);
     assert_false(options->has_seed || options->stream || options->include_usage);
     assert_int_equal(options->stop_count, 0);
     assert_int_equal(options->cache_salt.length, 0);
@@ -38,7 +41,11 @@ static void every_option_is_read(void **state)
     test_chat_with(api, ",\"model\":\"m\",\"max_tokens\":5,\"temperature\":0.25,\"top_p\":0.5,"
                         "\"top_k\":40,\"seed\":-7,\"stop\":[\"a\",\"bc\"],\"stream\":true,"
                         "\"stream_options\":{\"include_usage\":true},\"user\":\"u\","
-                        "\"cache_salt\":\"s\",\"n\":1");
+                        "\"cache_salt\":\"s\",\"n\":1,\"min_p\":0.125,"
+                        "\"repetition_penalty\":1.25,\"presence_penalty\":-1.5,"
+                        "\"frequency_penalty\":2");
+    assert_true(options->min_p == 0.125f && options->repetition_penalty == 1.25f);
+    assert_true(options->presence_penalty == -1.5f && options->frequency_penalty == 2);
     assert_true(td_span_is(options->model, "m"));
     assert_int_equal(options->max_tokens, 5);
     assert_true(options->temperature == 0.25f && options->top_p == 0.5f);
@@ -59,9 +66,33 @@ static void null_means_absent(void **state)
                         "\"stop\":null,\"stream\":null,\"stream_options\":null,\"user\":null,"
                         "\"cache_salt\":null,\"n\":null,\"tools\":null,\"tool_choice\":null,"
                         "\"logprobs\":null,\"response_format\":null,\"logit_bias\":null,"
-                        "\"audio\":null,\"functions\":null");
+                        "\"audio\":null,\"functions\":null,\"min_p\":null,"
+                        "\"repetition_penalty\":null,\"presence_penalty\":null");
     assert_true(api->chat.options.temperature == 1);
+    assert_int_equal(api->chat.options.given, 0);
     assert_false(api->chat.options.has_seed);
+}
+
+/* A neutral value that is said is said: no default of a model's may take its place. */
+static void what_is_said_is_known_to_be_said(void **state)
+{
+    static const struct {
+        const char *field;
+        unsigned given;
+    } rows[] = {
+        {",\"temperature\":1", API_GIVEN_TEMPERATURE},
+        {",\"top_p\":1", API_GIVEN_TOP_P},
+        {",\"top_k\":0", API_GIVEN_TOP_K},
+        {",\"min_p\":0", API_GIVEN_MIN_P},
+        {",\"repetition_penalty\":1.0", API_GIVEN_REPETITION_PENALTY},
+        {",\"presence_penalty\":0", 0},
+    };
+    struct test_api *api = *state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        test_chat_with(api, rows[i].field);
+        assert_int_equal(api->chat.options.given, rows[i].given);
+    }
 }
 
 static void unknown_fields_and_labels_are_ignored(void **state)
@@ -107,6 +138,10 @@ static void numbers_are_taken_up_to_their_bounds(void **state)
         ",\"max_tokens\":5.0",
         ",\"seed\":9223372036854775807",
         ",\"seed\":-9223372036854775808",
+        ",\"min_p\":1",
+        ",\"repetition_penalty\":1000",
+        ",\"repetition_penalty\":0.001",
+        ",\"presence_penalty\":-2,\"frequency_penalty\":2.0",
     };
     static const struct {
         const char *fields;
@@ -118,6 +153,16 @@ static void numbers_are_taken_up_to_their_bounds(void **state)
         {",\"top_p\":-0.1", "top_p"},
         {",\"top_p\":1.1", "top_p"},
         {",\"top_k\":-2", "top_k"},
+        {",\"min_p\":1.01", "min_p"},
+        {",\"min_p\":-0.5", "min_p"},
+        {",\"repetition_penalty\":0", "repetition_penalty"},
+        {",\"repetition_penalty\":1e-300", "repetition_penalty"},
+        {",\"repetition_penalty\":-1", "repetition_penalty"},
+        {",\"repetition_penalty\":1001", "repetition_penalty"},
+        {",\"repetition_penalty\":\"1\"", "repetition_penalty"},
+        {",\"presence_penalty\":2.1", "presence_penalty"},
+        {",\"presence_penalty\":[1]", "presence_penalty"},
+        {",\"frequency_penalty\":-2.1", "frequency_penalty"},
         {",\"top_k\":2147483648", "top_k"},
         {",\"top_k\":1.5", "top_k"},
         {",\"max_tokens\":0", "max_tokens"},
@@ -182,8 +227,6 @@ static void fields_whose_effect_would_be_missed_are_refused(void **state)
         {"logprobs", "true", "false"},
         {"top_logprobs", "5", "0"},
         {"logit_bias", "{\"5\":1}", "{}"},
-        {"presence_penalty", "0.5", "0.0"},
-        {"frequency_penalty", "-1", "0"},
         {"response_format", "{\"type\":\"json_object\"}", "{\"type\":\"text\"}"},
         {"response_format", "\"text\"", NULL},
         {"modalities", "[\"text\",\"audio\"]", "[\"text\"]"},
@@ -191,8 +234,6 @@ static void fields_whose_effect_would_be_missed_are_refused(void **state)
         {"web_search_options", "{}", NULL},
         {"functions", "[{}]", "[]"},
         {"function_call", "{\"name\":\"f\"}", "\"auto\""},
-        {"min_p", "0.1", "0"},
-        {"repetition_penalty", "1.1", "1.0"},
         {"use_beam_search", "true", "false"},
         {"min_tokens", "1", "0"},
         {"stop_token_ids", "[1]", "[]"},
@@ -508,6 +549,7 @@ int main(void)
         API_TEST(a_body_with_messages_only_has_the_defaults),
         API_TEST(every_option_is_read),
         API_TEST(null_means_absent),
+        API_TEST(what_is_said_is_known_to_be_said),
         API_TEST(unknown_fields_and_labels_are_ignored),
         API_TEST(the_newer_name_of_max_tokens_wins),
         API_TEST(usage_is_only_included_in_streams),

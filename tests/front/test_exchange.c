@@ -281,15 +281,20 @@ static void the_job_says_what_the_request_says(void **state)
     struct test_front *front = *state;
     int fd = test_front_post(front, CHAT, "",
                              "{" HELLO ",\"max_tokens\":9,\"temperature\":0.5,\"top_p\":0.25,"
-                             "\"top_k\":7,\"seed\":-1,\"cache_salt\":\"mine\"}");
+                             "\"top_k\":7,\"seed\":-1,\"cache_salt\":\"mine\",\"min_p\":0.125,"
+                             "\"repetition_penalty\":1.5,\"presence_penalty\":-0.5,"
+                             "\"frequency_penalty\":0.75}");
     struct test_call *call = test_front_call(front, 0);
     const struct front_job *job = &call->job;
     struct td_u128 salt = job->salt;
 
     assert_int_equal(job->max_new_tokens, 9);
-    assert_true(job->temperature == 0.5f && job->top_p == 0.25f);
-    assert_int_equal(job->top_k, 7);
-    assert_true(job->has_seed && job->seed == UINT64_MAX);
+    assert_true(job->sampling.temperature == 0.5f && job->sampling.top_p == 0.25f);
+    assert_int_equal(job->sampling.top_k, 7);
+    assert_true(job->sampling.min_p == 0.125f && job->sampling.repetition_penalty == 1.5f);
+    assert_true(job->sampling.presence_penalty == -0.5f &&
+                job->sampling.frequency_penalty == 0.75f);
+    assert_true(job->sampling.has_seed && job->sampling.seed == UINT64_MAX);
     assert_false(td_u128_is_zero(salt));
     assert_false(td_u128_is_zero(job->id));
     assert_true(td_u128_equal(job->text_id, text_model_id(front->text)));
@@ -300,7 +305,7 @@ static void the_job_says_what_the_request_says(void **state)
     call = test_front_call(front, 1);
     assert_false(td_u128_equal(call->job.salt, salt));
     assert_int_equal(call->job.max_new_tokens, TEST_CONTEXT - HELLO_TOKENS);
-    assert_false(call->job.has_seed);
+    assert_false(call->job.sampling.has_seed);
     test_front_finish(front, call, FRONT_STOP, 0);
     close(fd);
 

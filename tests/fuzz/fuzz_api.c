@@ -71,6 +71,11 @@ void fuzz_api_check_options(const struct api_options *options, const struct api_
 {
     assert(options->temperature >= 0 && options->temperature <= 2);
     assert(options->top_p > 0 && options->top_p <= 1);
+    assert(options->min_p >= 0 && options->min_p <= 1);
+    assert(options->repetition_penalty > 0 &&
+           (double)options->repetition_penalty <= API_REPETITION_PENALTY_MAX);
+    assert(options->presence_penalty >= -2 && options->presence_penalty <= 2);
+    assert(options->frequency_penalty >= -2 && options->frequency_penalty <= 2);
     assert(options->max_tokens <= INT32_MAX && options->top_k <= INT32_MAX);
     assert(options->stop_count <= limits->stop_strings);
     for (uint32_t i = 0; i < options->stop_count; i++) {
@@ -185,10 +190,15 @@ static uint64_t hash_span(uint64_t hash, struct td_span span)
 
 uint64_t fuzz_api_hash_options(uint64_t hash, const struct api_options *options)
 {
-    const uint64_t numbers[] = {options->max_tokens,   options->top_k,      options->has_seed,
-                                options->seed,         options->stop_count, options->stream,
-                                options->include_usage};
-    const float fractions[] = {options->temperature, options->top_p};
+    const uint64_t numbers[] = {options->max_tokens,    options->top_k,      options->has_seed,
+                                options->seed,          options->stop_count, options->stream,
+                                options->include_usage, options->given};
+    const float fractions[] = {options->temperature,
+                               options->top_p,
+                               options->min_p,
+                               options->repetition_penalty,
+                               options->presence_penalty,
+                               options->frequency_penalty};
 
     hash = fuzz_api_hash(hash, numbers, sizeof numbers);
     hash = fuzz_api_hash(hash, fractions, sizeof fractions);

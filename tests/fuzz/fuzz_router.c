@@ -14,6 +14,7 @@
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 #include "proto/unpack.h"
+#include "proto/version.h"
 #include "router/core.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -277,7 +278,7 @@ static void greet(struct rig *rig, const struct link *link, struct td_reader rea
 
     if (link->number == 0)
         return;
-    hello.version = 1;
+    hello.version = TD_PROTOCOL_MAX;
     hello.worker_epoch = link->epoch + (td_read_u8(&reader) == 255);
     out.kind_case = TD__GENERATE_OUT__KIND_HELLO;
     out.hello = &hello;

@@ -12,6 +12,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
+#include "proto/version.h"
 #include "scheduler/core.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -92,7 +93,7 @@ static void give_registration(struct rig *rig, struct stream *stream, struct td_
 
     td__registration__init(&registration);
     td__content_identity__init(&content);
-    versions.min = versions.max = 1;
+    versions.min = versions.max = TD_PROTOCOL_MAX;
     content.content_id_lo = 1 + td_read_u8(&reader) % 2;
     geometry.block_tokens = 16;
     registration.versions = &versions;

@@ -8,6 +8,7 @@
 
 #include "lib/base/time.h"
 #include "lib/text/source.h"
+#include "proto/version.h"
 #include "router/runtime_internal.h"
 
 #define WAIT_SECONDS 60 /* only a broken test ever waits as long */
@@ -73,7 +74,7 @@ static void greet(struct fake_worker *worker, const Td__Hello *hello)
         assert_int_equal(rpc_call_send(worker->link, &nonsense.base), TD_OK);
         return;
     }
-    back.version = 1;
+    back.version = TD_PROTOCOL_MAX;
     back.worker_epoch = worker->greets_as != 0 ? worker->greets_as : worker->epoch;
     back.grace_ms = 1000;
     out.kind_case = TD__GENERATE_OUT__KIND_HELLO;

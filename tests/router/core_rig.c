@@ -160,7 +160,7 @@ td_status_t rig_ask(struct rig *rig, struct rig_client *client, uint32_t tokens,
     struct router_start start = {.model = "model",
                                  .token_count = tokens,
                                  .max_new_tokens = 8,
-                                 .top_p = 1,
+                                 .sampling = {.top_p = 1},
                                  .text_id = td_u128_from_u64(RIG_TEXT),
                                  .remaining_ms = remaining_ms};
     uint32_t retry_after_ms;

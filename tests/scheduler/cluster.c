@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/version.h"
+
 #define KEYS_MAX 4096
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -411,7 +413,7 @@ void router_watch(struct router *router)
     Td__FleetRequest request = TD__FLEET_REQUEST__INIT;
     Td__Versions versions = TD__VERSIONS__INIT;
 
-    versions.min = versions.max = 1;
+    versions.min = versions.max = TD_PROTOCOL_MAX;
     request.router_epoch = 9;
     request.versions = &versions;
     router_watch_with(router, &request);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "proto/version.h"
 #include "tests/scheduler/world.h"
 
 #define DECODE  TD__ROLE__ROLE_DECODE
@@ -29,7 +30,7 @@ static void no_versions(Td__Registration *r)
 }
 static void future_version(Td__Registration *r)
 {
-    r->versions->min = r->versions->max = 2;
+    r->versions->min = r->versions->max = TD_PROTOCOL_MAX + 1;
 }
 static void no_role(Td__Registration *r)
 {
@@ -742,7 +743,7 @@ static void a_bad_fleet_request_is_refused_by_field(void **state)
     assert_int_equal(sched_watcher_open(world.core, &viewer, &request, &viewer.watcher, &error),
                      TD_REFUSED);
     assert_non_null(strstr(error.text, "versions"));
-    versions.min = 2;
+    versions.min = TD_PROTOCOL_MAX + 1;
     versions.max = 7;
     request.versions = &versions;
     assert_int_equal(sched_watcher_open(world.core, &viewer, &request, &viewer.watcher, &error),

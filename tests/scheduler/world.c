@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/version.h"
+
 static void on_link_ready(void *impl, void *handle)
 {
     (void)impl;
@@ -82,7 +84,7 @@ Td__Registration *world_registration(uint64_t epoch, Td__Role role, const char *
     td__content_identity__init(&content);
     td__geometry__init(&geometry);
     snprintf(text, sizeof text, "%s", target);
-    versions.min = versions.max = 1;
+    versions.min = versions.max = TD_PROTOCOL_MAX;
     content.content_id_hi = 77;
     content.content_id_lo = 78;
     geometry.block_tokens = 16;
@@ -250,7 +252,7 @@ void viewer_open(struct world *world, struct viewer *viewer)
     Td__Versions versions = TD__VERSIONS__INIT;
 
     memset(viewer, 0, sizeof *viewer);
-    versions.min = versions.max = 1;
+    versions.min = versions.max = TD_PROTOCOL_MAX;
     request.versions = &versions;
     request.router_epoch = 99;
     assert_int_equal(sched_watcher_open(world->core, viewer, &request, &viewer->watcher, NULL),

@@ -193,17 +193,46 @@ static void nan_top_p(Td__Start *start)
     start->sampling->top_p = NAN;
 }
 
+static void large_min_p(Td__Start *start)
+{
+    start->sampling->min_p = 1.5f;
+}
+
+static void negative_repetition_penalty(Td__Start *start)
+{
+    start->sampling->repetition_penalty = -1.0f;
+}
+
+static void nan_frequency_penalty(Td__Start *start)
+{
+    start->sampling->frequency_penalty = NAN;
+}
+
+static void infinite_presence_penalty(Td__Start *start)
+{
+    start->sampling->presence_penalty = INFINITY;
+}
+
 static void other_text(Td__Start *start)
 {
     start->text_id_hi = 1;
 }
 
 static const struct bad_start bad_starts[] = {
-    {"prompt_tokens", no_tokens},   {"prompt_tokens", too_many_tokens},
-    {"prompt_tokens", most_tokens}, {"model", other_model},
-    {"stop_ids", many_stop_ids},    {"sampling", no_sampling},
-    {"sampling", nan_temperature},  {"sampling", negative_temperature},
-    {"sampling", large_top_p},      {"sampling", nan_top_p},
+    {"prompt_tokens", no_tokens},
+    {"prompt_tokens", too_many_tokens},
+    {"prompt_tokens", most_tokens},
+    {"model", other_model},
+    {"stop_ids", many_stop_ids},
+    {"sampling", no_sampling},
+    {"sampling", nan_temperature},
+    {"sampling", negative_temperature},
+    {"sampling", large_top_p},
+    {"sampling", nan_top_p},
+    {"sampling", large_min_p},
+    {"sampling", negative_repetition_penalty},
+    {"sampling", nan_frequency_penalty},
+    {"sampling", infinite_presence_penalty},
     {"text_id", other_text},
 };
 
