@@ -1,14 +1,11 @@
-/* gguf.c: parsing and indexing of GGUF files; see gguf.h. */
-#include "model/gguf.h"
-
+/* gguf.c: parsing and indexing of one GGUF file; see gguf.h. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/bytes.h"
 #include "lib/base/hash.h"
-#include "lib/base/map.h"
-#include "model/map.h"
+#include "model/gguf_internal.h"
 #include "model/quant.h"
 
 #define MAGIC             UINT32_C(0x46554747) /* "GGUF" */
@@ -18,24 +15,6 @@
 /* The least that one entry takes in the file: bounds the counts before anything is allocated. */
 #define KEY_BYTES_MIN    (8 + 1 + 4 + 1)
 #define TENSOR_BYTES_MIN (8 + 1 + 4 + 8 + 4 + 8)
-
-struct key {
-    const char *name; /* in the mapping, not terminated */
-    size_t length;
-    struct model_gguf_value value;
-};
-
-struct model_gguf {
-    struct model_map map; /* empty if the caller keeps the bytes */
-    const uint8_t *bytes;
-    size_t length;
-    struct key *keys;
-    uint32_t key_count;
-    struct model_gguf_tensor *tensors;
-    uint32_t tensor_count;
-    struct td_map keys_by_name;
-    struct td_map tensors_by_name;
-};
 
 struct parser {
     struct model_gguf *file;
@@ -109,8 +88,8 @@ static bool read_elements(struct td_reader *reader, struct model_gguf_value *val
     return reader->ok;
 }
 
-static td_status_t read_value(struct parser *parser, const struct key *key, uint32_t kind,
-                              struct model_gguf_value *value)
+static td_status_t read_value(struct parser *parser, const struct model_gguf_key *key,
+                              uint32_t kind, struct model_gguf_value *value)
 {
     struct td_reader *reader = &parser->reader;
     size_t size = kind_bytes(kind);
@@ -152,7 +131,7 @@ static bool is_printable(const char *text, size_t length)
     return true;
 }
 
-static td_status_t read_key(struct parser *parser, struct key *key)
+static td_status_t read_key(struct parser *parser, struct model_gguf_key *key)
 {
     const uint8_t *name;
     size_t start = offset_of(parser);
@@ -395,23 +374,6 @@ td_status_t model_gguf_parse(const uint8_t *bytes, size_t length, struct model_g
     return TD_OK;
 }
 
-td_status_t model_gguf_open(const char *path, struct model_gguf **file_out, struct td_error *error)
-{
-    struct model_map map;
-    td_status_t status = model_map_open(path, &map, error);
-
-    if (status != TD_OK)
-        return status;
-    status = model_gguf_parse(map.bytes, map.length, file_out, error);
-    if (status != TD_OK) {
-        td_fail_wrap(error, "%s", path);
-        model_map_close(&map);
-        return status;
-    }
-    (*file_out)->map = map;
-    return TD_OK;
-}
-
 void model_gguf_close(struct model_gguf *file)
 {
     if (file == NULL)
@@ -421,19 +383,38 @@ void model_gguf_close(struct model_gguf *file)
     free(file->keys);
     free(file->tensors);
     model_map_close(&file->map);
+    for (uint32_t i = 0; i < file->other_count; i++)
+        model_gguf_close(file->others[i]);
+    free(file->others);
     free(file);
 }
 
-const uint8_t *model_gguf_bytes(const struct model_gguf *file, size_t *length_out)
+uint32_t model_gguf_part_count(const struct model_gguf *file)
 {
-    *length_out = file->length;
-    return file->bytes;
+    return 1 + file->other_count;
+}
+
+const uint8_t *model_gguf_part(const struct model_gguf *file, uint32_t index, size_t *length_out)
+{
+    const struct model_gguf *part = index == 0 ? file : file->others[index - 1];
+
+    *length_out = part->length;
+    return part->bytes;
+}
+
+struct td_u128 model_gguf_digest(const struct model_gguf *file)
+{
+    struct td_u128 digest = td_hash128(file->bytes, file->length);
+
+    for (uint32_t i = 0; i < file->other_count; i++)
+        digest = td_hash128_chain(digest, file->others[i]->bytes, file->others[i]->length);
+    return digest;
 }
 
 const struct model_gguf_value *model_gguf_find(const struct model_gguf *file, const char *key)
 {
     size_t length = strlen(key);
-    const struct key *found = td_map_find(&file->keys_by_name, td_hash128(key, length));
+    const struct model_gguf_key *found = td_map_find(&file->keys_by_name, td_hash128(key, length));
 
     if (found == NULL || found->length != length || memcmp(found->name, key, length) != 0)
         return NULL;

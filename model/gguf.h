@@ -1,7 +1,7 @@
 /*
  * gguf.h: reading GGUF model files (versions 2 and 3), as if they came from an enemy.
  *
- * Owns the mapping of the file and an index of its metadata and tensors. Values, strings and tensor
+ * Owns the mappings of the files and an index of its metadata and tensors. Values, strings and tensor
  * data are not copied: what is handed out points into the mapping and lives until
  * model_gguf_close. It knows nothing of architectures (model/model.h does).
  *
@@ -9,6 +9,9 @@
  * are linear in the size of the header and bounded by the limits below. A file that passes has unique
  * keys and tensor names, known types, whole rows of blocks, and tensors that lie one behind the
  * other inside the file. An error names the key or tensor and the offset in the file.
+ *
+ * A model may be split into several files (name-00001-of-00003.gguf, ...). They are joined into one: the
+ * keys of the first part, the tensors of all.
  *
  * The format: ggml-org/ggml, docs/gguf.md; the checks follow llama.cpp's gguf.cpp and go further.
  */
@@ -21,6 +24,7 @@
 
 #include "lib/base/span.h"
 #include "lib/base/status.h"
+#include "lib/base/u128.h"
 
 #define MODEL_GGUF_KEYS_MAX          ((uint64_t)1 << 16)
 #define MODEL_GGUF_TENSORS_MAX       ((uint64_t)1 << 16)
@@ -28,6 +32,7 @@
 #define MODEL_GGUF_TENSOR_NAME_BYTES 64 /* with the terminating NUL */
 #define MODEL_GGUF_RANK_MAX          4
 #define MODEL_GGUF_ALIGNMENT_MAX     ((uint32_t)1 << 16)
+#define MODEL_GGUF_PARTS_MAX         512
 
 /* Kinds of metadata values, with GGUF's numbers. */
 enum model_gguf_kind {
@@ -68,18 +73,37 @@ struct model_gguf_tensor {
 
 struct model_gguf;
 
-/* Maps a file read-only and checks it. TD_IO, TD_INVALID, TD_UNSUPPORTED, TD_LIMIT or TD_NO_MEMORY. */
+/*
+ * model_gguf_open: map a file read-only and check it; with any part of a split model, all its parts.
+ * TD_IO, TD_INVALID, TD_UNSUPPORTED, TD_LIMIT or TD_NO_MEMORY; the error names the file.
+ */
 td_status_t model_gguf_open(const char *path, struct model_gguf **file_out,
                             struct td_error *error) TD_MUST_USE;
 
-/* The same over bytes that the caller keeps, aligned to 8 bytes, until model_gguf_close. */
+/*
+ * model_gguf_parse: check one file over bytes that the caller keeps until model_gguf_close.
+ * The bytes must be aligned to 8. A part of a split model stays alone: see model_gguf_join.
+ */
 td_status_t model_gguf_parse(const uint8_t *bytes, size_t length, struct model_gguf **file_out,
                              struct td_error *error) TD_MUST_USE;
 
+/*
+ * model_gguf_join: make all parts of a split model one file, parts[0].
+ * parts are in order; the others move to the first on success only. TD_INVALID names the part and
+ * the key or tensor: parts that do not belong together, a wrong number of them, a tensor in two of them.
+ */
+td_status_t model_gguf_join(struct model_gguf *const *parts, uint32_t count,
+                            struct td_error *error) TD_MUST_USE;
+
+/* Closes the file and all that was joined to it. */
 void model_gguf_close(struct model_gguf *file);
 
-/* The whole file, for digests. */
-const uint8_t *model_gguf_bytes(const struct model_gguf *file, size_t *length_out);
+/* The bytes of each part; a file that is not split has one. */
+uint32_t model_gguf_part_count(const struct model_gguf *file);
+const uint8_t *model_gguf_part(const struct model_gguf *file, uint32_t index, size_t *length_out);
+
+/* A hash over all bytes of all parts: reads everything. */
+struct td_u128 model_gguf_digest(const struct model_gguf *file);
 
 /* The value of a key, or NULL. */
 const struct model_gguf_value *model_gguf_find(const struct model_gguf *file, const char *key);

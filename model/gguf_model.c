@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/hash.h"
 #include "model/model.h"
 
 #define KEY_BYTES 96
@@ -78,20 +77,30 @@ static td_status_t read_optional_float(struct reading *reading, const char *name
 /* Features of similar models that would change results if they were ignored. */
 static td_status_t refuse_variants(struct reading *reading)
 {
-    static const char *const names[] = {"expert_count", "attention.sliding_window"};
+    char key[KEY_BYTES];
+    uint32_t experts = 0;
+    uint32_t window = 0;
+    td_status_t status = model_gguf_get_u32(reading->file, key_of(reading, "expert_count", key),
+                                            &experts, reading->error);
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char key[KEY_BYTES];
-        uint32_t value = 0;
-        td_status_t status = model_gguf_get_u32(reading->file, key_of(reading, names[i], key),
-                                                &value, reading->error);
-
-        if (status != TD_OK && status != TD_NOT_FOUND)
-            return status;
-        if (value != 0)
-            return td_fail(reading->error, TD_UNSUPPORTED,
-                           "key %s is %" PRIu32 "; such models are not served", key, value);
-    }
+    if (status != TD_OK && status != TD_NOT_FOUND)
+        return status;
+    if (experts != 0)
+        return td_fail(reading->error, TD_UNSUPPORTED,
+                       "key %s is %" PRIu32 "; models with experts are not served", key, experts);
+    status = model_gguf_get_u32(reading->file, key_of(reading, "attention.sliding_window", key),
+                                &window, reading->error);
+    if (status != TD_OK && status != TD_NOT_FOUND)
+        return status;
+    if (window != 0 && window < reading->model->max_context) /* a wider one hides nothing */
+        return td_fail(reading->error, TD_UNSUPPORTED,
+                       "key %s is %" PRIu32 "; windows narrower than the context (%" PRIu32
+                       ") are not served",
+                       key, window, reading->model->max_context);
+    if (model_gguf_tensor(reading->file, "blk.0.attn_qkv.weight") != NULL)
+        return td_fail(reading->error, TD_UNSUPPORTED,
+                       "tensor blk.0.attn_qkv.weight: Q, K and V in one tensor are not served; "
+                       "convert the model with attn_q, attn_k and attn_v");
     return TD_OK;
 }
 
@@ -112,7 +121,7 @@ static td_status_t read_architecture(struct reading *reading)
                        "key general.architecture: %s is not served; " MODEL_ARCHITECTURES_SERVED
                        " are",
                        model_gguf_show(name, shown, sizeof shown));
-    return refuse_variants(reading);
+    return TD_OK;
 }
 
 static td_status_t read_heads(struct reading *reading)
@@ -191,7 +200,9 @@ static td_status_t read_numbers(struct reading *reading)
         status = read_epsilon(reading);
     if (status == TD_OK)
         status = model_check_numbers(model, reading->error);
-    return status == TD_OK ? check_lengths(reading) : status;
+    if (status == TD_OK)
+        status = check_lengths(reading);
+    return status == TD_OK ? refuse_variants(reading) : status;
 }
 
 /* A missing or odd name is no reason to refuse a model. */
@@ -365,11 +376,27 @@ static td_status_t read_rope(struct reading *reading)
 
 /* ------------------------------------------------------------------ the whole */
 
+/* Parsed alone, one part of a model looks like a small model that lacks tensors. */
+static td_status_t check_whole(struct reading *reading)
+{
+    uint32_t count = 0;
+    td_status_t status = model_gguf_get_u32(reading->file, "split.count", &count, reading->error);
+
+    if (status != TD_OK)
+        return status == TD_NOT_FOUND ? TD_OK : status;
+    if (count > 1 && count != model_gguf_part_count(reading->file))
+        return td_fail(reading->error, TD_INVALID,
+                       "key split.count is %" PRIu32 ": this is one part of a split model", count);
+    return TD_OK;
+}
+
 static td_status_t read_model(struct reading *reading)
 {
     const struct model_tensors tensors = {.find = find_tensor, .context = reading};
-    td_status_t status = read_architecture(reading);
+    td_status_t status = check_whole(reading);
 
+    if (status == TD_OK)
+        status = read_architecture(reading);
     if (status == TD_OK)
         status = read_numbers(reading);
     if (status != TD_OK)
@@ -389,8 +416,6 @@ td_status_t model_from_gguf(struct model_gguf *file, struct model **model_out,
 {
     struct model *model = calloc(1, sizeof *model);
     struct reading reading = {.model = model, .file = file, .error = error};
-    const uint8_t *bytes;
-    size_t length;
     td_status_t status;
 
     if (model == NULL)
@@ -406,8 +431,7 @@ td_status_t model_from_gguf(struct model_gguf *file, struct model **model_out,
         model_close(model);
         return status;
     }
-    bytes = model_gguf_bytes(file, &length);
-    model->weights_digest = td_hash128(bytes, length);
+    model->weights_digest = model_gguf_digest(file);
     *model_out = model;
     return TD_OK;
 }

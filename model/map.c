@@ -14,8 +14,8 @@
 
 #define EXIT_FILE_SHRANK 74 /* EX_IOERR of sysexits.h */
 
-/* A process maps one model, tests a few; what does not fit dies of SIGBUS without our message. */
-#define RANGES_MAX 16
+/* A model may have many parts; what does not fit dies of SIGBUS without our message. */
+#define RANGES_MAX 1024
 
 struct range {
     _Atomic uintptr_t start; /* 0: free */

@@ -272,9 +272,10 @@ static char *path_copy(const char *path)
     return copy;
 }
 
-static void with_tiny(enum cpu_kv_dtype kv_dtype, void (*check)(const struct subject *))
+static void with_tiny(const char *name, enum cpu_kv_dtype kv_dtype,
+                      void (*check)(const struct subject *))
 {
-    char *path = path_copy(test_data_path("tiny-llama/model.gguf"));
+    char *path = path_copy(test_data_path(name));
     struct subject subject = {.path = path,
                               .vocab = 1024,
                               .prompt = 299,
@@ -302,12 +303,15 @@ static void with_smollm2(uint32_t prompt, uint32_t new_tokens,
     free((void *)(uintptr_t)subject.path);
 }
 
-#define TINY_TEST(name, check)                  \
-    static void tiny_llama_##name(void **state) \
-    {                                           \
-        (void)state;                            \
-        with_tiny(CPU_KV_F16, check);           \
-        with_tiny(CPU_KV_F32, check);           \
+/* All architectures: what a row gets before its rotation must not depend on its mates either. */
+#define TINY_TEST(name, check)                                 \
+    static void tiny_models_##name(void **state)               \
+    {                                                          \
+        (void)state;                                           \
+        with_tiny("tiny-llama/model.gguf", CPU_KV_F16, check); \
+        with_tiny("tiny-llama/model.gguf", CPU_KV_F32, check); \
+        with_tiny("tiny-qwen2/model.gguf", CPU_KV_F16, check); \
+        with_tiny("tiny-qwen3/model.gguf", CPU_KV_F16, check); \
     }
 #define SMOLLM2_TEST(name, check, prompt, new_tokens) \
     static void smollm2_##name(void **state)          \
@@ -316,13 +320,13 @@ static void with_smollm2(uint32_t prompt, uint32_t new_tokens,
         with_smollm2(prompt, new_tokens, check);      \
     }
 
-TINY_TEST(does_not_depend_on_chunks, check_chunks)
-TINY_TEST(does_not_depend_on_threads_or_kernels, check_threads_and_kernels)
-TINY_TEST(does_not_depend_on_mates, check_mates)
-TINY_TEST(does_not_depend_on_preemption, check_preemption)
-TINY_TEST(does_not_depend_on_the_cache, check_cache)
-TINY_TEST(writes_the_same_bytes_by_decode_and_by_prefill, check_written_bytes)
-TINY_TEST(goes_on_from_imported_kv, check_import)
+TINY_TEST(do_not_depend_on_chunks, check_chunks)
+TINY_TEST(do_not_depend_on_threads_or_kernels, check_threads_and_kernels)
+TINY_TEST(do_not_depend_on_mates, check_mates)
+TINY_TEST(do_not_depend_on_preemption, check_preemption)
+TINY_TEST(do_not_depend_on_the_cache, check_cache)
+TINY_TEST(write_the_same_bytes_by_decode_and_by_prefill, check_written_bytes)
+TINY_TEST(go_on_from_imported_kv, check_import)
 
 SMOLLM2_TEST(does_not_depend_on_chunks, check_chunks, 75, 6)
 SMOLLM2_TEST(does_not_depend_on_threads_or_kernels, check_threads_and_kernels, 5, 2)
@@ -335,13 +339,13 @@ SMOLLM2_TEST(goes_on_from_imported_kv, check_import, 75, 6)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tiny_llama_does_not_depend_on_chunks),
-        cmocka_unit_test(tiny_llama_does_not_depend_on_threads_or_kernels),
-        cmocka_unit_test(tiny_llama_does_not_depend_on_mates),
-        cmocka_unit_test(tiny_llama_does_not_depend_on_preemption),
-        cmocka_unit_test(tiny_llama_does_not_depend_on_the_cache),
-        cmocka_unit_test(tiny_llama_writes_the_same_bytes_by_decode_and_by_prefill),
-        cmocka_unit_test(tiny_llama_goes_on_from_imported_kv),
+        cmocka_unit_test(tiny_models_do_not_depend_on_chunks),
+        cmocka_unit_test(tiny_models_do_not_depend_on_threads_or_kernels),
+        cmocka_unit_test(tiny_models_do_not_depend_on_mates),
+        cmocka_unit_test(tiny_models_do_not_depend_on_preemption),
+        cmocka_unit_test(tiny_models_do_not_depend_on_the_cache),
+        cmocka_unit_test(tiny_models_write_the_same_bytes_by_decode_and_by_prefill),
+        cmocka_unit_test(tiny_models_go_on_from_imported_kv),
         cmocka_unit_test(smollm2_does_not_depend_on_chunks),
         cmocka_unit_test(smollm2_does_not_depend_on_threads_or_kernels),
         cmocka_unit_test(smollm2_does_not_depend_on_mates),

@@ -1,5 +1,6 @@
 /*
- * test_cpu_shapes.c: the CPU backend with models of odd shapes, all weight types, any sharing of heads:
+ * test_cpu_shapes.c: the CPU backend with models of odd shapes, all architectures and weight types, any
+ * sharing of heads:
  * close to a computation in double precision that is written here in the plainest way, and the same
  * bits from all kernels, in any chunks.
  */
@@ -16,7 +17,7 @@
 #define TOKENS_MAX 300
 #define VOCAB_MAX  64
 
-static const struct llama_shape shapes[] = {
+static const struct model_shape shapes[] = {
     {.vocab = 37,
      .hidden = 34,
      .ffn = 50,
@@ -73,9 +74,85 @@ static const struct llama_shape shapes[] = {
      .head_dim = 256,
      .type = MODEL_TYPE_Q8_0,
      .seed = 6},
+    {.vocab = 19,
+     .hidden = 34,
+     .ffn = 50,
+     .layers = 2,
+     .heads = 5,
+     .kv_heads = 1,
+     .head_dim = 6,
+     .architecture = "qwen2",
+     .type = MODEL_TYPE_F32,
+     .vector_type = MODEL_TYPE_F16,
+     .is_tied = true,
+     .seed = 7},
+    {.vocab = 23,
+     .hidden = 36,
+     .ffn = 49,
+     .layers = 2,
+     .heads = 6,
+     .kv_heads = 2,
+     .head_dim = 18,
+     .architecture = "qwen3",
+     .type = MODEL_TYPE_BF16,
+     .has_yarn = true,
+     .seed = 8},
+    {.vocab = 31,
+     .hidden = 256,
+     .ffn = 512,
+     .layers = 1,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 64,
+     .architecture = "qwen2",
+     .type = MODEL_TYPE_Q4_K,
+     .has_yarn = true,
+     .seed = 9},
+    {.vocab = 29,
+     .hidden = 256,
+     .ffn = 256,
+     .layers = 1,
+     .heads = 2,
+     .kv_heads = 1,
+     .head_dim = 128,
+     .architecture = "qwen3",
+     .type = MODEL_TYPE_Q6_K,
+     .is_tied = true,
+     .seed = 10},
+    {.vocab = 7,
+     .hidden = 256,
+     .ffn = 256,
+     .layers = 1,
+     .heads = 8,
+     .kv_heads = 4,
+     .head_dim = 32,
+     .type = MODEL_TYPE_Q5_K,
+     .has_yarn = true,
+     .seed = 11},
+    {.vocab = 63,
+     .hidden = 32,
+     .ffn = 96,
+     .layers = 1,
+     .heads = 2,
+     .kv_heads = 2,
+     .head_dim = 48,
+     .architecture = "qwen3",
+     .type = MODEL_TYPE_Q5_0,
+     .vector_type = MODEL_TYPE_F16,
+     .seed = 12},
+    {.vocab = 13,
+     .hidden = 64,
+     .ffn = 32,
+     .layers = 2,
+     .heads = 4,
+     .kv_heads = 1,
+     .head_dim = 24,
+     .architecture = "qwen2",
+     .type = MODEL_TYPE_Q5_1,
+     .seed = 13},
 };
 
-static struct model *open_shape(const struct llama_shape *shape, uint8_t **bytes_out)
+static struct model *open_shape(const struct model_shape *shape, uint8_t **bytes_out)
 {
     struct gguf_build build;
     struct gguf_bytes file;
@@ -84,7 +161,7 @@ static struct model *open_shape(const struct llama_shape *shape, uint8_t **bytes
     struct td_error error = {0};
 
     gguf_build_init(&build);
-    gguf_build_llama(&build, shape);
+    gguf_build_model(&build, shape);
     file = gguf_build_finish(&build);
     if (model_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
         model_from_gguf(gguf, &model, &error) != TD_OK)
@@ -118,30 +195,58 @@ static void add_to(double *x, double *y, uint32_t count)
     free(y);
 }
 
+/* x / sqrt(mean of squares) * weight, in place. */
+static void norm(const struct model *model, double *x, const float *weight, uint32_t count)
+{
+    double sum = 0.0;
+
+    for (uint32_t i = 0; i < count; i++)
+        sum += x[i] * x[i];
+    for (uint32_t i = 0; i < count; i++)
+        x[i] = x[i] / sqrt(sum / count + (double)model->rms_epsilon) * (double)weight[i];
+}
+
 static double *normed(const struct model *model, const double *x, const float *weight)
 {
     double *y = calloc(model->hidden, sizeof *y);
-    double sum = 0.0;
 
     assert_non_null(y);
-    for (uint32_t i = 0; i < model->hidden; i++)
-        sum += x[i] * x[i];
-    for (uint32_t i = 0; i < model->hidden; i++)
-        y[i] = x[i] / sqrt(sum / model->hidden + (double)model->rms_epsilon) * (double)weight[i];
+    memcpy(y, x, model->hidden * sizeof *y);
+    norm(model, y, weight, model->hidden);
     return y;
 }
 
-/* Rotates neighbouring values by position * base^(-2i / head_dim). */
+/* Projections with what the architecture adds: biases, and norms of the heads. */
+static double *projected(const struct model *model, const struct model_matrix *matrix,
+                         const float *bias, const float *weight, const double *x)
+{
+    double *y = product(matrix, x);
+
+    for (uint32_t i = 0; bias != NULL && i < matrix->rows; i++)
+        y[i] += (double)bias[i];
+    for (uint32_t i = 0; weight != NULL && i < matrix->rows; i += model->head_dim)
+        norm(model, y + i, weight, model->head_dim);
+    return y;
+}
+
+/* Rotates the pairs of each head, whichever way they lie. test_rope has the frequencies. */
 static void rotate(const struct model *model, double *heads, uint32_t count, uint32_t position)
 {
-    for (uint32_t i = 0; i < count * model->head_dim; i += 2) {
-        double angle = position * pow(10000.0, -(double)(i % model->head_dim) / model->head_dim);
-        double a = heads[i];
-        double b = heads[i + 1];
+    const struct model_rope *rope = &model->rope;
+    uint32_t pairs = model->head_dim / 2;
 
-        heads[i] = a * cos(angle) - b * sin(angle);
-        heads[i + 1] = a * sin(angle) + b * cos(angle);
-    }
+    for (uint32_t head = 0; head < count; head++, heads += model->head_dim)
+        for (uint32_t i = 0; i < pairs; i++) {
+            bool is_half = rope->pairs == MODEL_ROPE_HALF;
+            double *a = is_half ? &heads[i] : &heads[2 * i];
+            double *b = is_half ? &heads[i + pairs] : &heads[2 * i + 1];
+            double cosine = (double)rope->magnitude * cos(position * rope->frequency[i]);
+            double sine = (double)rope->magnitude * sin(position * rope->frequency[i]);
+            double rotated = *a * cosine - *b * sine;
+
+            *b = *a * sine + *b * cosine;
+            *a = rotated;
+        }
 }
 
 /* All keys and values of a layer so far, by position. */
@@ -182,12 +287,12 @@ static void layer_forward(const struct model *model, const struct model_layer *l
                           struct memory *memory, double *x, uint32_t position)
 {
     double *y = normed(model, x, layer->attention_norm);
-    double *q = product(&layer->q, y);
+    double *q = projected(model, &layer->q, layer->q_bias, layer->q_norm, y);
     double *gate;
     double *up;
 
-    memory->k[position] = product(&layer->k, y);
-    memory->v[position] = product(&layer->v, y);
+    memory->k[position] = projected(model, &layer->k, layer->k_bias, layer->k_norm, y);
+    memory->v[position] = projected(model, &layer->v, layer->v_bias, NULL, y);
     free(y);
     rotate(model, q, model->heads, position);
     rotate(model, memory->k[position], model->kv_heads, position);
@@ -241,7 +346,7 @@ static double *plain_logits(const struct model *model, const uint32_t *tokens, u
 
 /* ---- checks ---- */
 
-static void make_tokens(const struct llama_shape *shape, uint32_t *tokens, uint32_t count)
+static void make_tokens(const struct model_shape *shape, uint32_t *tokens, uint32_t count)
 {
     struct td_rng rng;
 
@@ -251,7 +356,7 @@ static void make_tokens(const struct llama_shape *shape, uint32_t *tokens, uint3
 }
 
 /* Logits of the last token, in chunks; written to out. */
-static void backend_logits(const struct llama_shape *shape, const struct cpu_rig_options *options,
+static void backend_logits(const struct model_shape *shape, const struct cpu_rig_options *options,
                            const uint32_t *tokens, uint32_t count, uint32_t chunk, float *out)
 {
     struct cpu_rig rig;
@@ -269,7 +374,7 @@ static void backend_logits(const struct llama_shape *shape, const struct cpu_rig
     free(bytes);
 }
 
-static void check_plain(const struct llama_shape *shape, uint32_t count)
+static void check_plain(const struct model_shape *shape, uint32_t count)
 {
     struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
     uint32_t tokens[TOKENS_MAX];
@@ -303,7 +408,7 @@ static void logits_are_those_of_a_plain_computation(void **state)
     check_plain(&shapes[0], TOKENS_MAX); /* beyond a split of attention */
 }
 
-static void check_bits(const struct llama_shape *shape, enum cpu_kv_dtype kv_dtype)
+static void check_bits(const struct model_shape *shape, enum cpu_kv_dtype kv_dtype)
 {
     static const uint32_t chunks[] = {1, 5, 24, 64, 300};
     const struct cpu_kernels *kernels[3];
@@ -341,7 +446,7 @@ static void kernels_chunks_threads_and_block_sizes_change_no_bit(void **state)
 static void a_head_gives_the_logits_of_the_row_its_state_came_from(void **state)
 {
     struct cpu_rig_options options = {.cpu = {.threads = 2}};
-    const struct llama_shape *shape = &shapes[4];
+    const struct model_shape *shape = &shapes[4];
     struct cpu_rig rig;
     uint8_t *bytes;
     uint32_t tokens[9];

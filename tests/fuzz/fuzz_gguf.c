@@ -1,6 +1,6 @@
 /*
  * fuzz_gguf.c: any bytes are a model file or are refused with a place; what was accepted can be read to
- * the last byte, as tensors, as a llama model and as a tokenizer's source.
+ * the last byte, as tensors, as a model and as a tokenizer's source.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static void touch(const void *bytes, size_t length)
 static void touch_tensors(const struct model_gguf *file)
 {
     size_t length;
-    const uint8_t *start = model_gguf_bytes(file, &length);
+    const uint8_t *start = model_gguf_part(file, 0, &length);
     const uint8_t *end = start;
 
     for (uint32_t i = 0; i < model_gguf_tensor_count(file); i++) {
@@ -47,8 +47,18 @@ static void touch_matrix(const struct model_matrix *matrix)
     touch(matrix->data, matrix->rows * row_bytes);
 }
 
+/* A vector that some architectures have. */
+static void touch_vector(const float *values, size_t count)
+{
+    if (values != NULL)
+        touch(values, count * sizeof *values);
+}
+
 static void touch_model(const struct model *model)
 {
+    size_t q = (size_t)model->heads * model->head_dim;
+    size_t kv = (size_t)model->kv_heads * model->head_dim;
+
     touch_matrix(&model->embedding);
     touch_matrix(&model->output);
     touch(model->output_norm, model->hidden * sizeof(float));
@@ -57,6 +67,11 @@ static void touch_model(const struct model *model)
 
         touch(layer->attention_norm, model->hidden * sizeof(float));
         touch(layer->ffn_norm, model->hidden * sizeof(float));
+        touch_vector(layer->q_bias, q);
+        touch_vector(layer->k_bias, kv);
+        touch_vector(layer->v_bias, kv);
+        touch_vector(layer->q_norm, model->head_dim);
+        touch_vector(layer->k_norm, model->head_dim);
         touch_matrix(&layer->q);
         touch_matrix(&layer->k);
         touch_matrix(&layer->v);

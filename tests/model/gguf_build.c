@@ -185,7 +185,7 @@ static uint8_t *random_rows(enum model_type type, size_t bytes, struct td_rng *r
     return rows;
 }
 
-static void add_matrix(struct gguf_build *build, const struct llama_shape *shape,
+static void add_matrix(struct gguf_build *build, const struct model_shape *shape,
                        struct td_rng *rng, const char *name, uint32_t columns, uint32_t rows)
 {
     size_t row_bytes = 0;
@@ -197,19 +197,57 @@ static void add_matrix(struct gguf_build *build, const struct llama_shape *shape
     free(data);
 }
 
-static void add_norm(struct gguf_build *build, const struct llama_shape *shape, struct td_rng *rng,
-                     const char *name)
+/* A norm or a bias, with values from `from` to from + 1. */
+static void add_vector(struct gguf_build *build, const struct model_shape *shape,
+                       struct td_rng *rng, const char *name, uint32_t count, float from)
 {
-    float *weights = calloc(shape->hidden, sizeof *weights);
+    bool is_half = shape->vector_type == MODEL_TYPE_F16;
+    float *values = calloc(count, sizeof *values);
+    uint16_t *halves = calloc(count, sizeof *halves);
 
-    assert_non_null(weights);
-    for (uint32_t i = 0; i < shape->hidden; i++)
-        weights[i] = 0.5f + (float)td_rng_unit(rng);
-    gguf_build_tensor(build, name, MODEL_TYPE_F32, shape->hidden, 0, weights);
-    free(weights);
+    assert_true(values != NULL && halves != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        values[i] = from + (float)td_rng_unit(rng);
+        halves[i] = model_float_to_half(values[i]);
+    }
+    gguf_build_tensor(build, name, shape->vector_type, count, 0,
+                      is_half ? (const void *)halves : values);
+    free(halves);
+    free(values);
 }
 
-static void add_layer(struct gguf_build *build, const struct llama_shape *shape, struct td_rng *rng,
+static const char *architecture_of(const struct model_shape *shape)
+{
+    return shape->architecture != NULL ? shape->architecture : "llama";
+}
+
+/* What some architectures have besides matrices and the norms of layers. */
+static void add_extras(struct gguf_build *build, const struct model_shape *shape,
+                       struct td_rng *rng, uint32_t layer)
+{
+    const struct {
+        const char *architecture;
+        const char *name;
+        uint32_t count;
+        float from;
+    } extras[] = {
+        {"qwen2", "attn_q.bias", shape->heads * shape->head_dim, -0.5f},
+        {"qwen2", "attn_k.bias", shape->kv_heads * shape->head_dim, -0.5f},
+        {"qwen2", "attn_v.bias", shape->kv_heads * shape->head_dim, -0.5f},
+        {"qwen3", "attn_q_norm.weight", shape->head_dim, 0.5f},
+        {"qwen3", "attn_k_norm.weight", shape->head_dim, 0.5f},
+    };
+    char name[64];
+
+    for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
+        if (strcmp(extras[i].architecture, architecture_of(shape)) != 0)
+            continue;
+        snprintf(name, sizeof name, "blk.%" PRIu32 ".%s", layer, extras[i].name);
+        add_vector(build, shape, rng, name, extras[i].count, extras[i].from);
+    }
+}
+
+static void add_layer(struct gguf_build *build, const struct model_shape *shape, struct td_rng *rng,
                       uint32_t layer)
 {
     uint32_t q = shape->heads * shape->head_dim;
@@ -230,33 +268,59 @@ static void add_layer(struct gguf_build *build, const struct llama_shape *shape,
     char name[64];
 
     snprintf(name, sizeof name, "blk.%" PRIu32 ".attn_norm.weight", layer);
-    add_norm(build, shape, rng, name);
+    add_vector(build, shape, rng, name, shape->hidden, 0.5f);
     snprintf(name, sizeof name, "blk.%" PRIu32 ".ffn_norm.weight", layer);
-    add_norm(build, shape, rng, name);
+    add_vector(build, shape, rng, name, shape->hidden, 0.5f);
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
         snprintf(name, sizeof name, "blk.%" PRIu32 ".%s.weight", layer, matrices[i].name);
         add_matrix(build, shape, rng, name, matrices[i].columns, matrices[i].rows);
     }
+    add_extras(build, shape, rng, layer);
 }
 
-void gguf_build_llama(struct gguf_build *build, const struct llama_shape *shape)
+static void add_yarn(struct gguf_build *build, const char *architecture)
 {
+    char key[64];
+
+    snprintf(key, sizeof key, "%s.rope.scaling.type", architecture);
+    gguf_build_text(build, key, "yarn");
+    snprintf(key, sizeof key, "%s.rope.scaling.factor", architecture);
+    gguf_build_f32(build, key, 4.0f);
+    snprintf(key, sizeof key, "%s.rope.scaling.original_context_length", architecture);
+    gguf_build_u32(build, key, 64);
+}
+
+void gguf_build_model(struct gguf_build *build, const struct model_shape *shape)
+{
+    const struct {
+        const char *name;
+        uint32_t value;
+    } counts[] = {
+        {"block_count", shape->layers},
+        {"context_length", 2048},
+        {"embedding_length", shape->hidden},
+        {"feed_forward_length", shape->ffn},
+        {"attention.head_count", shape->heads},
+        {"attention.head_count_kv", shape->kv_heads},
+        {"attention.key_length", shape->head_dim},
+        {"attention.value_length", shape->head_dim},
+    };
     struct td_rng rng;
+    char key[64];
 
     td_rng_init(&rng, shape->seed);
-    gguf_build_text(build, "general.architecture", "llama");
+    gguf_build_text(build, "general.architecture", architecture_of(shape));
     gguf_build_text(build, "general.name", "test");
-    gguf_build_u32(build, "llama.block_count", shape->layers);
-    gguf_build_u32(build, "llama.context_length", 2048);
-    gguf_build_u32(build, "llama.embedding_length", shape->hidden);
-    gguf_build_u32(build, "llama.feed_forward_length", shape->ffn);
-    gguf_build_u32(build, "llama.attention.head_count", shape->heads);
-    gguf_build_u32(build, "llama.attention.head_count_kv", shape->kv_heads);
-    gguf_build_u32(build, "llama.attention.key_length", shape->head_dim);
-    gguf_build_u32(build, "llama.attention.value_length", shape->head_dim);
-    gguf_build_f32(build, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        snprintf(key, sizeof key, "%s.%s", architecture_of(shape), counts[i].name);
+        gguf_build_u32(build, key, counts[i].value);
+    }
+    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", architecture_of(shape));
+    gguf_build_f32(build, key, 1e-5f);
+    if (shape->has_yarn)
+        add_yarn(build, architecture_of(shape));
     add_matrix(build, shape, &rng, "token_embd.weight", shape->hidden, shape->vocab);
-    add_norm(build, shape, &rng, "output_norm.weight");
+    add_vector(build, shape, &rng, "output_norm.weight", shape->hidden, 0.5f);
     if (!shape->is_tied)
         add_matrix(build, shape, &rng, "output.weight", shape->hidden, shape->vocab);
     for (uint32_t layer = 0; layer < shape->layers; layer++)

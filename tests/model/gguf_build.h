@@ -1,9 +1,9 @@
 /*
  * gguf_build.h: makes GGUF files in memory, right ones and (by changing them afterwards) wrong ones;
- * and small llama models of any shape with random weights.
+ * and small models of any shape with random weights.
  */
-#ifndef TANDEM_TESTS_ENGINE_GGUF_BUILD_H
-#define TANDEM_TESTS_ENGINE_GGUF_BUILD_H
+#ifndef TANDEM_TESTS_MODEL_GGUF_BUILD_H
+#define TANDEM_TESTS_MODEL_GGUF_BUILD_H
 
 #include "lib/base/buf.h"
 #include "model/gguf.h"
@@ -51,7 +51,7 @@ size_t gguf_bytes_behind(const struct gguf_bytes *file, const char *text);
 /* ---- models ---- */
 
 /* Shape of a model; the weights are random, the same for the same shape and seed. */
-struct llama_shape {
+struct model_shape {
     uint32_t vocab;
     uint32_t hidden;
     uint32_t ffn;
@@ -59,11 +59,14 @@ struct llama_shape {
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t head_dim;
-    enum model_type type; /* of all matrices */
+    const char *architecture;    /* NULL: llama */
+    enum model_type type;        /* of all matrices */
+    enum model_type vector_type; /* of norms and biases; zero: F32 */
     bool is_tied;
+    bool has_yarn; /* positions stretched by 4 from 64 on; otherwise plain */
     uint64_t seed;
 };
 
-void gguf_build_llama(struct gguf_build *build, const struct llama_shape *shape);
+void gguf_build_model(struct gguf_build *build, const struct model_shape *shape);
 
 #endif

@@ -150,7 +150,7 @@ static void check_tensors(const struct model_gguf *file)
     const struct model_gguf_tensor *first = model_gguf_tensor(file, "first.weight");
     const struct model_gguf_tensor *second = model_gguf_tensor(file, "second.weight");
     size_t length;
-    const uint8_t *bytes = model_gguf_bytes(file, &length);
+    const uint8_t *bytes = model_gguf_part(file, 0, &length);
 
     assert_int_equal(model_gguf_tensor_count(file), 3);
     assert_null(model_gguf_tensor(file, "first"));
@@ -392,7 +392,7 @@ static void read_what_is_gone(const char *path)
 
     if (model_map_install_sigbus(NULL) != TD_OK || model_gguf_open(path, &file, NULL) != TD_OK)
         _exit(1);
-    bytes = model_gguf_bytes(file, &length);
+    bytes = model_gguf_part(file, 0, &length);
     if (truncate(path, 0) != 0)
         _exit(2);
     (void)bytes[length - 1];

@@ -1,4 +1,4 @@
-/* test_model.c: what a llama file must say, and what is refused, by name. */
+/* test_model.c: what a model file must say, and what is refused, by name. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "model/model.h"
 #include "tests/model/gguf_build.h"
 
-static const struct llama_shape small = {.vocab = 10,
+static const struct model_shape small = {.vocab = 10,
                                          .hidden = 8,
                                          .ffn = 256,
                                          .layers = 1,
@@ -32,7 +32,7 @@ static struct gguf_bytes make_file(const struct change *change)
     struct gguf_bytes file;
 
     gguf_build_init(&build);
-    gguf_build_llama(&build, &small);
+    gguf_build_model(&build, &small);
     if (change->build != NULL)
         change->build(&build);
     file = gguf_build_finish(&build);
@@ -147,7 +147,7 @@ static void check_linear_scaling(const struct model *model)
 static void what_may_be_left_out_has_its_default(void **state)
 {
     struct gguf_build build;
-    struct llama_shape tied = small;
+    struct model_shape tied = small;
     struct gguf_bytes file;
     struct model_gguf *gguf;
     struct model *model;
@@ -160,7 +160,7 @@ static void what_may_be_left_out_has_its_default(void **state)
                   "attn_k.weight has shape");
     tied.is_tied = true;
     gguf_build_init(&build);
-    gguf_build_llama(&build, &tied);
+    gguf_build_model(&build, &tied);
     file = gguf_build_finish(&build);
     assert_int_equal(model_gguf_parse(file.bytes, file.length, &gguf, NULL), TD_OK);
     assert_int_equal(model_from_gguf(gguf, &model, NULL), TD_OK);
@@ -280,7 +280,7 @@ static void add_experts(struct gguf_build *build)
 
 static void add_window(struct gguf_build *build)
 {
-    gguf_build_u32(build, "llama.attention.sliding_window", 4096);
+    gguf_build_u32(build, "llama.attention.sliding_window", 1024);
 }
 
 static void add_sentencepiece(struct gguf_build *build)
@@ -311,6 +311,212 @@ static void what_is_not_known_is_refused_and_not_ignored(void **state)
     check_refused(&(struct change){.build = add_sentencepiece}, TD_UNSUPPORTED, "tokenizer llama");
     check_refused(&(struct change){.build = add_tokenizer_without_tokens}, TD_INVALID,
                   "tokenizer.ggml.tokens");
+}
+
+/* ---- the other architectures ---- */
+
+static struct model *open_shape(const struct model_shape *shape,
+                                void (*more)(struct gguf_build *build), struct gguf_bytes *file_out,
+                                td_status_t *status_out, struct td_error *error)
+{
+    struct gguf_build build;
+    struct model_gguf *gguf = NULL;
+    struct model *model = NULL;
+
+    *error = (struct td_error){0};
+    gguf_build_init(&build);
+    gguf_build_model(&build, shape);
+    if (more != NULL)
+        more(&build);
+    *file_out = gguf_build_finish(&build);
+    if (model_gguf_parse(file_out->bytes, file_out->length, &gguf, error) != TD_OK)
+        fail_msg("%s", error->text);
+    *status_out = model_from_gguf(gguf, &model, error);
+    if (*status_out != TD_OK)
+        model_gguf_close(gguf);
+    return model;
+}
+
+static void each_architecture_has_its_tensors_and_pairs(void **state)
+{
+    static const enum model_type vector_types[] = {MODEL_TYPE_F32, MODEL_TYPE_F16};
+    const struct model_architecture *architecture;
+
+    (void)state;
+    for (size_t i = 0; (architecture = model_architecture_at(i)) != NULL; i++) {
+        for (size_t t = 0; t < sizeof vector_types / sizeof vector_types[0]; t++) {
+            struct model_shape shape = small;
+            struct gguf_bytes file;
+            struct td_error error;
+            td_status_t status;
+            struct model *model;
+
+            shape.architecture = architecture->gguf;
+            shape.vector_type = vector_types[t];
+            model = open_shape(&shape, NULL, &file, &status, &error);
+            if (status != TD_OK)
+                fail_msg("%s: %s", architecture->gguf, error.text);
+            assert_ptr_equal(model->architecture, architecture);
+            assert_int_equal(model->rope.pairs, architecture->gguf_pairs);
+            assert_int_equal(model->layer[0].q_bias != NULL, architecture->id == MODEL_QWEN2);
+            assert_int_equal(model->layer[0].v_bias != NULL, architecture->id == MODEL_QWEN2);
+            assert_int_equal(model->layer[0].q_norm != NULL, architecture->id == MODEL_QWEN3);
+            assert_int_equal(model->layer[0].k_norm != NULL, architecture->id == MODEL_QWEN3);
+            assert_in_range((int)(model->output_norm[0] * 100), 50, 150);
+            model_close(model);
+            free(file.bytes);
+        }
+    }
+}
+
+/* Renames one tensor of a file and expects that its absence is named. */
+static void check_needed(const char *architecture, const char *tensor)
+{
+    struct model_shape shape = small;
+    struct gguf_build build;
+    struct gguf_bytes file;
+    struct model_gguf *gguf = NULL;
+    struct model *model = NULL;
+    struct td_error error = {0};
+
+    shape.architecture = architecture;
+    gguf_build_init(&build);
+    gguf_build_model(&build, &shape);
+    file = gguf_build_finish(&build);
+    file.bytes[gguf_bytes_behind(&file, tensor) - 1] = '_';
+    assert_int_equal(model_gguf_parse(file.bytes, file.length, &gguf, &error), TD_OK);
+    assert_int_equal(model_from_gguf(gguf, &model, &error), TD_INVALID);
+    assert_non_null(strstr(error.text, tensor));
+    model_gguf_close(gguf);
+    free(file.bytes);
+}
+
+static void what_an_architecture_needs_is_missed_by_name(void **state)
+{
+    (void)state;
+    check_needed("qwen2", "blk.0.attn_q.bias");
+    check_needed("qwen2", "blk.0.attn_k.bias");
+    check_needed("qwen2", "blk.0.attn_v.bias");
+    check_needed("qwen3", "blk.0.attn_q_norm.weight");
+    check_needed("qwen3", "blk.0.attn_k_norm.weight");
+}
+
+static void add_fused(struct gguf_build *build)
+{
+    static const float values[128] = {0};
+
+    gguf_build_tensor(build, "blk.0.attn_qkv.weight", MODEL_TYPE_F32, 8, 16, values);
+}
+
+static void add_output_bias(struct gguf_build *build)
+{
+    static const float values[8] = {0};
+
+    gguf_build_tensor(build, "blk.0.attn_output.bias", MODEL_TYPE_F32, 8, 0, values);
+}
+
+static void add_attention_factor(struct gguf_build *build)
+{
+    gguf_build_f32(build, "qwen2.rope.scaling.attn_factor", 1.5f);
+}
+
+static void add_extrapolation(struct gguf_build *build)
+{
+    gguf_build_f32(build, "qwen2.rope.scaling.yarn_ext_factor", 0.0f);
+}
+
+static void add_slow_beta(struct gguf_build *build)
+{
+    gguf_build_f32(build, "qwen2.rope.scaling.yarn_beta_slow", 33.0f);
+}
+
+static void add_wide_window(struct gguf_build *build)
+{
+    gguf_build_u32(build, "qwen2.attention.sliding_window", 2048);
+}
+
+static void add_narrow_window(struct gguf_build *build)
+{
+    gguf_build_u32(build, "qwen2.attention.sliding_window", 2047);
+}
+
+static void check_qwen2(bool has_yarn, void (*more)(struct gguf_build *build), td_status_t expected,
+                        const char *part)
+{
+    struct model_shape shape = small;
+    struct gguf_bytes file;
+    struct td_error error;
+    td_status_t status;
+    struct model *model;
+
+    shape.architecture = "qwen2";
+    shape.has_yarn = has_yarn;
+    model = open_shape(&shape, more, &file, &status, &error);
+    if (status != expected || strstr(error.text, part) == NULL)
+        fail_msg("expected status %d with \"%s\", got %d: %s", (int)expected, part, (int)status,
+                 error.text);
+    model_close(model);
+    free(file.bytes);
+}
+
+static void variants_of_an_architecture_are_refused_by_name(void **state)
+{
+    (void)state;
+    check_qwen2(false, add_fused, TD_UNSUPPORTED, "tensor blk.0.attn_qkv.weight");
+    check_qwen2(false, add_output_bias, TD_UNSUPPORTED, "tensor blk.0.attn_output.bias");
+    check_qwen2(false, add_attention_factor, TD_UNSUPPORTED, "qwen2.rope.scaling.attn_factor");
+    check_qwen2(true, add_extrapolation, TD_UNSUPPORTED, "qwen2.rope.scaling.yarn_ext_factor");
+    check_qwen2(true, add_slow_beta, TD_INVALID, "rope.scaling.yarn_beta_fast");
+    check_qwen2(false, add_narrow_window, TD_UNSUPPORTED, "qwen2.attention.sliding_window");
+    check_qwen2(false, add_wide_window, TD_OK, "");
+}
+
+/* attn_factor is on top of the default, as llama.cpp reads it. */
+static void yarn_is_read_from_its_keys(void **state)
+{
+    struct model_shape shape = small;
+    struct model_rope_description description =
+        model_rope_describe(MODEL_ROPE_YARN, MODEL_ROPE_HALF, small.head_dim);
+    struct model_rope expected;
+    struct gguf_bytes file;
+    struct td_error error;
+    td_status_t status;
+    struct model *model;
+
+    (void)state;
+    shape.architecture = "qwen2";
+    shape.has_yarn = true;
+    description.factor = 4.0;
+    description.original_context = 64.0;
+    description.attention_factor = 1.5 * model_rope_attention_factor(4.0);
+    assert_int_equal(model_rope_init(&description, &expected, &error), TD_OK);
+    model = open_shape(&shape, add_attention_factor, &file, &status, &error);
+    assert_int_equal(status, TD_OK);
+    assert_memory_equal(&model->rope, &expected, sizeof expected);
+    model_close(model);
+    free(file.bytes);
+}
+
+static void messages_name_the_architectures_that_are_served(void **state)
+{
+    const struct model_architecture *architecture;
+    const struct model_role *role;
+
+    (void)state;
+    for (size_t i = 0; (architecture = model_architecture_at(i)) != NULL; i++) {
+        assert_non_null(strstr(MODEL_ARCHITECTURES_SERVED, architecture->gguf));
+        assert_non_null(strstr(MODEL_HF_CLASSES_SERVED, architecture->hf_class));
+        assert_ptr_equal(model_architecture_of_gguf(td_span_of(architecture->gguf)), architecture);
+        assert_ptr_equal(
+            model_architecture_of_hf(td_span_of(architecture->hf_class), td_span_of("other")),
+            architecture);
+        assert_ptr_equal(
+            model_architecture_of_hf((struct td_span){0}, td_span_of(architecture->hf_type)),
+            architecture);
+    }
+    assert_null(model_architecture_of_gguf(td_span_of("llam")));
+    for (size_t i = 0; (role = model_role_at(i)) != NULL; i++) /* ten digits for a layer */
+        assert_true(strlen(role->hf) + 10 < MODEL_TENSOR_NAME_BYTES);
 }
 
 /* ---- identity ---- */
@@ -369,6 +575,11 @@ int main(void)
         cmocka_unit_test(heads_that_do_not_fit_are_refused),
         cmocka_unit_test(tensors_that_do_not_fit_are_named),
         cmocka_unit_test(what_is_not_known_is_refused_and_not_ignored),
+        cmocka_unit_test(each_architecture_has_its_tensors_and_pairs),
+        cmocka_unit_test(what_an_architecture_needs_is_missed_by_name),
+        cmocka_unit_test(variants_of_an_architecture_are_refused_by_name),
+        cmocka_unit_test(yarn_is_read_from_its_keys),
+        cmocka_unit_test(messages_name_the_architectures_that_are_served),
         cmocka_unit_test(the_content_id_covers_all_that_changes_kv),
         cmocka_unit_test(pools_that_do_not_fit_the_model_are_refused),
     };
