@@ -4,18 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/random.h"
+#include "lib/text/rules.h"
 
 #define RANK_NONE UINT32_MAX
 
 /* Up to here scanning all pairs for the lowest rank is faster than the heap (they meet at about 100). */
 #define SCAN_BYTES_MAX 64
-
-struct text_bpe_place {
-    uint64_t pair;
-    uint32_t rank;
-    uint32_t id;
-};
 
 /* What merging two neighbours would give; rank RANK_NONE: they do not merge. */
 struct merge {
@@ -23,59 +17,24 @@ struct merge {
     uint32_t id;
 };
 
-static const struct merge no_merge = {RANK_NONE, TEXT_TOKEN_NONE};
-
-#define PAIR_NONE UINT64_MAX /* an empty place; ids are far smaller */
-
-static uint64_t pair_of(uint32_t left, uint32_t right)
-{
-    return (uint64_t)left << 32 | right;
-}
-
-/* The seed keeps whoever makes the merges from choosing where they collide. */
-static size_t home_of(const struct text_bpe *bpe, uint64_t pair)
-{
-    uint64_t mixed = (pair ^ bpe->seed) * UINT64_C(0x9E3779B97F4A7C15);
-
-    mixed ^= mixed >> 32;
-    mixed *= UINT64_C(0xD6E8FEB86659FD93);
-    return (size_t)(mixed >> 32) & bpe->mask;
-}
-
 static struct merge merge_find(const struct text_bpe *bpe, uint32_t left, uint32_t right)
 {
-    uint64_t pair = pair_of(left, right);
+    uint64_t rule = text_pair_map_find(&bpe->rules, text_pair(left, right));
 
-    for (size_t at = home_of(bpe, pair);; at = (at + 1) & bpe->mask) {
-        const struct text_bpe_place *place = &bpe->places[at];
-
-        if (place->pair == pair)
-            return (struct merge){place->rank, place->id};
-        if (place->pair == PAIR_NONE)
-            return no_merge;
-    }
-}
-
-static void merge_add(struct text_bpe *bpe, struct text_merge rule, struct merge merge)
-{
-    uint64_t pair = pair_of(rule.left, rule.right);
-    size_t at = home_of(bpe, pair);
-
-    while (bpe->places[at].pair != PAIR_NONE && bpe->places[at].pair != pair)
-        at = (at + 1) & bpe->mask;
-    if (bpe->places[at].pair == PAIR_NONE) /* a repeated rule keeps its first rank */
-        bpe->places[at] = (struct text_bpe_place){pair, merge.rank, merge.id};
+    return (struct merge){(uint32_t)(rule >> 32), (uint32_t)rule}; /* no rule: all ones */
 }
 
 /* ------------------------------------------------------------------------------------------- */
 /* Encoding */
 
-/* One symbol per byte that has a token; the others are dropped, as Hugging Face does. */
+/* The first symbols of a piece. Bytes that have no token are dropped, as Hugging Face does. */
 static uint32_t symbols_of(const struct text_bpe *bpe, const char *bytes, uint32_t length,
                            uint32_t *symbols, struct text_tokens *tokens)
 {
     uint32_t count = 0;
 
+    if (bpe->vocab->algorithm == TEXT_SENTENCEPIECE)
+        return text_characters_spell(&bpe->characters, bytes, length, symbols);
     for (uint32_t i = 0; i < length; i++) {
         uint32_t id = bpe->vocab->byte_ids[(uint8_t)bytes[i]];
 
@@ -85,6 +44,14 @@ static uint32_t symbols_of(const struct text_bpe *bpe, const char *bytes, uint32
             symbols[count++] = id;
     }
     return count;
+}
+
+static void push_symbol(const struct text_bpe *bpe, uint32_t symbol, struct text_tokens *tokens)
+{
+    if (bpe->vocab->algorithm == TEXT_SENTENCEPIECE)
+        text_characters_push(&bpe->characters, symbol, tokens);
+    else
+        text_tokens_push(tokens, symbol);
 }
 
 /* Merges in place by scanning; returns how many symbols are left. count <= SCAN_BYTES_MAX. */
@@ -199,33 +166,40 @@ static void merge_at(struct long_piece *piece, uint64_t entry)
         offer(piece, nodes[left].prev);
 }
 
+/* Whether a piece must give more ids than there is room for: no token is longer than the longest. */
+static bool is_hopeless(const struct text_bpe *bpe, uint32_t length,
+                        const struct text_tokens *tokens)
+{
+    return bpe->vocab->byte_id_count == 256 &&
+           length / bpe->vocab->longest > tokens->count_max - tokens->count;
+}
+
 static void encode_long(const struct text_bpe *bpe, const char *bytes, uint32_t length,
                         struct text_tokens *tokens)
 {
     struct long_piece piece = {.bpe = bpe};
+    uint32_t *symbols;
 
+    if (is_hopeless(bpe, length, tokens)) {
+        tokens->status = TD_LIMIT;
+        return;
+    }
     piece.nodes = malloc((size_t)length * sizeof *piece.nodes);
     piece.heap = malloc((size_t)length * 2 * sizeof *piece.heap);
     if (piece.nodes == NULL || piece.heap == NULL) {
         tokens->status = TD_NO_MEMORY;
         goto free_piece;
     }
-    for (uint32_t i = 0; i < length; i++) {
-        uint32_t id = bpe->vocab->byte_ids[(uint8_t)bytes[i]];
-
-        if (id == TEXT_TOKEN_NONE) {
-            tokens->dropped_bytes++;
-            continue;
-        }
-        piece.nodes[piece.count] = (struct node){id, piece.count - 1, piece.count + 1};
-        piece.count++;
-    }
+    symbols = (uint32_t *)(void *)piece.heap; /* empty yet, and large enough */
+    piece.count = symbols_of(bpe, bytes, length, symbols, tokens);
+    for (uint32_t i = 0; i < piece.count; i++)
+        piece.nodes[i] = (struct node){symbols[i], i - 1, i + 1};
     for (uint32_t i = 0; i < piece.count; i++)
         offer(&piece, i);
     while (piece.heap_count > 0)
         merge_at(&piece, heap_pop(&piece));
     for (uint32_t i = 0; i < piece.count; i = piece.nodes[i].next)
-        text_tokens_push(tokens, piece.nodes[i].id);
+        push_symbol(bpe, piece.nodes[i].id, tokens);
 
 free_piece:
     free(piece.heap);
@@ -250,96 +224,57 @@ void text_bpe_encode(const struct text_bpe *bpe, const char *bytes, uint32_t len
     count = symbols_of(bpe, bytes, length, symbols, tokens);
     count = merge_short(bpe, symbols, count);
     for (uint32_t i = 0; i < count; i++)
-        text_tokens_push(tokens, symbols[i]);
+        push_symbol(bpe, symbols[i], tokens);
 }
 
 /* ------------------------------------------------------------------------------------------- */
 /* Making the tables */
 
-/* Ordinary and user-defined tokens by their bytes: what a merge may make. */
-static td_status_t makeable_tokens(const struct text_vocab *vocab, struct text_token_map *map)
-{
-    td_status_t status = text_token_map_init(map, vocab->count);
-
-    if (status != TD_OK)
-        return status;
-    for (uint32_t id = 0; id < vocab->count; id++)
-        if (vocab->types[id] == TEXT_TOKEN_NORMAL || vocab->types[id] == TEXT_TOKEN_USER_DEFINED)
-            text_token_map_add(map, text_vocab_bytes(vocab, id), id);
-    return TD_OK;
-}
-
-static td_status_t add_rule(struct text_bpe *bpe, const struct text_token_map *makeable,
-                            const struct text_source *source, uint32_t rank, struct td_error *error)
-{
-    struct text_merge rule = source->merges[rank];
-    struct td_span left = text_vocab_bytes(bpe->vocab, rule.left);
-    struct td_span right = text_vocab_bytes(bpe->vocab, rule.right);
-    char joined[2 * TEXT_TOKEN_BYTES_MAX];
-    size_t length = left.length + right.length;
-    uint32_t id;
-
-    memcpy(joined, left.bytes, left.length);
-    memcpy(joined + left.length, right.bytes, right.length);
-    id = text_token_map_find(makeable, joined, length);
-    if (id != TEXT_TOKEN_NONE)
-        merge_add(bpe, rule, (struct merge){rank, id});
-    else if (text_vocab_find_special(bpe->vocab, joined, length) == TEXT_TOKEN_NONE)
-        return td_fail(error, TD_INVALID, "merge %u: '%.*s' and '%.*s' make no token", rank,
-                       (int)(left.length < 50 ? left.length : 50), left.bytes,
-                       (int)(right.length < 50 ? right.length : 50), right.bytes);
-    return TD_OK;
-}
-
-static td_status_t add_rules(struct text_bpe *bpe, const struct text_source *source,
-                             struct td_error *error)
+static td_status_t make_rules(struct text_bpe *bpe, const struct text_source *source,
+                              struct td_error *error)
 {
     struct text_token_map makeable;
-    size_t capacity = 16;
-    td_status_t status;
+    td_status_t status = text_rules_makeable(bpe->vocab, &makeable);
 
-    while (capacity < (size_t)source->merge_count * 2)
-        capacity *= 2;
-    bpe->places = malloc(capacity * sizeof *bpe->places);
-    if (bpe->places == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory for the merges");
-    memset(bpe->places, 0xFF, capacity * sizeof *bpe->places);
-    bpe->mask = capacity - 1;
-    status = makeable_tokens(bpe->vocab, &makeable);
     if (status != TD_OK)
         return td_fail(error, status, "no memory for the merges");
-    for (uint32_t rank = 0; rank < source->merge_count && status == TD_OK; rank++)
-        status = add_rule(bpe, &makeable, source, rank, error);
+    if (source->algorithm == TEXT_SENTENCEPIECE) {
+        status = text_characters_init(&bpe->characters, bpe->vocab, &makeable);
+        if (status != TD_OK)
+            td_fail(error, status, "no memory for the characters");
+    }
+    if (status == TD_OK && source->algorithm == TEXT_SENTENCEPIECE && source->merge_count == 0)
+        status = text_rules_from_scores(&bpe->characters, &makeable, source, &bpe->rules, error);
+    else if (status == TD_OK)
+        status = text_rules_from_merges(bpe->vocab, &makeable, source, &bpe->rules, error);
     text_token_map_fini(&makeable);
     return status;
+}
+
+/* Whether encoding the token's bytes gives the token. Long ones are not asked: no piece is worth it. */
+static bool is_whole(const struct text_bpe *bpe, uint32_t id)
+{
+    struct td_span token = text_vocab_bytes(bpe->vocab, id);
+    uint32_t symbols[SCAN_BYTES_MAX];
+    struct text_tokens dropped = {.count_max = 0};
+    uint32_t count;
+
+    if (token.length > SCAN_BYTES_MAX)
+        return false;
+    count = symbols_of(bpe, token.bytes, (uint32_t)token.length, symbols, &dropped);
+    count = merge_short(bpe, symbols, count);
+    return count == 1 && symbols[0] == id && dropped.dropped_bytes == 0;
 }
 
 /* Fills `whole` with the ordinary tokens that merging arrives at, or with all if merging is not asked. */
 static td_status_t add_whole_tokens(struct text_bpe *bpe, bool ignore_merges)
 {
     const struct text_vocab *vocab = bpe->vocab;
-    struct text_token_map whole;
-    struct text_tokens made;
-    td_status_t status = text_token_map_init(&whole, vocab->count);
+    td_status_t status = text_token_map_init(&bpe->whole, vocab->count);
 
-    if (status != TD_OK)
-        return status;
-    text_tokens_init(&made, TEXT_TOKEN_BYTES_MAX);
-    for (uint32_t id = 0; id < vocab->count && made.status == TD_OK; id++) {
-        struct td_span token = text_vocab_bytes(vocab, id);
-
-        if (vocab->types[id] != TEXT_TOKEN_NORMAL)
-            continue;
-        made.count = 0;
-        if (!ignore_merges)
-            text_bpe_encode(bpe, token.bytes, (uint32_t)token.length, &made);
-        if (ignore_merges || (made.count == 1 && made.ids[0] == id))
-            text_token_map_add(&whole, token, id);
-    }
-    status = made.status;
-    text_tokens_fini(&made);
-    text_token_map_fini(&bpe->whole);
-    bpe->whole = whole;
+    for (uint32_t id = 0; id < vocab->count && status == TD_OK; id++)
+        if (vocab->types[id] == TEXT_TOKEN_NORMAL && (ignore_merges || is_whole(bpe, id)))
+            text_token_map_add(&bpe->whole, text_vocab_bytes(vocab, id), id);
     return status;
 }
 
@@ -348,11 +283,12 @@ td_status_t text_bpe_init(struct text_bpe *bpe, const struct text_vocab *vocab,
 {
     td_status_t status;
 
-    *bpe = (struct text_bpe){.vocab = vocab, .seed = td_random_u64()};
-    status = text_token_map_init(&bpe->whole, 0);
+    *bpe = (struct text_bpe){.vocab = vocab};
+    status = text_pair_map_init(&bpe->rules, source->merge_count);
     if (status != TD_OK)
-        return td_fail(error, status, "no memory for the merges");
-    status = add_rules(bpe, source, error);
+        td_fail(error, status, "no memory for the merges");
+    if (status == TD_OK)
+        status = make_rules(bpe, source, error);
     if (status == TD_OK) {
         status = add_whole_tokens(bpe, source->ignore_merges);
         if (status != TD_OK)
@@ -365,7 +301,7 @@ td_status_t text_bpe_init(struct text_bpe *bpe, const struct text_vocab *vocab,
 
 void text_bpe_fini(struct text_bpe *bpe)
 {
-    free(bpe->places);
-    bpe->places = NULL;
+    text_pair_map_fini(&bpe->rules);
     text_token_map_fini(&bpe->whole);
+    text_characters_fini(&bpe->characters);
 }

@@ -9,7 +9,13 @@
 
 void text_detokenizer_init(struct text_detokenizer *detokenizer, const struct text_model *model)
 {
-    *detokenizer = (struct text_detokenizer){.model = model};
+    *detokenizer =
+        (struct text_detokenizer){.model = model, .strip_space = text_model_strips_space(model)};
+}
+
+void text_detokenizer_continue(struct text_detokenizer *detokenizer)
+{
+    detokenizer->strip_space = false;
 }
 
 /* Appends the whole characters of bytes; what is unfinished at the end is held back instead. */
@@ -77,6 +83,11 @@ void text_detokenizer_push(struct text_detokenizer *detokenizer, uint32_t id, st
     if (text_model_is_hidden(detokenizer->model, id))
         return;
     token = text_model_token(detokenizer->model, id);
+    if (detokenizer->strip_space && token.length > 0) {
+        detokenizer->strip_space = false;
+        if (token.bytes[0] == ' ')
+            token = td_span_over(token.bytes + 1, token.length - 1);
+    }
     bytes = (const uint8_t *)token.bytes;
     taken = finish_held(detokenizer, bytes, token.length, out);
     give_characters(detokenizer, bytes + taken, token.length - taken, out);

@@ -5,20 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/text/bpe.h"
-#include "lib/text/pretokenize.h"
-#include "lib/text/vocab.h"
+#include "lib/text/encode.h"
 
 struct text_model {
     struct td_u128 id;
-    struct text_vocab vocab;
-    struct text_bpe bpe;
-    const struct text_pretokenizer *pretokenizer;
+    struct text_encoder encoder;
     struct text_template *template; /* NULL: none */
     uint32_t bos;
     uint32_t eos;
     bool add_bos;
     bool add_eos;
+    bool strip_space;
     uint32_t stop_ids[TEXT_STOP_IDS_MAX];
     uint32_t stop_id_count;
     struct text_generation generation;
@@ -69,7 +66,7 @@ static td_status_t collect_stop_ids(struct text_model *model, const struct text_
         status = stop_id_add(model, source->stop_ids[i]);
     for (size_t i = 0; i < sizeof stop_texts / sizeof stop_texts[0] && status == TD_OK; i++)
         status = stop_id_add(
-            model, text_vocab_find_special(&model->vocab, stop_texts[i], strlen(stop_texts[i])));
+            model, text_vocab_find_special(&model->encoder.vocab, td_span_of(stop_texts[i])));
     if (status != TD_OK)
         td_fail(error, status, "stop ids: more than %d", TEXT_STOP_IDS_MAX);
     return status;
@@ -114,15 +111,12 @@ td_status_t text_model_open(const struct text_source *source, struct text_model 
     model->bos = source->bos;
     model->eos = source->eos;
     model->generation = source->generation;
+    model->strip_space = source->strip_space;
     model->add_bos = source->add_bos && source->bos != TEXT_TOKEN_NONE;
     model->add_eos = source->add_eos && source->eos != TEXT_TOKEN_NONE;
     status = compute_id(source, &model->id, error);
     if (status == TD_OK)
-        status = text_pretokenizer_find(source->pretokenizer, &model->pretokenizer, error);
-    if (status == TD_OK)
-        status = text_vocab_init(&model->vocab, source, error);
-    if (status == TD_OK)
-        status = text_bpe_init(&model->bpe, &model->vocab, source, error);
+        status = text_encoder_init(&model->encoder, source, error);
     if (status == TD_OK)
         status = collect_stop_ids(model, source, error);
     if (status == TD_OK)
@@ -140,8 +134,7 @@ void text_model_close(struct text_model *model)
     if (model == NULL)
         return;
     text_template_close(model->template);
-    text_bpe_fini(&model->bpe);
-    text_vocab_fini(&model->vocab);
+    text_encoder_fini(&model->encoder);
     free(model);
 }
 
@@ -155,21 +148,28 @@ struct td_u128 text_model_id(const struct text_model *model)
 
 uint32_t text_model_token_count(const struct text_model *model)
 {
-    return model->vocab.count;
+    return model->encoder.vocab.count;
 }
 
 struct td_span text_model_token(const struct text_model *model, uint32_t id)
 {
-    if (id >= model->vocab.count)
+    if (id >= model->encoder.vocab.count)
         return td_span_over("", 0);
-    return text_vocab_bytes(&model->vocab, id);
+    return text_vocab_bytes(&model->encoder.vocab, id);
 }
 
 bool text_model_is_hidden(const struct text_model *model, uint32_t id)
 {
-    uint8_t type = id < model->vocab.count ? model->vocab.types[id] : TEXT_TOKEN_UNUSED;
+    const struct text_vocab *vocab = &model->encoder.vocab;
+    uint8_t type = id < vocab->count ? vocab->types[id] : TEXT_TOKEN_UNUSED;
 
-    return type != TEXT_TOKEN_NORMAL && type != TEXT_TOKEN_USER_DEFINED;
+    return type != TEXT_TOKEN_NORMAL && type != TEXT_TOKEN_USER_DEFINED &&
+           (type != TEXT_TOKEN_BYTE || vocab->algorithm != TEXT_SENTENCEPIECE);
+}
+
+bool text_model_strips_space(const struct text_model *model)
+{
+    return model->strip_space;
 }
 
 uint32_t text_model_bos(const struct text_model *model)
@@ -196,56 +196,6 @@ const struct text_generation *text_model_generation(const struct text_model *mod
 /* ------------------------------------------------------------------------------------------- */
 /* Encoding */
 
-/* Encodes bytes[start..end), a stretch between special tokens. */
-static void encode_stretch(const struct text_model *model, const char *bytes, size_t start,
-                           size_t end, struct text_tokens *tokens)
-{
-    const uint8_t *text = (const uint8_t *)bytes;
-    size_t next;
-
-    for (size_t at = start; at < end && tokens->status == TD_OK; at = next) {
-        next = model->pretokenizer->next(text, end, at);
-        text_bpe_encode(&model->bpe, bytes + at, (uint32_t)(next - at), tokens);
-    }
-}
-
-/*
- * Encodes the whole text; special tokens are cut out of the trusted runs. A stretch of ordinary text
- * begins behind the last special token, wherever runs begin and end.
- */
-static td_status_t encode_runs(const struct text_model *model, struct td_span text,
-                               const struct text_run *runs, uint32_t run_count,
-                               struct text_tokens *tokens)
-{
-    const char *bytes = text.bytes;
-    size_t stretch = 0;
-    size_t at = 0;
-
-    for (uint32_t i = 0; i < run_count && tokens->status == TD_OK; i++) {
-        size_t run_end = at + runs[i].length;
-
-        assert(run_end <= text.length);
-        while (runs[i].trusted && at < run_end && tokens->status == TD_OK) {
-            uint32_t special = TEXT_TOKEN_NONE;
-
-            if (model->vocab.special_starts[(uint8_t)bytes[at]])
-                special = text_vocab_match_special(&model->vocab, bytes + at, run_end - at);
-            if (special == TEXT_TOKEN_NONE) {
-                at++;
-                continue;
-            }
-            encode_stretch(model, bytes, stretch, at, tokens);
-            text_tokens_push(tokens, special);
-            at += text_vocab_bytes(&model->vocab, special).length;
-            stretch = at;
-        }
-        at = run_end;
-    }
-    assert(at == text.length || tokens->status != TD_OK);
-    encode_stretch(model, bytes, stretch, text.length, tokens);
-    return tokens->status;
-}
-
 td_status_t text_encode(const struct text_model *model, const char *bytes, size_t length,
                         unsigned flags, struct text_tokens *tokens)
 {
@@ -256,8 +206,8 @@ td_status_t text_encode(const struct text_model *model, const char *bytes, size_
         return TD_LIMIT;
     if (add_special && model->add_bos)
         text_tokens_push(tokens, model->bos);
-    encode_runs(model, td_span_over(bytes, length), &run, 1, tokens);
-    if (add_special && model->add_eos)
+    if (text_encoder_run(&model->encoder, td_span_over(bytes, length), &run, 1, tokens) == TD_OK &&
+        add_special && model->add_eos)
         text_tokens_push(tokens, model->eos);
     return tokens->status;
 }
@@ -267,7 +217,7 @@ td_status_t text_encode_prompt(const struct text_model *model, const struct text
 {
     struct td_span text = td_span_over(prompt->text.data, prompt->text.length);
 
-    return encode_runs(model, text, prompt->runs, prompt->run_count, tokens);
+    return text_encoder_run(&model->encoder, text, prompt->runs, prompt->run_count, tokens);
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -275,7 +225,8 @@ td_status_t text_encode_prompt(const struct text_model *model, const struct text
 
 static struct td_span special_text(const struct text_model *model, uint32_t id)
 {
-    return id == TEXT_TOKEN_NONE ? td_span_over("", 0) : text_vocab_bytes(&model->vocab, id);
+    return id == TEXT_TOKEN_NONE ? td_span_over("", 0)
+                                 : text_vocab_bytes(&model->encoder.vocab, id);
 }
 
 td_status_t text_render(const struct text_model *model, const struct text_render_input *input,

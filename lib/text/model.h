@@ -38,6 +38,9 @@ struct td_span text_model_token(const struct text_model *model, uint32_t id);
 /* Whether the token is left out of answers (control and unused tokens, ids out of range). */
 bool text_model_is_hidden(const struct text_model *model, uint32_t id);
 
+/* Whether a space at the very start of decoded text is left out: encoding puts one there. */
+bool text_model_strips_space(const struct text_model *model);
+
 /* TEXT_TOKEN_NONE where the model has none. */
 uint32_t text_model_bos(const struct text_model *model);
 uint32_t text_model_eos(const struct text_model *model);
@@ -63,8 +66,9 @@ enum text_encode_flags {
 /*
  * text_encode: raw text to ids, appended to tokens.
  * Any bytes are taken; those that are not UTF-8 are encoded one by one. Without TEXT_PARSE_SPECIAL the
- * result has no special token in it, whatever the text says. Linear-ish time (n log n for a pre-token of n
- * bytes); memory up to 28 bytes per byte of the longest pre-token. TD_LIMIT: more ids than count_max, or text
+ * result has no special token in it, whatever the text says. Linear-ish time (n log n for a piece of n
+ * bytes). Memory: a copy of text that has to be normalised, and 28 bytes per byte of the longest piece, whose bytes are
+ * at most count_max times those of the longest token. TD_LIMIT: more ids than count_max, or text
  * over TEXT_BYTES_MAX; tokens then holds what was made so far.
  */
 td_status_t text_encode(const struct text_model *model, const char *bytes, size_t length,

@@ -183,9 +183,15 @@ static size_t qwen2(const uint8_t *text, size_t length, size_t at)
 }
 
 static const struct text_pretokenizer pretokenizers[] = {
-    {"gpt-2", gpt2, false, false},        {"smollm", smollm, false, false},
-    {"starcoder", smollm, false, false},  {"refact", smollm, false, false},
-    {"llama-bpe", llama_bpe, true, true}, {"qwen2", qwen2, false, false},
+    {.name = "gpt-2", .next = gpt2},
+    {.name = "smollm", .next = smollm},
+    {.name = "starcoder", .next = smollm},
+    {.name = "refact", .next = smollm},
+    {.name = "llama-bpe", .next = llama_bpe, .adds_bos = true, .ignores_merges = true},
+    {.name = "llama3", .next = llama_bpe, .adds_bos = true, .ignores_merges = true},
+    {.name = "llama-v3", .next = llama_bpe, .adds_bos = true, .ignores_merges = true},
+    {.name = "qwen2", .next = qwen2, .normalizes_nfc = true},
+    {.name = "deepseek-r1-qwen", .next = qwen2, .normalizes_nfc = true},
 };
 
 td_status_t text_pretokenizer_find(struct td_span name,

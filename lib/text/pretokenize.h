@@ -18,6 +18,7 @@ struct text_pretokenizer {
     /* What a GGUF file with this name means when it does not say. */
     bool adds_bos;
     bool ignores_merges;
+    bool normalizes_nfc;
 };
 
 /* The pre-tokenizer of a name (tokenizer.ggml.pre). TD_UNSUPPORTED names the unknown one. */

@@ -1,5 +1,5 @@
 /*
- * token_map.h: a hash table from the bytes of tokens to their ids. Internal to lib/text.
+ * token_map.h: a hash table from the bytes of tokens to their ids. For lib/text and readers of model files.
  *
  * Made once, for a known number of tokens, then only read. The bytes are borrowed.
  */
@@ -18,13 +18,14 @@ struct text_token_place {
 struct text_token_map {
     struct text_token_place *places;
     size_t mask;
+    uint64_t seed;
 };
 
 /* Room for count_max tokens (at most TEXT_TOKENS_MAX). */
 td_status_t text_token_map_init(struct text_token_map *map, uint32_t count_max) TD_MUST_USE;
 void text_token_map_fini(struct text_token_map *map);
 
-/* Adds a token. Of several with equal bytes the first one stays. */
+/* Adds a token, which has at least one byte. Of several with equal bytes the first one stays. */
 void text_token_map_add(struct text_token_map *map, struct td_span bytes, uint32_t id);
 
 /* The id of the token with these bytes, or TEXT_TOKEN_NONE. */

@@ -126,6 +126,47 @@ bool text_is_python_space(uint32_t character)
     return is_white_space(character) || (character >= 0x1C && character <= 0x1F);
 }
 
+bool text_is_printable(uint32_t character)
+{
+    switch (utf8proc_category((utf8proc_int32_t)character)) {
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP: return false;
+    case UTF8PROC_CATEGORY_ZS: return character == ' ';
+    default: return true;
+    }
+}
+
+/* Alphabetic, M, Nd, Pc and Join_Control (Unicode technical standard 18, annex C). */
+bool text_is_word(uint32_t character)
+{
+    if (character >= TEXT_UNFINISHED)
+        return false;
+    switch (utf8proc_category((utf8proc_int32_t)character)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC: return true;
+    case UTF8PROC_CATEGORY_SO: /* letters in circles and squares */
+        return (character >= 0x24B6 && character <= 0x24E9) ||
+               (character >= 0x1F130 && character <= 0x1F149) ||
+               (character >= 0x1F150 && character <= 0x1F169) ||
+               (character >= 0x1F170 && character <= 0x1F189);
+    default: return character == 0x200C || character == 0x200D;
+    }
+}
+
 uint32_t text_to_upper(uint32_t character)
 {
     return (uint32_t)utf8proc_toupper((utf8proc_int32_t)character);

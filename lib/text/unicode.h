@@ -36,6 +36,12 @@ enum text_class text_class_at(const uint8_t *bytes, size_t length, size_t *lengt
 /* What Python's str.isspace says: White_Space and the separators U+001C to U+001F. */
 bool text_is_python_space(uint32_t character);
 
+/* What Python's str.isprintable says: repr() writes the character as it is. */
+bool text_is_printable(uint32_t character);
+
+/* Whether \w of regular expressions takes the character: letters, marks, digits, connectors. */
+bool text_is_word(uint32_t character);
+
 /* Simple (one to one) case mapping. */
 uint32_t text_to_upper(uint32_t character);
 uint32_t text_to_lower(uint32_t character);

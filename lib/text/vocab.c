@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/utf8.h"
+#include "lib/text/normalize.h"
 #include "lib/text/unicode.h"
 
 /*
@@ -23,8 +25,8 @@ static int alphabet_byte(uint32_t character)
     return character < 67 ? (int)(character - 33 + 127) : 173;
 }
 
-/* Writes the raw bytes of an ordinary token (never more than it has now); false: not the alphabet. */
-static bool translate(const struct text_token *token, char *out, uint32_t *length_out)
+/* Writes the raw bytes of a byte-level token (never more than it has now); false: not the alphabet. */
+static bool translate_alphabet(const struct text_token *token, char *out, uint32_t *length_out)
 {
     const uint8_t *bytes = (const uint8_t *)token->bytes;
     uint32_t length = 0;
@@ -42,74 +44,168 @@ static bool translate(const struct text_token *token, char *out, uint32_t *lengt
     return true;
 }
 
+#define SPACE_MARK       "\xE2\x96\x81" /* U+2581, SentencePiece's space */
+#define SPACE_MARK_BYTES 3
+
+/* The same for a token of SentencePiece; false: not UTF-8. */
+static bool translate_spaces(const struct text_token *token, char *out, uint32_t *length_out)
+{
+    uint32_t length = 0;
+
+    for (size_t at = 0; at < token->length;) {
+        size_t bytes = td_utf8_character(token->bytes + at, token->length - at);
+
+        if (bytes == 0)
+            return false;
+        if (bytes == SPACE_MARK_BYTES && memcmp(token->bytes + at, SPACE_MARK, bytes) == 0) {
+            out[length++] = ' ';
+        } else {
+            memcpy(out + length, token->bytes + at, bytes);
+            length += (uint32_t)bytes;
+        }
+        at += bytes;
+    }
+    *length_out = length;
+    return true;
+}
+
+/* "<0x0A>" */
+static bool translate_byte(const struct text_token *token, char *out)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const char *high;
+    const char *low;
+
+    if (token->length != 6 || memcmp(token->bytes, "<0x", 3) != 0 || token->bytes[5] != '>')
+        return false;
+    high = memchr(digits, token->bytes[3], 16);
+    low = memchr(digits, token->bytes[4], 16);
+    if (high == NULL || low == NULL)
+        return false;
+    *out = (char)(uint8_t)((high - digits) << 4 | (low - digits));
+    return true;
+}
+
 static td_status_t allocate(struct text_vocab *vocab, const struct text_source *source)
 {
     size_t bytes = 0;
+    uint32_t specials = 0;
+    td_status_t status;
 
-    for (uint32_t i = 0; i < source->token_count; i++)
+    for (uint32_t i = 0; i < source->token_count; i++) {
         bytes += source->tokens[i].length;
+        specials += source->tokens[i].type != TEXT_TOKEN_NORMAL;
+    }
     if (bytes > TEXT_SOURCE_BYTES_MAX)
         return TD_LIMIT;
     vocab->bytes = malloc(bytes + 1);
     vocab->offsets = calloc((size_t)source->token_count + 1, sizeof *vocab->offsets);
     vocab->types = malloc(source->token_count);
-    vocab->specials = calloc(source->token_count, sizeof *vocab->specials);
+    vocab->makeable = calloc((size_t)source->token_count / 8 + 1, 1);
     if (vocab->bytes == NULL || vocab->offsets == NULL || vocab->types == NULL ||
-        vocab->specials == NULL)
+        vocab->makeable == NULL)
         return TD_NO_MEMORY;
-    return TD_OK;
+    status = text_specials_init(&vocab->specials, specials);
+    return status == TD_OK ? text_specials_init(&vocab->normalized_specials, specials) : status;
 }
 
-static bool is_special(const struct text_vocab *vocab, uint32_t id)
+/* Writes the raw bytes of a token; false: the error says why there are none. */
+static bool translate(const struct text_vocab *vocab, const struct text_token *token, char *out,
+                      uint32_t *length_out, struct td_error *error)
 {
-    uint8_t type = vocab->types[id];
+    bool sentencepiece = vocab->algorithm == TEXT_SENTENCEPIECE;
 
-    return type == TEXT_TOKEN_CONTROL || type == TEXT_TOKEN_UNKNOWN ||
-           type == TEXT_TOKEN_USER_DEFINED;
+    *length_out = token->length;
+    if (token->type == TEXT_TOKEN_BYTE && sentencepiece) {
+        *length_out = 1;
+        if (!translate_byte(token, out)) {
+            td_fail(error, TD_INVALID, "token %u: a byte is written \"<0x0A>\"", vocab->count);
+            return false;
+        }
+    } else if (token->type != TEXT_TOKEN_NORMAL) {
+        memcpy(out, token->bytes, token->length);
+    } else if (sentencepiece && !translate_spaces(token, out, length_out)) {
+        td_fail(error, TD_INVALID, "token %u: not UTF-8", vocab->count);
+        return false;
+    } else if (!sentencepiece && !translate_alphabet(token, out, length_out)) {
+        td_fail(error, TD_INVALID, "token %u: a character outside the byte alphabet", vocab->count);
+        return false;
+    }
+    return true;
 }
 
-static td_status_t add_token(struct text_vocab *vocab, const struct text_token *token,
+/* Text of SentencePiece never has a plain space in it: a token with one is not made. */
+static bool is_makeable(const struct text_vocab *vocab, const struct text_token *token)
+{
+    return token->type == TEXT_TOKEN_NORMAL
+               ? vocab->algorithm == TEXT_BYTE_LEVEL ||
+                     memchr(token->bytes, ' ', token->length) == NULL
+               : token->type == TEXT_TOKEN_USER_DEFINED && vocab->algorithm == TEXT_BYTE_LEVEL;
+}
+
+static void add_byte(struct text_vocab *vocab, uint8_t byte, uint32_t id)
+{
+    if (vocab->byte_ids[byte] != TEXT_TOKEN_NONE)
+        return;
+    vocab->byte_ids[byte] = id;
+    vocab->byte_id_count++;
+}
+
+/* The bytes of the token are in place, and it is not counted yet. */
+static void classify(struct text_vocab *vocab, const struct text_token *token, uint32_t length)
+{
+    uint32_t id = vocab->count;
+    const char *bytes = vocab->bytes + vocab->offsets[id];
+    uint8_t byte_type = vocab->algorithm == TEXT_BYTE_LEVEL ? TEXT_TOKEN_NORMAL : TEXT_TOKEN_BYTE;
+    bool is_special = token->type == TEXT_TOKEN_CONTROL || token->type == TEXT_TOKEN_UNKNOWN ||
+                      token->type == TEXT_TOKEN_USER_DEFINED;
+    struct text_special special = {{bytes, length}, id, token->flags};
+
+    if (is_makeable(vocab, token))
+        vocab->makeable[id / 8] |= (uint8_t)(1u << (id % 8));
+    if (is_special && (token->flags & TEXT_TOKEN_NORMALIZED) != 0)
+        text_specials_add(&vocab->normalized_specials, special);
+    else if (is_special)
+        text_specials_add(&vocab->specials, special);
+    else if (token->type == byte_type && length == 1)
+        add_byte(vocab, (uint8_t)bytes[0], id);
+    if (length > vocab->longest)
+        vocab->longest = length;
+}
+
+static td_status_t add_token(struct text_vocab *vocab, const struct text_source *source,
                              struct td_error *error)
 {
     uint32_t id = vocab->count;
-    uint32_t length = token->length;
+    struct text_token token = source->tokens[id];
     char *out = vocab->bytes + vocab->offsets[id];
+    uint32_t length;
 
-    if (token->type != TEXT_TOKEN_NORMAL)
-        memcpy(out, token->bytes, token->length);
-    else if (!translate(token, out, &length))
-        return td_fail(error, TD_INVALID, "token %u: a character outside the byte alphabet", id);
-    vocab->types[id] = token->type;
+    if (!translate(vocab, &token, out, &length, error))
+        return TD_INVALID;
+    if (!source->normalize_nfc) /* normalised text is the text: one search finds them all */
+        token.flags &= (uint8_t)~TEXT_TOKEN_NORMALIZED;
+    else if ((token.flags & TEXT_TOKEN_NORMALIZED) != 0 && !text_nfc_is_plain(out, 0, length))
+        return td_fail(error, TD_UNSUPPORTED,
+                       "token %u: it is to be found in normalised text, but is not normal itself",
+                       id);
+    vocab->types[id] = token.type;
     vocab->offsets[id + 1] = vocab->offsets[id] + length;
+    classify(vocab, &token, length);
     vocab->count++;
-    if (is_special(vocab, id)) {
-        vocab->specials[vocab->special_count++] = id;
-        vocab->special_starts[(uint8_t)out[0]] = true;
-    } else if (token->type == TEXT_TOKEN_NORMAL && length == 1 &&
-               vocab->byte_ids[(uint8_t)out[0]] == TEXT_TOKEN_NONE) {
-        vocab->byte_ids[(uint8_t)out[0]] = id;
-    }
     return TD_OK;
 }
 
-static int compare_bytes(struct td_span a, struct td_span b)
+static td_status_t check_bytes(const struct text_vocab *vocab, struct td_error *error)
 {
-    size_t shorter = a.length < b.length ? a.length : b.length;
-    int order = memcmp(a.bytes, b.bytes, shorter);
-
-    if (order != 0)
-        return order;
-    return (a.length > b.length) - (a.length < b.length);
-}
-
-static int compare_specials(const void *left, const void *right, void *context)
-{
-    const struct text_vocab *vocab = context;
-    uint32_t a = *(const uint32_t *)left;
-    uint32_t b = *(const uint32_t *)right;
-    int order = compare_bytes(text_vocab_bytes(vocab, a), text_vocab_bytes(vocab, b));
-
-    return order != 0 ? order : (a > b) - (a < b);
+    if (vocab->algorithm == TEXT_BYTE_LEVEL || vocab->byte_id_count == 256)
+        return TD_OK;
+    for (unsigned byte = 0; byte < 256; byte++)
+        if (vocab->byte_ids[byte] == TEXT_TOKEN_NONE)
+            return td_fail(
+                error, TD_UNSUPPORTED,
+                "tokens: no \"<0x%02X>\"; SentencePiece is served with byte fallback only", byte);
+    return TD_OK;
 }
 
 td_status_t text_vocab_init(struct text_vocab *vocab, const struct text_source *source,
@@ -117,20 +213,22 @@ td_status_t text_vocab_init(struct text_vocab *vocab, const struct text_source *
 {
     td_status_t status;
 
-    *vocab = (struct text_vocab){.count = 0};
+    *vocab = (struct text_vocab){.algorithm = source->algorithm};
     for (size_t i = 0; i < 256; i++)
         vocab->byte_ids[i] = TEXT_TOKEN_NONE;
     status = allocate(vocab, source);
     if (status != TD_OK)
         td_fail(error, status, "tokens: no memory, or over the limit");
-    for (uint32_t i = 0; i < source->token_count && status == TD_OK; i++)
-        status = add_token(vocab, &source->tokens[i], error);
+    while (vocab->count < source->token_count && status == TD_OK)
+        status = add_token(vocab, source, error);
+    if (status == TD_OK)
+        status = check_bytes(vocab, error);
     if (status != TD_OK) {
         text_vocab_fini(vocab);
         return status;
     }
-    qsort_r(vocab->specials, vocab->special_count, sizeof *vocab->specials, compare_specials,
-            vocab);
+    text_specials_sort(&vocab->specials);
+    text_specials_sort(&vocab->normalized_specials);
     return TD_OK;
 }
 
@@ -139,77 +237,15 @@ void text_vocab_fini(struct text_vocab *vocab)
     free(vocab->bytes);
     free(vocab->offsets);
     free(vocab->types);
-    free(vocab->specials);
+    free(vocab->makeable);
+    text_specials_fini(&vocab->specials);
+    text_specials_fini(&vocab->normalized_specials);
     *vocab = (struct text_vocab){.count = 0};
 }
 
-/* The first special token that is not less than these bytes. */
-static uint32_t lower_bound(const struct text_vocab *vocab, struct td_span bytes)
+uint32_t text_vocab_find_special(const struct text_vocab *vocab, struct td_span bytes)
 {
-    uint32_t low = 0;
-    uint32_t high = vocab->special_count;
+    uint32_t id = text_specials_find(&vocab->specials, bytes);
 
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (compare_bytes(text_vocab_bytes(vocab, vocab->specials[middle]), bytes) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-uint32_t text_vocab_find_special(const struct text_vocab *vocab, const char *bytes, size_t length)
-{
-    struct td_span wanted = {bytes, length};
-    uint32_t place;
-
-    if (length > TEXT_TOKEN_BYTES_MAX)
-        return TEXT_TOKEN_NONE;
-    place = lower_bound(vocab, wanted);
-    if (place == vocab->special_count ||
-        compare_bytes(text_vocab_bytes(vocab, vocab->specials[place]), wanted) != 0)
-        return TEXT_TOKEN_NONE;
-    return vocab->specials[place];
-}
-
-/* Narrows specials [*low, *high), which agree in their first `depth` bytes, to those that go on with byte. */
-static void narrow(const struct text_vocab *vocab, uint32_t depth, uint8_t byte, uint32_t *low,
-                   uint32_t *high)
-{
-    uint32_t bounds[2]; /* of those that have at least byte, and more than byte, at depth */
-
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t from = *low;
-        uint32_t to = *high;
-
-        while (from < to) {
-            uint32_t middle = from + (to - from) / 2;
-            struct td_span token = text_vocab_bytes(vocab, vocab->specials[middle]);
-
-            if (token.length <= depth || (uint8_t)token.bytes[depth] < byte + i)
-                from = middle + 1;
-            else
-                to = middle;
-        }
-        bounds[i] = from;
-    }
-    *low = bounds[0];
-    *high = bounds[1];
-}
-
-uint32_t text_vocab_match_special(const struct text_vocab *vocab, const char *bytes, size_t length)
-{
-    uint32_t low = 0;
-    uint32_t high = vocab->special_count;
-    uint32_t best = TEXT_TOKEN_NONE;
-
-    for (uint32_t depth = 0; depth < length && low < high; depth++) {
-        narrow(vocab, depth, (uint8_t)bytes[depth], &low, &high);
-        /* Shorter sorts first, so a token that ends here is the first of those left. */
-        if (low < high && text_vocab_bytes(vocab, vocab->specials[low]).length == depth + 1)
-            best = vocab->specials[low];
-    }
-    return best;
+    return id != TEXT_TOKEN_NONE ? id : text_specials_find(&vocab->normalized_specials, bytes);
 }

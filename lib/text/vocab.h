@@ -1,25 +1,30 @@
 /*
  * vocab.h: the tokens of a model as raw bytes, and the special ones among them. Internal to lib/text.
  *
- * Ordinary tokens are written in GPT-2's alphabet, where each byte has a printable character; they
- * are translated once, here, and nothing after that knows of the alphabet. Immutable once made.
+ * Ordinary tokens are written in GPT-2's alphabet, where each byte has a printable character, or as SentencePiece
+ * writes them, with U+2581 for a space; they are translated once, here, and nothing after that knows of either.
+ * Immutable once made.
  */
 #ifndef TANDEM_LIB_TEXT_VOCAB_H
 #define TANDEM_LIB_TEXT_VOCAB_H
 
 #include "lib/base/status.h"
 #include "lib/text/source.h"
+#include "lib/text/special.h"
 #include "lib/text/types.h"
 
 struct text_vocab {
+    enum text_algorithm algorithm;
     uint32_t count;
     char *bytes;       /* of all tokens, one behind the other */
     uint32_t *offsets; /* count + 1; token i is bytes[offsets[i]..offsets[i + 1]) */
     uint8_t *types;
-    uint32_t *specials; /* ids of control, unknown and user-defined tokens, sorted by their bytes */
-    uint32_t special_count;
-    bool special_starts[256]; /* whether a special token begins with this byte */
-    uint32_t byte_ids[256];   /* the ordinary token of one byte, or TEXT_TOKEN_NONE */
+    uint8_t *makeable;             /* a bit for each token: merging may arrive at it */
+    struct text_specials specials; /* control, unknown and user-defined tokens, cut out first */
+    struct text_specials normalized_specials; /* those cut out of normalised text */
+    uint32_t byte_ids[256];                   /* the token of one byte, or TEXT_TOKEN_NONE */
+    uint32_t byte_id_count;
+    uint32_t longest; /* bytes of the longest token */
 };
 
 /* Copies and translates. The source has passed text_source_check. TD_INVALID names the token. */
@@ -33,10 +38,12 @@ static inline struct td_span text_vocab_bytes(const struct text_vocab *vocab, ui
                             vocab->offsets[id + 1] - vocab->offsets[id]};
 }
 
-/* The special token with exactly these bytes, or TEXT_TOKEN_NONE. */
-uint32_t text_vocab_find_special(const struct text_vocab *vocab, const char *bytes, size_t length);
+static inline bool text_vocab_is_makeable(const struct text_vocab *vocab, uint32_t id)
+{
+    return (vocab->makeable[id / 8] >> (id % 8) & 1) != 0;
+}
 
-/* The longest special token that bytes[0..length) starts with, or TEXT_TOKEN_NONE. */
-uint32_t text_vocab_match_special(const struct text_vocab *vocab, const char *bytes, size_t length);
+/* The special token with exactly these bytes, or TEXT_TOKEN_NONE. */
+uint32_t text_vocab_find_special(const struct text_vocab *vocab, struct td_span bytes);
 
 #endif
