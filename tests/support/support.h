@@ -25,6 +25,12 @@ const char *test_shared_path(const char *name);
 /* The demo model's file: $TANDEM_DEMO_MODEL or the download cache; NULL if it is not there. */
 const char *test_demo_model(void);
 
+/*
+ * The second model that golden data exists for (Qwen2.5-Coder-0.5B-Instruct, Q4_K_M): $TANDEM_GOLDEN_MODEL or
+ * the download cache, where scripts/setup --golden-model puts it; NULL if it is not there.
+ */
+const char *test_golden_model(void);
+
 /* Reads a whole file (malloc, NUL-terminated); fails the test if it cannot. */
 char *test_read_file(const char *path, size_t *length_out);
 
