@@ -171,6 +171,17 @@ static td_status_t check_length(const struct engine_core *core, struct engine_su
     return TD_OK;
 }
 
+static td_status_t check_sampling(const struct engine_core *core,
+                                  const struct engine_sampling *sampling)
+{
+    td_status_t status = engine_sampling_check(sampling);
+
+    for (uint32_t i = 0; i < sampling->bias_count && status == TD_OK; i++)
+        if (sampling->biases[i].token >= core->info->vocab)
+            status = TD_INVALID;
+    return status;
+}
+
 static td_status_t check_submit(const struct engine_core *core, struct engine_submit *submit)
 {
     td_status_t status = check_length(core, submit); /* before the pass over the tokens */
@@ -179,8 +190,9 @@ static td_status_t check_submit(const struct engine_core *core, struct engine_su
         return status;
     if (submit->goal > ENGINE_PREFILL || submit->stop_id_count > ENGINE_STOP_IDS_MAX)
         return TD_INVALID;
-    status = engine_sampling_check(&submit->sampling);
-    if (status != TD_OK && submit->goal != ENGINE_PREFILL)
+    if (submit->goal != ENGINE_PREFILL)
+        status = check_sampling(core, &submit->sampling);
+    if (status != TD_OK)
         return status;
     status = check_tokens(core, submit);
     if (status != TD_OK)

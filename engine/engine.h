@@ -44,11 +44,18 @@
 #include "lib/base/u128.h"
 
 #define ENGINE_STOP_IDS_MAX 32
+#define ENGINE_BIASES_MAX   1024
 
 enum engine_goal {
     ENGINE_GENERATE = 0, /* prefill here, then decode */
     ENGINE_IMPORT = 1,   /* reserve blocks for KV that comes from a peer, then decode */
     ENGINE_PREFILL = 2,  /* compute the prompt's KV for a peer; no token is sampled */
+};
+
+/* What is added to the logit of a token of the client's choice. */
+struct engine_bias {
+    uint32_t token;
+    float value;
 };
 
 /*
@@ -63,6 +70,8 @@ struct engine_sampling {
     float repetition_penalty; /* for tokens of prompt and output; 1 and 0: off */
     float presence_penalty;   /* for tokens of the output; 0: off */
     float frequency_penalty;  /* the same, for each time; 0: off */
+    struct engine_bias *biases;
+    uint32_t bias_count;
     uint64_t seed;
     uint32_t choice;
 };
@@ -107,8 +116,8 @@ struct engine_submit {
     uint32_t *tokens;     /* the prompt; malloc memory, moves to the engine */
     uint32_t token_count; /* at least 1 */
     uint32_t max_new_tokens;
-    struct td_u128 root_key; /* of the block-key chain: content_id and the tenant's salt */
-    struct engine_sampling sampling;
+    struct td_u128 root_key;         /* of the block-key chain: content_id and the tenant's salt */
+    struct engine_sampling sampling; /* biases are malloc memory and move to the engine as well */
     uint32_t stop_ids[ENGINE_STOP_IDS_MAX];
     uint32_t stop_id_count;
     bool ignore_model_stops;
@@ -134,7 +143,7 @@ struct engine_command {
     };
 };
 
-/* Frees what a command that was never given to an engine owns (tokens, hidden, hashes). */
+/* Frees what a command that was never given to an engine owns (tokens, biases, hidden, hashes). */
 void engine_command_fini(struct engine_command *command);
 
 /* ------------------------------------------------------------------------------------------- */

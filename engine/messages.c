@@ -8,7 +8,9 @@ void engine_command_fini(struct engine_command *command)
     switch (command->kind) {
     case ENGINE_SUBMIT:
         free(command->submit.tokens);
+        free(command->submit.sampling.biases);
         command->submit.tokens = NULL;
+        command->submit.sampling.biases = NULL;
         break;
     case ENGINE_LANDED:
         free(command->landed.hidden);

@@ -13,7 +13,7 @@ static bool repetition_wanted(const struct engine_sampling *sampling)
 bool engine_penalty_wanted(const struct engine_sampling *sampling)
 {
     return repetition_wanted(sampling) || sampling->presence_penalty != 0.0f ||
-           sampling->frequency_penalty != 0.0f;
+           sampling->frequency_penalty != 0.0f || sampling->bias_count > 0;
 }
 
 static float finite(float value)
@@ -48,12 +48,23 @@ static void penalize_output(const struct engine_sampling *sampling, uint32_t cou
     *logit = finite(value - sampling->presence_penalty);
 }
 
+static void add_biases(const struct engine_sampling *sampling, float *logits)
+{
+    for (uint32_t i = 0; i < sampling->bias_count; i++) {
+        float *logit = &logits[sampling->biases[i].token];
+
+        if (is_finite(*logit))
+            *logit = finite(*logit + sampling->biases[i].value);
+    }
+}
+
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
                      uint32_t *counts, float *logits)
 {
     const uint32_t *tokens = history->tokens;
     uint32_t prompt_count = repetition_wanted(sampling) ? history->prompt_count : 0;
 
+    add_biases(sampling, logits);
     for (uint32_t i = history->prompt_count; i < history->count; i++)
         counts[tokens[i]]++;
     for (uint32_t i = history->prompt_count; i < history->count; i++) {

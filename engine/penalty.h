@@ -1,7 +1,8 @@
 /*
  * penalty.h: logits after what has been said already.
  *
- * Order and meaning are vLLM's: first the repetition penalty (Keskar et al., "CTRL", 2019: a positive logit is
+ * Order and meaning are vLLM's: first what the client wants added to tokens of its choice (logit_bias); then
+ * the repetition penalty (Keskar et al., "CTRL", 2019: a positive logit is
  * divided by it, a negative one multiplied) on each token that occurs in the prompt or in the output;
  * then frequency_penalty times the token's count in the output and presence_penalty are subtracted for
  * each token that occurs in the output.
@@ -29,7 +30,7 @@ struct engine_history {
 bool engine_penalty_wanted(const struct engine_sampling *sampling);
 
 /*
- * Changes the logits. counts has an entry for each token of the vocabulary: all are zero before and
+ * Changes the logits by biases and penalties. counts has an entry for each token of the vocabulary: all are zero before and
  * after. A finite logit stays finite, any other stays as it is.
  */
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,

@@ -328,7 +328,12 @@ td_status_t engine_sampling_check(const struct engine_sampling *sampling)
                 is_within(sampling->presence_penalty, -FLT_MAX, FLT_MAX) &&
                 is_within(sampling->frequency_penalty, -FLT_MAX, FLT_MAX);
 
-    return good ? TD_OK : TD_INVALID;
+    if (!good || sampling->bias_count > ENGINE_BIASES_MAX)
+        return TD_INVALID;
+    for (uint32_t i = 0; i < sampling->bias_count; i++)
+        if (!is_within(sampling->biases[i].value, -FLT_MAX, FLT_MAX))
+            return TD_INVALID;
+    return TD_OK;
 }
 
 td_status_t engine_sampler_init(struct engine_sampler *sampler, uint32_t vocab)

@@ -39,7 +39,7 @@ void engine_sampler_fini(struct engine_sampler *sampler);
 
 /*
  * TD_INVALID unless temperature and repetition_penalty are finite and not negative, 0 < top_p <= 1,
- * 0 <= min_p <= 1, and the other penalties finite.
+ * 0 <= min_p <= 1, the other penalties and all biases finite, and the biases no more than there may be.
  */
 td_status_t engine_sampling_check(const struct engine_sampling *sampling) TD_MUST_USE;
 

@@ -25,6 +25,8 @@ static void place_arrays(struct engine_sequence *sequence, uint32_t block_max)
     sequence->keys = (struct td_u128 *)(void *)(sequence + 1);
     sequence->slots = (uint32_t *)(void *)(sequence->keys + block_max);
     sequence->tokens = sequence->slots + block_max;
+    sequence->sampling.biases =
+        (struct engine_bias *)(void *)(sequence->tokens + sequence->token_max);
 }
 
 struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_submit *submit,
@@ -33,9 +35,10 @@ struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_sub
     uint32_t token_max =
         submit->token_count + (submit->goal == ENGINE_PREFILL ? 0 : submit->max_new_tokens);
     uint32_t block_max = blocks_for(token_max, block_tokens);
+    uint32_t bias_count = submit->goal == ENGINE_PREFILL ? 0 : submit->sampling.bias_count;
     size_t bytes = sizeof(struct engine_sequence) +
                    block_max * (sizeof(struct td_u128) + sizeof(uint32_t)) +
-                   token_max * sizeof(uint32_t);
+                   token_max * sizeof(uint32_t) + bias_count * sizeof(struct engine_bias);
     struct engine_sequence *sequence = malloc(bytes);
 
     if (sequence == NULL)
@@ -57,11 +60,15 @@ struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_sub
         .times = {now_ns, TD_TIME_NEVER, TD_TIME_NEVER, TD_TIME_NEVER, TD_TIME_NEVER,
                   TD_TIME_NEVER},
     };
+    sequence->sampling.bias_count = bias_count;
     place_arrays(sequence, block_max);
     td_list_init(&sequence->node);
     memcpy(sequence->stop_ids, submit->stop_ids,
            submit->stop_id_count * sizeof submit->stop_ids[0]);
     memcpy(sequence->tokens, submit->tokens, submit->token_count * sizeof submit->tokens[0]);
+    if (bias_count > 0)
+        memcpy(sequence->sampling.biases, submit->sampling.biases,
+               bias_count * sizeof(struct engine_bias));
     return sequence;
 }
 

@@ -35,6 +35,7 @@ struct front_exchange {
     struct front_prepare *prepare; /* until its tokens or error are taken */
     void *handle;                  /* the backend's */
     struct front_job job;          /* without tokens */
+    struct front_bias *biases;     /* the job's */
     uint32_t max_context;
     struct front_answer answer;
     uint64_t opened_ns;
@@ -65,6 +66,7 @@ static void exchange_free(struct front_exchange *exchange, enum front_outcome ou
     if (exchange->started)
         front->config.backend.abandon(front->config.backend.impl, exchange->handle);
     front_prepare_free(exchange->prepare);
+    free(exchange->biases);
     if (exchange->has_answer)
         front_answer_fini(&exchange->answer);
     net_timer_cancel(&exchange->silence);
@@ -449,6 +451,35 @@ static struct td_u128 salt_of(struct td_span text)
     return td_hash128_chain(td_hash128(SALT_DOMAIN, strlen(SALT_DOMAIN)), text.bytes, text.length);
 }
 
+/* A token that no answer can have is a mistake, and not a bias without effect. */
+static td_status_t take_biases(struct front_exchange *exchange, const struct front_model *model,
+                               const struct api_options *options, struct api_error *error)
+{
+    uint32_t count = options->bias_count;
+    struct front_bias *biases;
+
+    if (count == 0)
+        return TD_OK;
+    for (uint32_t i = 0; i < count; i++) {
+        if (options->biases[i].token >= text_model_token_count(model->text)) {
+            api_error_set(error, API_ERROR_INVALID_REQUEST, "logit_bias",
+                          "'logit_bias' has a token that the model does not have");
+            return TD_INVALID;
+        }
+    }
+    biases = calloc(count, sizeof *biases);
+    if (biases == NULL) {
+        api_error_set(error, api_error_kind_of(TD_NO_MEMORY), NULL, NULL);
+        return TD_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        biases[i] = (struct front_bias){options->biases[i].token, options->biases[i].value};
+    exchange->biases = biases;
+    exchange->job.biases = biases;
+    exchange->job.bias_count = count;
+    return TD_OK;
+}
+
 static void set_job(struct front_exchange *exchange, const struct front_model *model,
                     const struct api_options *options)
 {
@@ -511,6 +542,8 @@ static td_status_t begin(struct front_exchange *exchange, struct api_error *erro
     status = find_model(front, options->model, &model, error);
     if (status == TD_OK)
         status = init_answer(exchange, &model, options, error);
+    if (status == TD_OK)
+        status = take_biases(exchange, &model, options, error);
     if (status != TD_OK)
         return status;
     set_job(exchange, &model, options);

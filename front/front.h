@@ -47,6 +47,8 @@ struct front_job {
     uint32_t token_count;
     uint32_t max_new_tokens;
     struct front_sampling sampling;
+    const struct front_bias *biases; /* borrowed for the call */
+    uint32_t bias_count;
     struct td_u128 salt;    /* of the tenant; zero: the common one */
     struct td_u128 text_id; /* of the tokenizer that made the tokens */
     uint32_t tokenize_us;

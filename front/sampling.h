@@ -30,6 +30,12 @@ enum front_generation {
     "Defaults of requests that do not say how to sample: auto takes those that came with the " \
     "model, openai is temperature 1 and nothing else."
 
+/* What is added to the logit of a token that exists. */
+struct front_bias {
+    uint32_t token;
+    float value;
+};
+
 /* Ranges as in engine_sampling: what comes from here has been checked. */
 struct front_sampling {
     float temperature;

@@ -116,6 +116,8 @@ static td_status_t start(void *impl, struct front_job *job, struct front_exchang
                                    .token_count = job->token_count,
                                    .max_new_tokens = job->max_new_tokens,
                                    .sampling = job->sampling,
+                                   .biases = job->biases,
+                                   .bias_count = job->bias_count,
                                    .salt = job->salt,
                                    .text_id = job->text_id,
                                    .tokenize_us = job->tokenize_us};

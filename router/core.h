@@ -135,6 +135,8 @@ struct router_start {
     uint32_t token_count;
     uint32_t max_new_tokens;
     struct front_sampling sampling;
+    const struct front_bias *biases; /* borrowed for the call */
+    uint32_t bias_count;
     struct td_u128 salt;
     struct td_u128 text_id; /* of the tokenizer that made the tokens */
     uint32_t remaining_ms;  /* 0: the default */

@@ -45,7 +45,7 @@ struct router_journey {
     uint32_t *tokens;
     uint32_t token_count;
     uint32_t max_new_tokens;
-    Td__Sampling sampling;
+    Td__Sampling sampling; /* its arrays are the journey's */
     struct td_u128 salt;
     struct td_u128 text_id;
     uint64_t deadline_ns;

@@ -43,6 +43,26 @@ static void on_timer(struct td_timer *timer, uint64_t now_ns)
 
 /* --- lifetime --- */
 
+/* One allocation for both arrays, which the message borrows. */
+static bool take_biases(struct router_journey *journey, const struct router_start *start)
+{
+    Td__Sampling *sampling = &journey->sampling;
+    uint32_t count = start->bias_count;
+
+    if (count == 0)
+        return true;
+    sampling->bias_tokens = calloc(count, sizeof *sampling->bias_tokens + sizeof(float));
+    if (sampling->bias_tokens == NULL)
+        return false;
+    sampling->bias_values = (float *)(void *)(sampling->bias_tokens + count);
+    sampling->n_bias_tokens = sampling->n_bias_values = count;
+    for (uint32_t i = 0; i < count; i++) {
+        sampling->bias_tokens[i] = start->biases[i].token;
+        sampling->bias_values[i] = start->biases[i].value;
+    }
+    return true;
+}
+
 /* Settled here, seed and all, so that every try draws the same tokens. */
 static void take_sampling(struct router_journey *journey, const struct front_sampling *from)
 {
@@ -72,7 +92,10 @@ static struct router_journey *journey_new(struct router_core *core,
     journey->id = start->id;
     if (td_u128_is_zero(journey->id))
         core->env.random(core->env.impl, &journey->id, sizeof journey->id);
-    if (td_map_insert(&core->journeys, journey->id, journey) != TD_OK) {
+    take_sampling(journey, &start->sampling);
+    if (!take_biases(journey, start) ||
+        td_map_insert(&core->journeys, journey->id, journey) != TD_OK) {
+        free(journey->sampling.bias_tokens);
         free(journey);
         return NULL;
     }
@@ -82,7 +105,6 @@ static struct router_journey *journey_new(struct router_core *core,
     journey->state = JOURNEY_QUEUED;
     journey->started_ns = core->now_ns;
     snprintf(journey->model, sizeof journey->model, "%s", start->model);
-    take_sampling(journey, &start->sampling);
     journey->token_count = start->token_count;
     journey->max_new_tokens = start->max_new_tokens;
     journey->salt = start->salt;
@@ -124,6 +146,7 @@ void journey_free(struct router_journey *journey)
     td_timer_cancel(&core->timers, &journey->timer);
     td_map_remove(&core->journeys, journey->id);
     free(journey->tokens);
+    free(journey->sampling.bias_tokens);
     free(journey);
     admission_run(core);
 }

@@ -11,6 +11,7 @@
 #define FAMILIES        4
 #define TRIES_MAX       6
 #define OUTPUT_MAX      40
+#define BIASES_MAX      8
 #define LEAVE_PER_MILLE 250
 #define STOP_PER_MILLE  150
 #define LOCAL_PER_MILLE 100
@@ -42,6 +43,15 @@ static void draw_prompt(struct sim_client *client)
                                        : (uint32_t)td_rng_below(rng, 250);
 }
 
+static void draw_biases(struct td_rng *rng, struct engine_sampling *sampling)
+{
+    sampling->bias_count = (uint32_t)sim_between(rng, 1, BIASES_MAX);
+    sampling->biases = sim_alloc(sampling->bias_count, sizeof *sampling->biases);
+    for (uint32_t i = 0; i < sampling->bias_count; i++)
+        sampling->biases[i] = (struct engine_bias){.token = (uint32_t)td_rng_below(rng, 250),
+                                                   .value = sim_chance(rng, 500) ? 3 : -3};
+}
+
 static void draw_sampling(struct sim_client *client)
 {
     struct td_rng *rng = &client->sim->clients;
@@ -53,6 +63,8 @@ static void draw_sampling(struct sim_client *client)
         sampling->presence_penalty = sim_chance(rng, 500) ? 0.6f : 0;
         sampling->frequency_penalty = sim_chance(rng, 500) ? 0.4f : -0.2f;
     }
+    if (sim_chance(rng, 200))
+        draw_biases(rng, sampling);
     if (sim_chance(rng, 500))
         return;
     sampling->min_p = sim_chance(rng, 200) ? 0.05f : 0;
@@ -111,6 +123,7 @@ void sim_clients_close(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->client_count; i++) {
         free(sim->client_array[i].submit.tokens);
+        free(sim->client_array[i].submit.sampling.biases);
         free(sim->client_array[i].expected);
     }
     free(sim->client_array);
@@ -172,11 +185,16 @@ static td_status_t ask_worker(struct sim_client *client)
                                  .remaining_ms = client->remaining_ms};
     td_status_t status;
 
+    if (start.sampling.bias_count > 0)
+        start.sampling.biases = (struct engine_bias *)(void *)sim_copy(
+            start.sampling.biases, start.sampling.bias_count * sizeof(struct engine_bias));
     sim_random(client->sim, &start.id, sizeof start.id);
     status = worker_request_start(client->node->worker->core, &start, on_update, client,
                                   client->sim->now_ns, &client->request);
-    if (status != TD_OK)
+    if (status != TD_OK) {
         free(start.tokens);
+        free(start.sampling.biases);
+    }
     return status;
 }
 
@@ -197,18 +215,24 @@ static struct front_sampling sampling_of(const struct engine_sampling *from)
 static td_status_t ask_router(struct sim_client *client, uint32_t *retry_after_ms_out)
 {
     const struct engine_submit *submit = &client->submit;
+    struct front_bias biases[BIASES_MAX];
     struct router_start start = {.model = SIM_MODEL,
                                  .tokens = copy_tokens(client),
                                  .token_count = submit->token_count,
                                  .max_new_tokens = submit->max_new_tokens,
                                  .sampling = sampling_of(&submit->sampling),
+                                 .biases = biases,
+                                 .bias_count = submit->sampling.bias_count,
                                  .salt = client->salt,
                                  .text_id = td_u128_from_u64(77),
                                  .remaining_ms = client->remaining_ms};
-    td_status_t status =
-        router_journey_start(client->node->router->core, &start, client, client->sim->now_ns,
-                             &client->journey, retry_after_ms_out);
+    td_status_t status;
 
+    for (uint32_t i = 0; i < start.bias_count; i++)
+        biases[i] =
+            (struct front_bias){submit->sampling.biases[i].token, submit->sampling.biases[i].value};
+    status = router_journey_start(client->node->router->core, &start, client, client->sim->now_ns,
+                                  &client->journey, retry_after_ms_out);
     if (status != TD_OK)
         free(start.tokens);
     return status;

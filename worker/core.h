@@ -68,7 +68,7 @@ struct worker_start {
     uint32_t *tokens; /* malloc memory, moves on TD_OK */
     uint32_t token_count;
     uint32_t max_new_tokens;
-    struct engine_sampling sampling;
+    struct engine_sampling sampling; /* biases move like the tokens */
     const uint32_t *stop_ids;
     uint32_t stop_id_count;
     struct td_u128 salt;

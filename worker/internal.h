@@ -89,7 +89,7 @@ struct worker_request {
     void *update_context;
 
     /* the prompt, kept while it may still be asked for */
-    struct engine_submit submit; /* tokens inside until SUBMIT */
+    struct engine_submit submit; /* tokens and biases inside until SUBMIT */
     uint32_t *tokens;            /* a copy, for the ask */
     uint32_t token_count;
     uint32_t tokens_received;

@@ -6,6 +6,7 @@
  * memory here but the output of its own requests, which is kept anyway until they are acknowledged.
  */
 #include <assert.h>
+#include <math.h> /* isfinite */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,29 @@ static bool is_good_sampling(const Td__Sampling *from)
     return engine_sampling_check(&sampling) == TD_OK;
 }
 
+static bool are_good_biases(const Td__Sampling *from, uint32_t vocab)
+{
+    if (from->n_bias_tokens != from->n_bias_values || from->n_bias_tokens > ENGINE_BIASES_MAX)
+        return false;
+    for (size_t i = 0; i < from->n_bias_tokens; i++)
+        if (from->bias_tokens[i] >= vocab || !isfinite(from->bias_values[i]))
+            return false;
+    return true;
+}
+
+static bool take_biases(struct engine_sampling *sampling, const Td__Sampling *from)
+{
+    if (from->n_bias_tokens == 0)
+        return true;
+    sampling->biases = calloc(from->n_bias_tokens, sizeof *sampling->biases);
+    if (sampling->biases == NULL)
+        return false;
+    for (size_t i = 0; i < from->n_bias_tokens; i++)
+        sampling->biases[i] = (struct engine_bias){from->bias_tokens[i], from->bias_values[i]};
+    sampling->bias_count = (uint32_t)from->n_bias_tokens;
+    return true;
+}
+
 /* NULL, or what is wrong with the start. */
 static const char *check_start(const struct worker_core *core, const Td__Start *start)
 {
@@ -189,6 +213,8 @@ static const char *check_start(const struct worker_core *core, const Td__Start *
         return "stop_ids: too many";
     if (!is_good_sampling(start->sampling))
         return "sampling: missing, or a value out of range";
+    if (!are_good_biases(start->sampling, model->vocab))
+        return "sampling: biases that do not fit together, too many, or out of range";
     if (start->text_id_hi != core->identity.text_id.hi ||
         start->text_id_lo != core->identity.text_id.lo)
         return "text_id: the router used another tokenizer";
@@ -262,6 +288,8 @@ static void on_start(struct worker_link *link, const Td__Start *start)
     }
     link_attach(link, request);
     take_start(request, start);
+    if (!take_biases(&request->submit.sampling, start->sampling))
+        request_refuse(request, TD_NO_MEMORY, "no memory for the biases");
 }
 
 static struct worker_request *find(struct worker_link *link, uint64_t hi, uint64_t lo)

@@ -81,6 +81,21 @@ static struct engine_sampling sampling_of(const struct front_sampling *from)
                                     .seed = from->has_seed ? from->seed : td_random_u64()};
 }
 
+_Static_assert(API_LOGIT_BIASES_MAX <= ENGINE_BIASES_MAX, "what the API takes, the engine takes");
+
+static td_status_t take_biases(const struct front_job *job, struct engine_sampling *sampling)
+{
+    if (job->bias_count == 0)
+        return TD_OK;
+    sampling->biases = calloc(job->bias_count, sizeof *sampling->biases);
+    if (sampling->biases == NULL)
+        return TD_NO_MEMORY;
+    for (uint32_t i = 0; i < job->bias_count; i++)
+        sampling->biases[i] = (struct engine_bias){job->biases[i].token, job->biases[i].value};
+    sampling->bias_count = job->bias_count;
+    return TD_OK;
+}
+
 static td_status_t start(void *impl, struct front_job *job, struct front_exchange *exchange,
                          void **handle_out, uint32_t *retry_after_ms_out)
 {
@@ -96,14 +111,17 @@ static td_status_t start(void *impl, struct front_job *job, struct front_exchang
     };
     td_status_t status;
 
-    if (local == NULL)
+    if (local == NULL || take_biases(job, &start.sampling) != TD_OK) {
+        free(local);
         return TD_NO_MEMORY;
+    }
     local->runtime = runtime;
     local->exchange = exchange;
     status =
         worker_request_start(runtime->core, &start, on_update, local, td_now_ns(), &local->request);
     worker_touch(runtime);
     if (status != TD_OK) {
+        free(start.sampling.biases);
         free(local);
         *retry_after_ms_out = 500;
         return status;

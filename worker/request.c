@@ -67,6 +67,7 @@ void request_free(struct worker_request *request)
     if (request->sequence != 0)
         td_map_remove(&core->sequences, td_u128_from_u64(request->sequence));
     free(request->submit.tokens);
+    free(request->submit.sampling.biases);
     free(request->tokens);
     free(request->output);
     free(request);
@@ -108,6 +109,7 @@ static void submit(struct worker_request *request)
     command.sequence = request->sequence;
     command.submit = request->submit;
     request->submit.tokens = NULL; /* moved */
+    request->submit.sampling.biases = NULL;
     if (import)
         import_start(request);
     core->env.engine(core->env.impl, &command);
@@ -363,6 +365,7 @@ td_status_t worker_request_start(struct worker_core *core, struct worker_start *
     start->tokens = NULL;
     request->submit.max_new_tokens = start->max_new_tokens;
     request->submit.sampling = start->sampling;
+    start->sampling.biases = NULL;
     if (start->stop_id_count > 0)
         memcpy(request->submit.stop_ids, start->stop_ids, start->stop_id_count * sizeof(uint32_t));
     request->submit.stop_id_count = start->stop_id_count;

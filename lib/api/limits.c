@@ -45,6 +45,8 @@ static const struct td_flag flags[] = {
      .min = 1, .max = TEXT_STOPS_MAX, .help = "Stop strings of a request."},
     {TD_FLAG_AS_BYTES(LIMITS, stop_bytes), .name = "limit-stop-bytes", .fallback = "256B", .min = 1,
      .max = TEXT_STOP_BYTES_MAX, .help = "Bytes of one stop string."},
+    {TD_FLAG_AS_UINT32(LIMITS, logit_biases), .name = "limit-logit-biases", .fallback = "1024",
+     .min = 1, .max = API_LOGIT_BIASES_MAX, .help = "Tokens in the logit_bias of a request."},
     {TD_FLAG_AS_UINT32(LIMITS, prompts), .name = "limit-prompts", .fallback = "128", .min = 1,
      .max = 10000, .help = "Prompts of one completions call."},
     {TD_FLAG_AS_UINT32(LIMITS, choices), .name = "limit-choices", .fallback = "16", .min = 1,

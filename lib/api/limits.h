@@ -13,6 +13,8 @@
 #include "lib/base/flags.h"
 #include "lib/base/json.h"
 
+#define API_LOGIT_BIASES_MAX 1024
+
 struct api_limits {
     uint32_t connections;
     uint32_t connections_per_address;
@@ -32,6 +34,7 @@ struct api_limits {
     uint32_t tools;         /* of one request; also tool calls of one message */
     uint32_t stop_strings;
     uint64_t stop_bytes; /* of one stop string */
+    uint32_t logit_biases;
     uint32_t prompts;
     uint32_t choices;     /* n */
     uint64_t label_bytes; /* model, user, names, ids */

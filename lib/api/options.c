@@ -79,6 +79,71 @@ static td_status_t read_sampling(struct api_reader *reader, const struct td_json
     return TD_OK;
 }
 
+/* A decimal number without a sign or a leading zero, so that no token has two names. */
+static bool read_token_id(struct td_span key, uint32_t *token_out)
+{
+    uint64_t token = 0;
+
+    if (key.length == 0 || key.length > 10 || (key.bytes[0] == '0' && key.length > 1))
+        return false;
+    for (size_t i = 0; i < key.length; i++) {
+        if (key.bytes[i] < '0' || key.bytes[i] > '9')
+            return false;
+        token = token * 10 + (uint64_t)(key.bytes[i] - '0');
+    }
+    if (token > INT32_MAX)
+        return false;
+    *token_out = (uint32_t)token;
+    return true;
+}
+
+static td_status_t read_bias(struct api_reader *reader, const struct td_json *item,
+                             struct api_bias *bias_out)
+{
+    const struct td_json_field field = {item, "logit_bias"};
+    double value = 0;
+
+    if (!read_token_id(item->key, &bias_out->token))
+        return api_refuse(reader, TD_INVALID, "logit_bias",
+                          "a key of 'logit_bias' must be a token id");
+    if (item->kind == TD_JSON_NULL || td_json_number(field, -100, 100, &value, NULL) != TD_OK)
+        return api_refuse(reader, TD_INVALID, "logit_bias",
+                          "a value in 'logit_bias' must be a number from -100 to 100");
+    bias_out->value = (float)value;
+    return TD_OK;
+}
+
+static td_status_t read_biases(struct api_reader *reader, const struct td_json *object,
+                               struct api_options *options)
+{
+    const struct td_json *value = td_json_get(object, "logit_bias").value;
+    struct api_bias *biases;
+    uint32_t count = 0;
+
+    if (value == NULL)
+        return TD_OK;
+    if (value->kind != TD_JSON_OBJECT)
+        return api_refuse(reader, TD_INVALID, "logit_bias", "'logit_bias' must be an object");
+    if (value->items.count == 0)
+        return TD_OK;
+    if (value->items.count > reader->limits->logit_biases)
+        return api_refuse(reader, TD_INVALID, "logit_bias",
+                          "'logit_bias' must have at most %u tokens", reader->limits->logit_biases);
+    biases = td_arena_array(reader->arena, value->items.count, sizeof *biases);
+    if (biases == NULL)
+        return api_refuse_memory(reader);
+    td_json_for_each(item, value)
+    {
+        td_status_t status = read_bias(reader, item, &biases[count++]);
+
+        if (status != TD_OK)
+            return status;
+    }
+    options->biases = biases;
+    options->bias_count = count;
+    return TD_OK;
+}
+
 static td_status_t read_choices(struct api_reader *reader, const struct td_json *object,
                                 struct api_options *options)
 {
@@ -195,7 +260,7 @@ td_status_t api_options_read(struct api_reader *reader, const struct td_json *ob
     static td_status_t (*const steps[])(struct api_reader *, const struct td_json *,
                                         struct api_options *) = {
         read_labels, read_choices, read_max_tokens, read_sampling,
-        read_seed,   read_stops,   read_streaming,
+        read_biases, read_seed,    read_stops,      read_streaming,
     };
     struct api_options options = {.top_p = 1};
 

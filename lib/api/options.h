@@ -28,7 +28,12 @@ enum api_given {
 
 #define API_REPETITION_PENALTY_MAX 1000.0
 
-/* Spans point into the arena of the request. */
+struct api_bias {
+    uint32_t token; /* not compared with any vocabulary yet */
+    float value;    /* -100 to 100 */
+};
+
+/* Spans and arrays point into the arena of the request. */
 struct api_options {
     struct td_span model;     /* empty: not given */
     uint32_t max_tokens;      /* 0: not given */
@@ -40,6 +45,8 @@ struct api_options {
     float repetition_penalty; /* above 0; 1 is off */
     float presence_penalty;   /* -2 to 2; 0 is off */
     float frequency_penalty;  /* the same */
+    const struct api_bias *biases; /* logit_bias: no token twice */
+    uint32_t bias_count;
     bool has_seed;
     uint64_t seed;               /* a negative seed in two's complement */
     const struct td_span *stops; /* none is empty */

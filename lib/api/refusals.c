@@ -41,7 +41,6 @@ static const struct refusal {
     {"suffix", API_COMPLETIONS, ONLY_EMPTY},
     {"logprobs", BOTH, ONLY_FALSE},
     {"top_logprobs", API_CHAT, ONLY_ZERO},
-    {"logit_bias", BOTH, ONLY_EMPTY},
     {"response_format", BOTH, ONLY_TEXT_TYPE},
     {"modalities", API_CHAT, ONLY_TEXT_LIST},
     {"audio", API_CHAT, NOTHING},

@@ -73,6 +73,23 @@ static void null_means_absent(void **state)
     assert_false(api->chat.options.has_seed);
 }
 
+static void biases_are_read(void **state)
+{
+    struct test_api *api = *state;
+    const struct api_options *options = &api->chat.options;
+
+    test_chat_with(api, ",\"logit_bias\":{\"50256\":-100,\"0\":0.5}");
+    assert_int_equal(options->bias_count, 2);
+    assert_int_equal(options->biases[0].token, 50256);
+    assert_true(options->biases[0].value == -100 && options->biases[1].value == 0.5f);
+    assert_int_equal(options->biases[1].token, 0);
+    test_chat_with(api, ",\"logit_bias\":{}");
+    assert_int_equal(options->bias_count, 0);
+    api->limits.logit_biases = 2;
+    test_chat_with(api, ",\"logit_bias\":{\"1\":1,\"2\":2}");
+    test_chat_with_refused(api, ",\"logit_bias\":{\"1\":1,\"2\":2,\"3\":3}", "logit_bias", INVALID);
+}
+
 /* A neutral value that is said is said: no default of a model's may take its place. */
 static void what_is_said_is_known_to_be_said(void **state)
 {
@@ -163,6 +180,17 @@ static void numbers_are_taken_up_to_their_bounds(void **state)
         {",\"presence_penalty\":2.1", "presence_penalty"},
         {",\"presence_penalty\":[1]", "presence_penalty"},
         {",\"frequency_penalty\":-2.1", "frequency_penalty"},
+        {",\"logit_bias\":[5]", "logit_bias"},
+        {",\"logit_bias\":{\"x\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"-1\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"05\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"5.0\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"2147483648\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"99999999999\":1}", "logit_bias"},
+        {",\"logit_bias\":{\"5\":100.5}", "logit_bias"},
+        {",\"logit_bias\":{\"5\":\"1\"}", "logit_bias"},
+        {",\"logit_bias\":{\"5\":null}", "logit_bias"},
         {",\"top_k\":2147483648", "top_k"},
         {",\"top_k\":1.5", "top_k"},
         {",\"max_tokens\":0", "max_tokens"},
@@ -226,7 +254,6 @@ static void fields_whose_effect_would_be_missed_are_refused(void **state)
         {"echo", "true", "false"},
         {"logprobs", "true", "false"},
         {"top_logprobs", "5", "0"},
-        {"logit_bias", "{\"5\":1}", "{}"},
         {"response_format", "{\"type\":\"json_object\"}", "{\"type\":\"text\"}"},
         {"response_format", "\"text\"", NULL},
         {"modalities", "[\"text\",\"audio\"]", "[\"text\"]"},
@@ -550,6 +577,7 @@ int main(void)
         API_TEST(every_option_is_read),
         API_TEST(null_means_absent),
         API_TEST(what_is_said_is_known_to_be_said),
+        API_TEST(biases_are_read),
         API_TEST(unknown_fields_and_labels_are_ignored),
         API_TEST(the_newer_name_of_max_tokens_wins),
         API_TEST(usage_is_only_included_in_streams),

@@ -173,6 +173,8 @@ void rig_close(struct rig *rig)
     td_map_fini(&rig->cached);
     for (uint32_t id = 0; id < RIG_SEQUENCES_MAX; id++)
         free(rig->records[id].submit.tokens);
+    for (uint32_t id = 0; id < RIG_SEQUENCES_MAX; id++)
+        free(rig->records[id].submit.sampling.biases);
     free(rig->records);
     free(rig->kv.base);
 }
@@ -186,6 +188,16 @@ static uint32_t *copy_tokens(const uint32_t *tokens, uint32_t count)
     assert_non_null(copy);
     memcpy(copy, tokens, count * sizeof *copy);
     return copy;
+}
+
+void rig_bias(struct engine_submit *submit, uint32_t token, float value)
+{
+    struct engine_sampling *sampling = &submit->sampling;
+
+    sampling->biases =
+        realloc(sampling->biases, (sampling->bias_count + 1) * sizeof *sampling->biases);
+    assert_non_null(sampling->biases);
+    sampling->biases[sampling->bias_count++] = (struct engine_bias){token, value};
 }
 
 struct engine_submit rig_request(enum engine_goal goal, const uint32_t *tokens, uint32_t count,
@@ -211,6 +223,11 @@ void rig_submit(struct rig *rig, uint64_t id, const struct engine_submit *submit
     record->submitted = true;
     record->submit = *submit;
     record->submit.tokens = copy_tokens(submit->tokens, submit->token_count);
+    record->submit.sampling.biases = NULL;
+    record->submit.sampling.bias_count = 0;
+    for (uint32_t i = 0; i < submit->sampling.bias_count; i++)
+        rig_bias(&record->submit, submit->sampling.biases[i].token,
+                 submit->sampling.biases[i].value);
     engine_core_command(rig->core, &command, rig->now_ns);
     engine_core_audit(rig->core);
 }

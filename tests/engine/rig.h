@@ -68,6 +68,8 @@ void rig_close(struct rig *rig);
 /* A submit with sensible values: greedy, no deadline, one tenant. tokens are copied. */
 struct engine_submit rig_request(enum engine_goal goal, const uint32_t *tokens, uint32_t count,
                                  uint32_t max_new_tokens);
+/* Adds a bias; its memory moves with the request, like the tokens. */
+void rig_bias(struct engine_submit *submit, uint32_t token, float value);
 void rig_submit(struct rig *rig, uint64_t id, const struct engine_submit *submit);
 
 /* The same in one call, with a prompt of `count` tokens that follow from `seed`. */

@@ -1,6 +1,7 @@
 /* test_core_lifecycle.c: one sequence at a time through the core: each goal, each end, each late word. */
 #include "tests/engine/rig.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,6 +107,32 @@ static void sampling_with_a_seed_follows_the_oracle(void **state)
     assert_memory_not_equal(rig->records[1].output, rig->records[2].output, 12 * 4);
 }
 
+static void what_is_biased_away_never_comes(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t tokens[3] = {1, 2, 3};
+    struct engine_submit submit = rig_request(ENGINE_GENERATE, tokens, 3, 20);
+    uint32_t first;
+
+    rig_submit(rig, 1, &submit);
+    rig_run(rig);
+    first = rig->records[1].output[0];
+    submit = rig_request(ENGINE_GENERATE, tokens, 3, 20);
+    rig_bias(&submit, first, -100);
+    rig_submit(rig, 2, &submit);
+    submit = rig_request(ENGINE_GENERATE, tokens, 3, 20);
+    rig_bias(&submit, 5, 100);
+    submit.ignore_model_stops = true;
+    rig_submit(rig, 3, &submit);
+    rig_run(rig);
+    for (uint32_t i = 0; i < rig->records[2].output_count; i++)
+        assert_int_not_equal(rig->records[2].output[i], first);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(rig->records[3].output[i], 5);
+    rig_check_output(rig, 2);
+    rig_check_output(rig, 3);
+}
+
 static void the_times_add_up(void **state)
 {
     struct rig *rig = *state;
@@ -148,6 +175,16 @@ static void malformed_submits_are_refused_at_once(void **state)
     assert_refused(rig, 5, &submit, TD_INVALID);
     submit = rig_request((enum engine_goal)7, tokens, 3, 1);
     assert_refused(rig, 6, &submit, TD_INVALID);
+    submit = rig_request(ENGINE_GENERATE, tokens, 3, 1);
+    rig_bias(&submit, 97, 1.0f); /* beyond the vocabulary, as above */
+    assert_refused(rig, 7, &submit, TD_INVALID);
+    submit = rig_request(ENGINE_GENERATE, tokens, 3, 1);
+    rig_bias(&submit, 5, NAN);
+    assert_refused(rig, 8, &submit, TD_INVALID);
+    submit = rig_request(ENGINE_GENERATE, tokens, 3, 1);
+    for (uint32_t i = 0; i <= ENGINE_BIASES_MAX; i++)
+        rig_bias(&submit, 5, 0.0f);
+    assert_refused(rig, 9, &submit, TD_INVALID);
 }
 
 static void a_prompt_beyond_the_context_is_refused_and_a_long_answer_is_cut(void **state)
@@ -716,6 +753,7 @@ int main(void)
         WITH_RIG(a_prompt_is_answered),
         WITH_RIG(a_stop_id_ends_it_and_is_the_last_token),
         WITH_RIG(sampling_with_a_seed_follows_the_oracle),
+        WITH_RIG(what_is_biased_away_never_comes),
         WITH_RIG(the_times_add_up),
         WITH_RIG(malformed_submits_are_refused_at_once),
         WITH_RIG(a_prompt_beyond_the_context_is_refused_and_a_long_answer_is_cut),

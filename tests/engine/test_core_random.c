@@ -123,6 +123,8 @@ static void submit(struct history *history)
         request.sampling.presence_penalty = chance(history, 50) ? 0.5f : 0;
         request.sampling.frequency_penalty = chance(history, 50) ? -0.25f : 0.75f;
     }
+    for (uint32_t left = chance(history, 20) ? below(history, 5) : 0; left > 0; left--)
+        rig_bias(&request, below(history, 50), (float)below(history, 9) - 4);
     if (chance(history, 25)) {
         request.deadline_ns = history->rig.now_ns + below(history, 20000);
         history->agents[id].has_deadline = true;

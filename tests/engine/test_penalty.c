@@ -54,6 +54,22 @@ static void each_penalty_does_what_it_says(void **state)
                 logits[3] == 7.0f);
 }
 
+/* Before the penalties: they see the sum. */
+static void biases_are_added_first(void **state)
+{
+    static const uint32_t tokens[] = {0, 1};
+    struct engine_bias biases[] = {{0, -5.0f}, {2, 1.5f}, {3, 100.0f}, {4, 1.0f}};
+    float logits[VOCAB] = {3.0f, 1.0f, 1.0f, -INFINITY, FLT_MAX};
+    struct engine_sampling sampling = {
+        .repetition_penalty = 2.0f, .biases = biases, .bias_count = 4};
+
+    (void)state;
+    assert_true(engine_penalty_wanted(&sampling));
+    penalize(sampling, tokens, 1, 2, logits);
+    assert_true(logits[0] == -4.0f && logits[1] == 0.5f && logits[2] == 2.5f);
+    assert_true(logits[3] == -INFINITY && logits[4] == FLT_MAX);
+}
+
 static void neutral_values_are_off(void **state)
 {
     static const struct engine_sampling off[] = {
@@ -168,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_penalty_does_what_it_says),
+        cmocka_unit_test(biases_are_added_first),
         cmocka_unit_test(neutral_values_are_off),
         cmocka_unit_test(random_histories_give_what_the_slow_way_gives),
         cmocka_unit_test(extreme_penalties_leave_finite_logits),

@@ -283,7 +283,7 @@ static void the_job_says_what_the_request_says(void **state)
                              "{" HELLO ",\"max_tokens\":9,\"temperature\":0.5,\"top_p\":0.25,"
                              "\"top_k\":7,\"seed\":-1,\"cache_salt\":\"mine\",\"min_p\":0.125,"
                              "\"repetition_penalty\":1.5,\"presence_penalty\":-0.5,"
-                             "\"frequency_penalty\":0.75}");
+                             "\"frequency_penalty\":0.75,\"logit_bias\":{\"9\":-100,\"3\":2}}");
     struct test_call *call = test_front_call(front, 0);
     const struct front_job *job = &call->job;
     struct td_u128 salt = job->salt;
@@ -295,6 +295,9 @@ static void the_job_says_what_the_request_says(void **state)
     assert_true(job->sampling.presence_penalty == -0.5f &&
                 job->sampling.frequency_penalty == 0.75f);
     assert_true(job->sampling.has_seed && job->sampling.seed == UINT64_MAX);
+    assert_int_equal(job->bias_count, 2);
+    assert_true(job->biases[0].token == 9 && job->biases[0].value == -100);
+    assert_true(job->biases[1].token == 3 && job->biases[1].value == 2);
     assert_false(td_u128_is_zero(salt));
     assert_false(td_u128_is_zero(job->id));
     assert_true(td_u128_equal(job->text_id, text_model_id(front->text)));

@@ -306,6 +306,7 @@ static void hostile_bodies_are_refused_by_name(void **state)
         {COMPLETIONS, "{\"prompt\":\"a\",\"stop\":[\"\"]}", "stop"},
         {COMPLETIONS, "{\"prompt\":\"a\",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\"]}", "stop"},
         {COMPLETIONS, "{\"prompt\":\"a\",\"max_tokens\":0}", "max_tokens"},
+        {COMPLETIONS, "{\"prompt\":\"a\",\"logit_bias\":{\"258\":1}}", "logit_bias"},
         {CHAT, "{\"messages\":[{\"role\":\"developer\",\"content\":\"\"}]}", "messages"},
     };
     struct test_front *front = *state;

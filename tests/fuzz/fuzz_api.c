@@ -76,6 +76,9 @@ void fuzz_api_check_options(const struct api_options *options, const struct api_
            (double)options->repetition_penalty <= API_REPETITION_PENALTY_MAX);
     assert(options->presence_penalty >= -2 && options->presence_penalty <= 2);
     assert(options->frequency_penalty >= -2 && options->frequency_penalty <= 2);
+    assert(options->bias_count <= limits->logit_biases);
+    for (uint32_t i = 0; i < options->bias_count; i++)
+        assert(options->biases[i].value >= -100 && options->biases[i].value <= 100);
     assert(options->max_tokens <= INT32_MAX && options->top_k <= INT32_MAX);
     assert(options->stop_count <= limits->stop_strings);
     for (uint32_t i = 0; i < options->stop_count; i++) {
@@ -202,6 +205,10 @@ uint64_t fuzz_api_hash_options(uint64_t hash, const struct api_options *options)
 
     hash = fuzz_api_hash(hash, numbers, sizeof numbers);
     hash = fuzz_api_hash(hash, fractions, sizeof fractions);
+    for (uint32_t i = 0; i < options->bias_count; i++) {
+        hash = fuzz_api_hash(hash, &options->biases[i].token, sizeof options->biases[i].token);
+        hash = fuzz_api_hash(hash, &options->biases[i].value, sizeof options->biases[i].value);
+    }
     for (uint32_t i = 0; i < options->stop_count; i++)
         hash = hash_span(hash, options->stops[i]);
     return hash_span(hash_span(hash_span(hash, options->model), options->user),

@@ -213,6 +213,40 @@ static void infinite_presence_penalty(Td__Start *start)
     start->sampling->presence_penalty = INFINITY;
 }
 
+static uint32_t some_ids[ENGINE_BIASES_MAX + 1];
+static float some_values[ENGINE_BIASES_MAX + 1];
+
+static void bias(Td__Start *start, size_t ids, size_t values)
+{
+    start->sampling->bias_tokens = some_ids;
+    start->sampling->n_bias_tokens = ids;
+    start->sampling->bias_values = some_values;
+    start->sampling->n_bias_values = values;
+}
+
+static void bias_without_value(Td__Start *start)
+{
+    bias(start, 2, 1);
+}
+
+static void too_many_biases(Td__Start *start)
+{
+    bias(start, ENGINE_BIASES_MAX + 1, ENGINE_BIASES_MAX + 1);
+}
+
+static void bias_beyond_the_vocabulary(Td__Start *start)
+{
+    bias(start, 2, 2);
+    some_ids[1] = UINT32_MAX;
+}
+
+static void nan_bias(Td__Start *start)
+{
+    bias(start, 2, 2);
+    some_ids[1] = 0;
+    some_values[1] = NAN;
+}
+
 static void other_text(Td__Start *start)
 {
     start->text_id_hi = 1;
@@ -233,6 +267,10 @@ static const struct bad_start bad_starts[] = {
     {"sampling", negative_repetition_penalty},
     {"sampling", nan_frequency_penalty},
     {"sampling", infinite_presence_penalty},
+    {"biases", bias_without_value},
+    {"biases", too_many_biases},
+    {"biases", bias_beyond_the_vocabulary},
+    {"biases", nan_bias},
     {"text_id", other_text},
 };
 
