@@ -10,6 +10,8 @@ static const struct cli_command commands[] = {
      cli_serve},
     {"demo", "MODEL [flags]", "the same, asks one question, and shows where the time went",
      cli_demo},
+    {"check", "[MODEL] [flags]", "looks at this machine, and at a model, before they are needed",
+     cli_check},
     {"inspect", "MODEL [flags]", "shows what is in a model file and what it needs", cli_inspect},
     {"certs", "DIR [flags]", "makes the certificates of a cluster", cli_certs},
     {"bench", "WHAT [flags]", "measures engine, KV transfer and prefix index on this machine",

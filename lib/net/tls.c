@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -297,6 +298,61 @@ static td_status_t load(const char *folder, struct net_tls_files **files_out,
     if (status == TD_OK)
         *files_out = files;
     else
+        net_tls_files_release(files);
+    return status;
+}
+
+/* ---- looking ---- */
+
+static int64_t unix_seconds(const ASN1_TIME *time)
+{
+    struct tm parts;
+
+    return time != NULL && ASN1_TIME_to_tm(time, &parts) == 1 ? (int64_t)timegm(&parts) : 0;
+}
+
+/* The first certificate of a file; NULL: it cannot be read, or has none. */
+static X509 *look_at_certificate(const char *folder, const char *name)
+{
+    X509 *certificate = NULL;
+    char *text = NULL;
+
+    if (read_file(folder, name, &text, NULL) == TD_OK)
+        certificate = parse_certificate(text);
+    free(text);
+    return certificate;
+}
+
+static bool is_private(const char *folder)
+{
+    char path[4096];
+    struct stat status;
+
+    return snprintf(path, sizeof path, "%s/key.pem", folder) < (int)sizeof path &&
+           stat(path, &status) == 0 && (status.st_mode & (S_IRWXG | S_IRWXO)) == 0;
+}
+
+td_status_t net_tls_look(const char *folder, struct net_tls_facts *facts_out,
+                         struct td_error *error)
+{
+    X509 *certificate = look_at_certificate(folder, "cert.pem");
+    X509 *authority = look_at_certificate(folder, "ca.pem");
+    struct net_tls_files *files = NULL;
+    td_status_t status;
+
+    *facts_out = (struct net_tls_facts){.key_is_private = is_private(folder)};
+    if (certificate != NULL) {
+        facts_out->role = role_of_certificate(certificate);
+        facts_out->begins = unix_seconds(X509_get0_notBefore(certificate));
+        facts_out->ends = unix_seconds(X509_get0_notAfter(certificate));
+    }
+    if (authority != NULL)
+        facts_out->authority_ends = unix_seconds(X509_get0_notAfter(authority));
+    X509_free(certificate);
+    X509_free(authority);
+    ERR_clear_error();
+    status = load(folder, &files, error);
+    if (status == TD_OK)
         net_tls_files_release(files);
     return status;
 }

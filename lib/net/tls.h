@@ -12,6 +12,7 @@
 #ifndef TANDEM_LIB_NET_TLS_H
 #define TANDEM_LIB_NET_TLS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base/status.h"
@@ -53,6 +54,22 @@ enum net_role net_role_parse(const char *name);
  * has a role and the cluster's name. The error names the file. Loop thread.
  */
 td_status_t net_tls_open(struct net_loop *loop, const char *folder, struct net_tls **tls_out,
+                         struct td_error *error) TD_MUST_USE;
+
+/* What a folder says, as far as it can be read; 0 and UNKNOWN stand for what cannot. */
+struct net_tls_facts {
+    enum net_role role;
+    int64_t begins; /* of the certificate, in Unix seconds */
+    int64_t ends;
+    int64_t authority_ends; /* of the first certificate in ca.pem */
+    bool key_is_private;    /* nobody but its owner may read key.pem */
+};
+
+/*
+ * Looks at a folder as net_tls_open does, and keeps nothing. The facts are filled in any case; the status
+ * and the error are those of net_tls_open. Any thread.
+ */
+td_status_t net_tls_look(const char *folder, struct net_tls_facts *facts_out,
                          struct td_error *error) TD_MUST_USE;
 
 /* After every rpc that uses it. NULL is allowed. */

@@ -1,0 +1,27 @@
+/*
+ * parts.h: the parts of `tandem check`: each looks at something and adds rows. Not for use elsewhere.
+ */
+#ifndef TANDEM_CLI_CHECK_PARTS_H
+#define TANDEM_CLI_CHECK_PARTS_H
+
+#include "cli/check/table.h"
+#include "cli/tables.h"
+
+/* CPU, memory, limits of the process, clock, folders. root: "" outside of tests, see cgroup.h. */
+void check_machine(struct check_table *table, const struct cli_check_options *options,
+                   const char *root);
+
+/* The addresses that will be listened on. */
+void check_ports(struct check_table *table, const struct cli_check_options *options);
+
+/* A role's folder, or one with a folder for each role. */
+void check_certs(struct check_table *table, const char *folder);
+
+/* A short transfer over each lane, in processes of their own. */
+void check_transports(struct check_table *table, const struct cli_check_options *options);
+
+/* The file, its text, the memory it needs, and a few tokens: in a process of its own. */
+void check_model(struct check_table *table, const char *path,
+                 const struct cli_check_options *options);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * selftest.h: a model computes a few tokens, the way a worker would, and twice where it must agree.
+ */
+#ifndef TANDEM_CLI_CHECK_SELFTEST_H
+#define TANDEM_CLI_CHECK_SELFTEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+#include "model/model.h"
+
+struct selftest_result {
+    uint32_t prompt_tokens;
+    double prompt_tokens_per_s;
+    uint32_t new_tokens;
+    double decode_tokens_per_s;
+    bool is_invariant; /* the same prompt in other pieces beside another one gave the same bits */
+    double open_s;     /* the backend */
+};
+
+/*
+ * Opens a backend with so many threads and runs a prompt, a few tokens after it, and the prompt again.
+ * The error says what failed: memory, a kernel, or logits that are no numbers.
+ */
+td_status_t selftest_run(const struct model *model, uint32_t threads, const uint32_t *prompt,
+                         uint32_t prompt_tokens, struct selftest_result *result_out,
+                         struct td_error *error) TD_MUST_USE;
+
+#define SELFTEST_PROMPT_MAX 24
+
+#endif
