@@ -194,11 +194,18 @@ static const struct text_pretokenizer pretokenizers[] = {
     {.name = "deepseek-r1-qwen", .next = qwen2, .normalizes_nfc = true},
 };
 
+#define PRETOKENIZER_COUNT (sizeof pretokenizers / sizeof pretokenizers[0])
+
+const struct text_pretokenizer *text_pretokenizer_at(size_t index)
+{
+    return index < PRETOKENIZER_COUNT ? &pretokenizers[index] : NULL;
+}
+
 td_status_t text_pretokenizer_find(struct td_span name,
                                    const struct text_pretokenizer **pretokenizer_out,
                                    struct td_error *error)
 {
-    for (size_t i = 0; i < sizeof pretokenizers / sizeof pretokenizers[0]; i++) {
+    for (size_t i = 0; i < PRETOKENIZER_COUNT; i++) {
         const struct text_pretokenizer *candidate = &pretokenizers[i];
 
         if (strlen(candidate->name) == name.length &&

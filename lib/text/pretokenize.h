@@ -26,4 +26,7 @@ td_status_t text_pretokenizer_find(struct td_span name,
                                    const struct text_pretokenizer **pretokenizer_out,
                                    struct td_error *error) TD_MUST_USE;
 
+/* The rows of the table, for pages; NULL behind the last. */
+const struct text_pretokenizer *text_pretokenizer_at(size_t index);
+
 #endif
