@@ -38,6 +38,9 @@ td_status_t text_template_open(const char *source, size_t length,
                                struct td_error *error) TD_MUST_USE;
 void text_template_close(struct text_template *template);
 
+/* Whether the template tells messages of the role `developer` from others: it has that word in an expression. */
+bool text_template_names_developer(const struct text_template *template);
+
 /*
  * text_template_render: run a template over a request, into an initialised prompt.
  * A template is immutable: any number of threads may render at once. TD_INVALID: the template refused the

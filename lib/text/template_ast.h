@@ -15,11 +15,14 @@
 #define TEXT_TEMPLATE_DEPTH_MAX 100
 
 struct text_builtin;
+struct text_expression;
+struct text_statement;
 
 enum text_expression_kind {
     EXPRESSION_CONSTANT,
     EXPRESSION_NAME,        /* name */
     EXPRESSION_LIST,        /* items */
+    EXPRESSION_TUPLE,       /* items */
     EXPRESSION_DICT,        /* items: key, value, key, value, ... */
     EXPRESSION_ATTRIBUTE,   /* base.name */
     EXPRESSION_ITEM,        /* base[items[0]] */
@@ -29,6 +32,9 @@ enum text_expression_kind {
     EXPRESSION_METHOD,      /* base.builtin(items) */
     EXPRESSION_FUNCTION,    /* builtin(items) */
     EXPRESSION_NAMESPACE,   /* namespace(keywords): items: key, value, ... as in DICT */
+    EXPRESSION_CALL,        /* name(items), a macro; keywords beside items */
+    EXPRESSION_CYCLE,       /* base.cycle(items), of a loop */
+    EXPRESSION_CAPTURED,    /* what the block that is being filtered has written */
     EXPRESSION_NOT,         /* not base */
     EXPRESSION_NEGATE,      /* -base */
     EXPRESSION_PLUS,        /* +base */
@@ -41,6 +47,7 @@ enum text_expression_kind {
     EXPRESSION_DIVIDE,
     EXPRESSION_FLOOR_DIVIDE,
     EXPRESSION_MODULO,
+    EXPRESSION_POWER,
     EXPRESSION_COMPARE,     /* base, then items with operators between: a < b < c */
     EXPRESSION_CONDITIONAL, /* items[0] if base else items[1], which may be NULL */
 };
@@ -63,9 +70,10 @@ struct text_expression {
     uint32_t item_count;
     bool negated;                            /* TEST: is not */
     struct text_value constant;              /* CONSTANT */
-    const struct text_string *name;          /* NAME, ATTRIBUTE */
+    const struct text_string *name;          /* NAME, ATTRIBUTE, CALL */
     const struct text_builtin *builtin;      /* FILTER, TEST, METHOD, FUNCTION */
     const enum text_comparison *comparisons; /* COMPARE: item_count of them */
+    const struct text_string **keywords;     /* CALL: of each item its name, or NULL */
     struct text_expression *base;
     struct text_expression **items;
 };
@@ -76,12 +84,23 @@ enum text_statement_kind {
     STATEMENT_IF,        /* branches */
     STATEMENT_FOR,       /* for targets in value [if condition] body [else otherwise] */
     STATEMENT_SET,       /* targets = value, or target.attribute = value */
-    STATEMENT_SET_BLOCK, /* target = what body writes */
+    STATEMENT_SET_BLOCK, /* target = what body writes; or value, a filter over EXPRESSION_CAPTURED */
+    STATEMENT_FILTER,    /* value, a filter over EXPRESSION_CAPTURED, which is what body writes */
+    STATEMENT_SCOPE,     /* body, with variables of its own */
+    STATEMENT_MACRO,     /* targets[0] = macro */
     STATEMENT_BREAK,
     STATEMENT_CONTINUE,
 };
 
-struct text_statement;
+#define TEXT_MACRO_PARAMETERS_MAX 16
+
+struct text_macro {
+    const struct text_string *name;
+    const struct text_string *parameters[TEXT_MACRO_PARAMETERS_MAX];
+    struct text_expression *defaults[TEXT_MACRO_PARAMETERS_MAX]; /* NULL: none */
+    uint32_t parameter_count;
+    struct text_statement *body;
+};
 
 /* A list of statements, linked through next. NULL: nothing to do. */
 struct text_branch {
@@ -105,10 +124,12 @@ struct text_statement {
     const struct text_string *targets[TEXT_TARGETS_MAX];
     uint32_t target_count;
     const struct text_string *attribute;
+    const struct text_macro *macro;
 };
 
 struct text_template {
     struct td_arena arena;
+    bool names_developer; /* has the string 'developer' in an expression */
     struct text_statement *body;
 };
 

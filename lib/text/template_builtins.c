@@ -1,8 +1,15 @@
-/* template_builtins.c: filters, tests and functions of chat templates, see template_builtins.h. */
+/* template_builtins.c: filters of text and numbers, and functions, see template_builtins.h. */
 #include "lib/text/template_builtins.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "lib/text/template_eval.h"
 #include "lib/text/template_methods.h"
+#include "lib/text/template_sequences.h"
 
 #define RANGE_MAX        100000 /* as Jinja's sandbox has it */
 #define INDENT_MAX       16
@@ -47,11 +54,75 @@ static struct text_value filter_lower(struct text_eval *eval, const struct text_
     return text_method_lower(eval, &arguments);
 }
 
+static struct text_value filter_capitalize(struct text_eval *eval,
+                                           const struct text_arguments *given)
+{
+    struct text_arguments arguments = on_text(eval, given);
+
+    return text_method_capitalize(eval, &arguments);
+}
+
 static struct text_value filter_replace(struct text_eval *eval, const struct text_arguments *given)
 {
     struct text_arguments arguments = on_text(eval, given);
 
     return text_method_replace(eval, &arguments);
+}
+
+/* The entity of a character that HTML does not take as it is, or NULL. */
+static const char *entity_of(char c)
+{
+    switch (c) {
+    case '&': return "&amp;";
+    case '<': return "&lt;";
+    case '>': return "&gt;";
+    case '\'': return "&#39;";
+    case '"': return "&#34;";
+    default: return NULL;
+    }
+}
+
+static struct text_value filter_escape(struct text_eval *eval, const struct text_arguments *given)
+{
+    const struct text_string *string = text_eval_print(eval, given->line, given->base);
+    const struct text_string *escaped;
+    struct td_buf out;
+
+    if (!text_eval_work(eval, given->line, string->length))
+        return text_value_undefined();
+    td_buf_init(&out, TEXT_BYTES_MAX);
+    for (uint32_t i = 0; i < string->length; i++) {
+        const char *entity = entity_of(string->bytes[i]);
+
+        if (entity != NULL)
+            td_buf_append_text(&out, entity);
+        else
+            td_buf_append_char(&out, string->bytes[i]);
+    }
+    if (out.status != TD_OK)
+        text_eval_fail(eval, given->line, out.status, "a text over %zu bytes", TEXT_BYTES_MAX);
+    escaped = text_string_copy(&eval->builder, td_span_over(out.data, out.length),
+                               text_string_is_trusted(string));
+    td_buf_fini(&out);
+    return text_value_of(escaped);
+}
+
+/* What stands beside HTML in a sum: as always, only a string can be added to a string. */
+static struct text_value escaped_operand(struct text_eval *eval, const struct text_arguments *given)
+{
+    if (given->base.kind != TEXT_STRING)
+        return text_eval_fail_kind(eval, given->line, "add", given->base);
+    return filter_escape(eval, given);
+}
+
+const struct text_builtin text_escaped_operand = {"+", escaped_operand, 0, 0, {NULL}};
+
+/* Jinja's own rule for title: a word begins behind - ( [ { < or whitespace. */
+static struct text_value filter_title(struct text_eval *eval, const struct text_arguments *given)
+{
+    struct text_arguments arguments = on_text(eval, given);
+
+    return text_method_title_words(eval, &arguments);
 }
 
 /* string, and safe: nothing is escaped here, so there is nothing to mark. */
@@ -64,7 +135,11 @@ static struct text_value filter_length(struct text_eval *eval, const struct text
 {
     switch (given->base.kind) {
     case TEXT_UNDEFINED: return text_value_int(0);
-    case TEXT_LIST: return text_value_int(given->base.list->count);
+    case TEXT_LIST:
+        if (given->base.list->form == TEXT_FORM_ITERATOR)
+            return text_eval_fail_kind(eval, given->line, "take the length of an iterator,",
+                                       given->base);
+        return text_value_int(given->base.list->count);
     case TEXT_DICT: return text_value_int(given->base.dict->count);
     case TEXT_STRING:
         text_eval_work(eval, given->line, given->base.string->length);
@@ -73,56 +148,94 @@ static struct text_value filter_length(struct text_eval *eval, const struct text
     }
 }
 
-/* item.name and item['name'], for filters that take the name of an attribute. */
-static struct text_value member(struct text_eval *eval, uint32_t line, struct text_value item,
-                                struct text_value name)
+/* indent=: none, or a number; false (and failed) if it is something else. */
+static bool read_indent(struct text_eval *eval, uint32_t line, struct text_value value,
+                        int *indent_out)
 {
-    if (name.kind != TEXT_STRING)
-        return text_eval_fail_kind(eval, line, "use as an attribute", name);
-    if (text_string_find(name.string, td_span_of("."), 0) != UINT32_MAX) {
-        text_eval_fail(eval, line, TD_UNSUPPORTED, "attributes with dots are not supported");
-        return text_value_undefined();
+    int64_t indent = -1;
+
+    if (is_given(value) && value.kind != TEXT_NONE &&
+        (!text_value_integer(value, &indent) || indent < 0 || indent > INDENT_MAX)) {
+        text_eval_fail(eval, line, TD_UNSUPPORTED, "indent must be 0 to %d", INDENT_MAX);
+        return false;
     }
-    return text_eval_subscript(eval, line, item, name);
+    *indent_out = (int)indent;
+    return true;
 }
 
-static struct text_value filter_join(struct text_eval *eval, const struct text_arguments *given)
+/* separators=(item, key); false (and failed) if it is something else. */
+static bool read_separators(struct text_eval *eval, uint32_t line, struct text_value value,
+                            struct text_json_form *form)
 {
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-    const struct text_string *separator = text_eval_print(eval, given->line, given->values[0]);
-    struct text_value parts = text_value_list(&eval->builder);
+    const struct text_value *items = value.kind == TEXT_LIST ? value.list->items : NULL;
 
-    for (uint32_t i = 0; i < items->count; i++) {
-        struct text_value item = items->items[i];
-
-        if (!text_eval_work(eval, given->line, WORK_PER_ITEM))
-            return text_value_undefined();
-        if (is_given(given->values[1]))
-            item = member(eval, given->line, item, given->values[1]);
-        if (i > 0)
-            text_list_append(&eval->builder, parts, text_value_of(separator));
-        text_list_append(&eval->builder, parts,
-                         text_value_of(text_eval_print(eval, given->line, item)));
+    if (!is_given(value) || value.kind == TEXT_NONE)
+        return true;
+    if (items == NULL || value.list->count != 2 || items[0].kind != TEXT_STRING ||
+        items[1].kind != TEXT_STRING) {
+        text_eval_fail(eval, line, TD_INVALID, "separators must be two strings");
+        return false;
     }
-    if (parts.kind != TEXT_LIST)
-        return parts;
-    return text_eval_join(eval, given->line, parts.list->items, parts.list->count);
+    form->item_separator = text_string_span(items[0].string);
+    form->key_separator = text_string_span(items[1].string);
+    return true;
 }
 
 static struct text_value filter_tojson(struct text_eval *eval, const struct text_arguments *given)
 {
-    int64_t indent = -1;
+    struct text_json_form form = {.ensure_ascii = text_eval_truth(given->values[1]),
+                                  .sort_keys = text_eval_truth(given->values[3]),
+                                  .key_separator = td_span_of(": ")};
 
-    if (text_eval_truth(given->values[1])) {
-        text_eval_fail(eval, given->line, TD_UNSUPPORTED, "ensure_ascii is not supported");
+    if (!read_indent(eval, given->line, given->values[0], &form.indent))
         return text_value_undefined();
-    }
-    if (is_given(given->values[0]) && given->values[0].kind != TEXT_NONE &&
-        (!text_value_integer(given->values[0], &indent) || indent < 0 || indent > INDENT_MAX)) {
-        text_eval_fail(eval, given->line, TD_UNSUPPORTED, "indent must be 0 to %d", INDENT_MAX);
+    form.item_separator = td_span_of(form.indent < 0 ? ", " : ",");
+    if (!read_separators(eval, given->line, given->values[2], &form))
         return text_value_undefined();
+    return text_value_of(text_eval_json(eval, given->line, given->base, &form));
+}
+
+/* Where the line that begins at `at` ends, its newline included. */
+static uint32_t line_end(const struct text_string *string, uint32_t at)
+{
+    const char *end = memchr(string->bytes + at, '\n', string->length - at);
+
+    return end == NULL ? string->length : (uint32_t)(end - string->bytes) + 1;
+}
+
+/* indent(width=4, first=false, blank=false): blanks in front of each line but the first and empty ones. */
+static struct text_value filter_indent(struct text_eval *eval, const struct text_arguments *given)
+{
+    const struct text_string *string = text_eval_print(eval, given->line, given->base);
+    struct text_value parts = text_value_list(&eval->builder);
+    bool blank = text_eval_truth(given->values[2]);
+    const struct text_string *margin;
+    int64_t width = 4;
+    uint32_t end;
+
+    if (given->values[0].kind == TEXT_STRING) {
+        margin = given->values[0].string;
+    } else {
+        if (is_given(given->values[0]) && !text_value_integer(given->values[0], &width))
+            return text_eval_fail_kind(eval, given->line, "indent by", given->values[0]);
+        margin = text_eval_operate(
+                     eval, given->line, EXPRESSION_MULTIPLY,
+                     text_value_of(text_string_over(&eval->builder, td_span_of(" "), true)),
+                     text_value_int(width))
+                     .string;
     }
-    return text_value_of(text_eval_json(eval, given->line, given->base, (int)indent));
+    for (uint32_t at = 0; at < string->length && parts.kind == TEXT_LIST; at = end) {
+        end = line_end(string, at);
+        if (!text_eval_work(eval, given->line, WORK_PER_ITEM))
+            return text_value_undefined();
+        if (at == 0 ? text_eval_truth(given->values[1]) : blank || (string->bytes[at] != '\n'))
+            text_list_append(&eval->builder, parts, text_value_of(margin));
+        text_list_append(&eval->builder, parts,
+                         text_value_of(text_string_slice(&eval->builder, string, at, end)));
+    }
+    if (parts.kind != TEXT_LIST)
+        return parts;
+    return text_eval_join(eval, given->line, parts.list->items, parts.list->count);
 }
 
 static struct text_value filter_default(struct text_eval *eval, const struct text_arguments *given)
@@ -137,209 +250,156 @@ static struct text_value filter_default(struct text_eval *eval, const struct tex
     return given->values[0];
 }
 
-static struct text_value filter_items(struct text_eval *eval, const struct text_arguments *given)
-{
-    if (given->base.kind == TEXT_UNDEFINED)
-        return text_value_list(&eval->builder);
-    return text_method_items(eval, given);
-}
-
-static struct text_value filter_first(struct text_eval *eval, const struct text_arguments *given)
-{
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-
-    return items->count > 0 ? items->items[0] : text_value_undefined();
-}
-
-static struct text_value filter_last(struct text_eval *eval, const struct text_arguments *given)
-{
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-
-    return items->count > 0 ? items->items[items->count - 1] : text_value_undefined();
-}
-
-static struct text_value filter_list(struct text_eval *eval, const struct text_arguments *given)
-{
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-    struct text_value list = text_value_list(&eval->builder);
-
-    for (uint32_t i = 0; i < items->count; i++)
-        if (text_eval_work(eval, given->line, WORK_PER_ITEM))
-            text_list_append(&eval->builder, list, items->items[i]);
-    return list;
-}
-
-static struct text_value filter_reverse(struct text_eval *eval, const struct text_arguments *given)
-{
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-    struct text_value list = text_value_list(&eval->builder);
-
-    for (uint32_t i = items->count; i > 0; i--)
-        if (text_eval_work(eval, given->line, WORK_PER_ITEM))
-            text_list_append(&eval->builder, list, items->items[i - 1]);
-    if (given->base.kind == TEXT_STRING && list.kind == TEXT_LIST)
-        return text_eval_join(eval, given->line, list.list->items, list.list->count);
-    return list;
-}
-
-static struct text_value filter_map(struct text_eval *eval, const struct text_arguments *given)
-{
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-    struct text_value list = text_value_list(&eval->builder);
-    const struct text_builtin *filter = NULL;
-
-    if (given->values[0].kind == TEXT_STRING)
-        filter = text_builtin_find(TEXT_FILTERS, text_string_span(given->values[0].string));
-    if ((filter == NULL || filter->required > 0) == !is_given(given->values[1])) {
-        text_eval_fail(eval, given->line, TD_UNSUPPORTED,
-                       "map takes the name of a filter without arguments, or attribute=");
-        return text_value_undefined();
-    }
-    for (uint32_t i = 0; i < items->count; i++) {
-        struct text_arguments each = {.line = given->line, .base = items->items[i]};
-        struct text_value made;
-
-        if (!text_eval_work(eval, given->line, WORK_PER_ITEM))
-            break;
-        made = filter != NULL ? filter->fn(eval, &each)
-                              : member(eval, given->line, each.base, given->values[1]);
-        text_list_append(&eval->builder, list, made);
-    }
-    return list;
-}
-
-/* The items whose attribute passes a test (without one: is true), or does not. */
-static struct text_value select_items(struct text_eval *eval, const struct text_arguments *given,
-                                      bool wanted)
-{
-    const struct text_list *items = text_eval_iterate(eval, given->line, given->base);
-    struct text_value list = text_value_list(&eval->builder);
-    const struct text_builtin *test = NULL;
-
-    if (given->values[1].kind == TEXT_STRING)
-        test = text_builtin_find(TEXT_TESTS, text_string_span(given->values[1].string));
-    if (is_given(given->values[1]) && test == NULL) {
-        text_eval_fail(eval, given->line, TD_UNSUPPORTED, "this test is not known");
-        return text_value_undefined();
-    }
-    for (uint32_t i = 0; i < items->count; i++) {
-        struct text_arguments each = {.line = given->line, .values = {given->values[2]}};
-
-        if (!text_eval_work(eval, given->line, WORK_PER_ITEM))
-            break;
-        each.base = member(eval, given->line, items->items[i], given->values[0]);
-        if (text_eval_truth(test != NULL ? test->fn(eval, &each) : each.base) == wanted)
-            text_list_append(&eval->builder, list, items->items[i]);
-    }
-    return list;
-}
-
-static struct text_value filter_selectattr(struct text_eval *eval,
-                                           const struct text_arguments *given)
-{
-    return select_items(eval, given, true);
-}
-
-static struct text_value filter_rejectattr(struct text_eval *eval,
-                                           const struct text_arguments *given)
-{
-    return select_items(eval, given, false);
-}
-
-static const struct text_builtin filters[] = {
-    {"count", filter_length, 0, 0, {NULL}},
-    {"d", filter_default, 0, 2, {"default_value", "boolean", NULL}},
-    {"default", filter_default, 0, 2, {"default_value", "boolean", NULL}},
-    {"first", filter_first, 0, 0, {NULL}},
-    {"items", filter_items, 0, 0, {NULL}},
-    {"join", filter_join, 0, 2, {"d", "attribute", NULL}},
-    {"last", filter_last, 0, 0, {NULL}},
-    {"length", filter_length, 0, 0, {NULL}},
-    {"list", filter_list, 0, 0, {NULL}},
-    {"lower", filter_lower, 0, 0, {NULL}},
-    {"map", filter_map, 0, 1, {"filter", "attribute", NULL}},
-    {"rejectattr", filter_rejectattr, 1, 3, {"attribute", "test", "value"}},
-    {"replace", filter_replace, 2, 3, {"old", "new", "count"}},
-    {"reverse", filter_reverse, 0, 0, {NULL}},
-    {"safe", filter_string, 0, 0, {NULL}},
-    {"selectattr", filter_selectattr, 1, 3, {"attribute", "test", "value"}},
-    {"string", filter_string, 0, 0, {NULL}},
-    {"tojson", filter_tojson, 0, 0, {"indent", "ensure_ascii", NULL}},
-    {"trim", filter_trim, 0, 1, {"chars", NULL}},
-    {"upper", filter_upper, 0, 0, {NULL}},
-};
-
 /* ------------------------------------------------------------------------------------------- */
-/* Tests */
+/* Filters of numbers */
 
-#define DEFINE_TEST(name, condition)                                         \
-    static struct text_value test_##name(struct text_eval *eval,             \
-                                         const struct text_arguments *given) \
-    {                                                                        \
-        struct text_value base = given->base;                                \
-                                                                             \
-        (void)eval;                                                          \
-        return text_value_bool(condition);                                   \
-    }
+/* A string as a number of Python's; false: it is none. */
+static bool parse_number(struct text_eval *eval, const struct text_string *string,
+                         double *number_out)
+{
+    const struct text_string *trimmed = text_string_strip(&eval->builder, string, NULL, true, true);
+    char text[64];
+    char *end;
 
-DEFINE_TEST(defined, base.kind != TEXT_UNDEFINED)
-DEFINE_TEST(undefined, base.kind == TEXT_UNDEFINED)
-DEFINE_TEST(none, base.kind == TEXT_NONE)
-DEFINE_TEST(boolean, base.kind == TEXT_BOOL)
-DEFINE_TEST(true, base.kind == TEXT_BOOL && base.boolean)
-DEFINE_TEST(false, base.kind == TEXT_BOOL && !base.boolean)
-DEFINE_TEST(integer, base.kind == TEXT_INT)
-DEFINE_TEST(float, base.kind == TEXT_FLOAT)
-DEFINE_TEST(number, base.kind == TEXT_INT || base.kind == TEXT_FLOAT || base.kind == TEXT_BOOL)
-DEFINE_TEST(string, base.kind == TEXT_STRING)
-DEFINE_TEST(mapping, base.kind == TEXT_DICT)
-DEFINE_TEST(sequence, base.kind == TEXT_STRING || base.kind == TEXT_LIST ||
-                          base.kind == TEXT_DICT || base.kind == TEXT_UNDEFINED)
-DEFINE_TEST(equal, text_eval_equal(eval, given->line, base, given->values[0]))
-DEFINE_TEST(unequal, !text_eval_equal(eval, given->line, base, given->values[0]))
-DEFINE_TEST(in, text_eval_contains(eval, given->line, given->values[0], base))
+    if (trimmed->length == 0 || trimmed->length >= sizeof text)
+        return false;
+    memcpy(text, trimmed->bytes, trimmed->length);
+    text[trimmed->length] = '\0';
+    if (strspn(text, "+-.0123456789eE") != trimmed->length) /* no hexadecimal, no names */
+        return false;
+    *number_out = strtod(text, &end);
+    return *end == '\0' && isfinite(*number_out);
+}
 
-static struct text_value test_parity(struct text_eval *eval, const struct text_arguments *given,
-                                     int64_t wanted)
+/* A whole number in decimal; false: the string is something else, or it does not fit. */
+static bool parse_integer(struct text_eval *eval, const struct text_string *string,
+                          int64_t *integer_out)
+{
+    const struct text_string *trimmed = text_string_strip(&eval->builder, string, NULL, true, true);
+    char text[32];
+    char *end;
+
+    if (trimmed->length == 0 || trimmed->length >= sizeof text)
+        return false;
+    memcpy(text, trimmed->bytes, trimmed->length);
+    text[trimmed->length] = '\0';
+    if (strspn(text, "+-0123456789") != trimmed->length)
+        return false;
+    errno = 0;
+    *integer_out = strtoll(text, &end, 10);
+    return *end == '\0' && end != text && errno == 0;
+}
+
+static bool fits_integer(double number)
+{
+    return number > -9e18 && number < 9e18;
+}
+
+static struct text_value filter_int(struct text_eval *eval, const struct text_arguments *given)
+{
+    struct text_value otherwise = is_given(given->values[0]) ? given->values[0] : text_value_int(0);
+    int64_t integer;
+    double number;
+
+    if (text_value_integer(given->base, &integer))
+        return text_value_int(integer);
+    if (given->base.kind == TEXT_FLOAT)
+        number = given->base.number;
+    else if (given->base.kind != TEXT_STRING)
+        return otherwise;
+    else if (parse_integer(eval, given->base.string, &integer))
+        return text_value_int(integer);
+    else if (!parse_number(eval, given->base.string, &number))
+        return otherwise;
+    return fits_integer(number) ? text_value_int((int64_t)number) : otherwise;
+}
+
+static struct text_value filter_float(struct text_eval *eval, const struct text_arguments *given)
+{
+    int64_t integer;
+    double number;
+
+    if (text_value_integer(given->base, &integer))
+        return text_value_float((double)integer);
+    if (given->base.kind == TEXT_FLOAT)
+        return given->base;
+    if (given->base.kind == TEXT_STRING && parse_number(eval, given->base.string, &number))
+        return text_value_float(number);
+    return is_given(given->values[0]) ? given->values[0] : text_value_float(0);
+}
+
+static struct text_value filter_abs(struct text_eval *eval, const struct text_arguments *given)
 {
     int64_t integer;
 
-    if (!text_value_integer(given->base, &integer))
-        return text_eval_fail_kind(eval, given->line, "test for odd or even", given->base);
-    return text_value_bool((integer & 1) == wanted);
+    if (given->base.kind == TEXT_FLOAT)
+        return text_value_float(fabs(given->base.number));
+    if (!text_value_integer(given->base, &integer) || integer == INT64_MIN)
+        return text_eval_fail_kind(eval, given->line, "take the absolute value of", given->base);
+    return text_value_int(integer < 0 ? -integer : integer);
 }
 
-static struct text_value test_even(struct text_eval *eval, const struct text_arguments *given)
+/* round(precision=0, method='common'): to even, as Python rounds; or 'ceil', 'floor'. */
+static struct text_value filter_round(struct text_eval *eval, const struct text_arguments *given)
 {
-    return test_parity(eval, given, 0);
+    struct text_value method = given->values[1];
+    int64_t precision = 0;
+    int64_t integer;
+    char text[400];
+
+    if (is_given(given->values[0]) &&
+        (!text_value_integer(given->values[0], &precision) || precision < 0 || precision > 15)) {
+        text_eval_fail(eval, given->line, TD_UNSUPPORTED, "round goes to 0 to 15 places");
+        return text_value_undefined();
+    }
+    if (is_given(method) &&
+        (method.kind != TEXT_STRING || !td_span_is(text_string_span(method.string), "common"))) {
+        text_eval_fail(eval, given->line, TD_UNSUPPORTED, "round has no method but 'common'");
+        return text_value_undefined();
+    }
+    if (text_value_integer(given->base, &integer))
+        return text_value_int(integer);
+    if (given->base.kind != TEXT_FLOAT)
+        return text_eval_fail_kind(eval, given->line, "round", given->base);
+    snprintf(text, sizeof text, "%.*f", (int)precision, given->base.number);
+    return text_value_float(strtod(text, NULL));
 }
 
-static struct text_value test_odd(struct text_eval *eval, const struct text_arguments *given)
+/* ------------------------------------------------------------------------------------------- */
+
+static struct text_value filter_items(struct text_eval *eval, const struct text_arguments *given)
 {
-    return test_parity(eval, given, 1);
+    struct text_value list = text_value_list(&eval->builder);
+
+    if (given->base.kind != TEXT_UNDEFINED)
+        list = text_method_items(eval, given);
+    if (list.kind == TEXT_LIST)
+        list.list->form = TEXT_FORM_ITERATOR;
+    return list;
 }
 
-static const struct text_builtin tests[] = {
-    {"==", test_equal, 1, 1, {"other", NULL}},
-    {"boolean", test_boolean, 0, 0, {NULL}},
-    {"defined", test_defined, 0, 0, {NULL}},
-    {"eq", test_equal, 1, 1, {"other", NULL}},
-    {"equalto", test_equal, 1, 1, {"other", NULL}},
-    {"even", test_even, 0, 0, {NULL}},
-    {"false", test_false, 0, 0, {NULL}},
-    {"float", test_float, 0, 0, {NULL}},
-    {"in", test_in, 1, 1, {"seq", NULL}},
-    {"integer", test_integer, 0, 0, {NULL}},
-    {"iterable", test_sequence, 0, 0, {NULL}},
-    {"mapping", test_mapping, 0, 0, {NULL}},
-    {"ne", test_unequal, 1, 1, {"other", NULL}},
-    {"none", test_none, 0, 0, {NULL}},
-    {"number", test_number, 0, 0, {NULL}},
-    {"odd", test_odd, 0, 0, {NULL}},
-    {"sequence", test_sequence, 0, 0, {NULL}},
-    {"string", test_string, 0, 0, {NULL}},
-    {"true", test_true, 0, 0, {NULL}},
-    {"undefined", test_undefined, 0, 0, {NULL}},
+static const struct text_builtin filters[] = {
+    {"abs", filter_abs, 0, 0, {NULL}},
+    {"capitalize", filter_capitalize, 0, 0, {NULL}},
+    {"count", filter_length, 0, 0, {NULL}},
+    {"d", filter_default, 0, 2, {"default_value", "boolean", NULL}},
+    {"default", filter_default, 0, 2, {"default_value", "boolean", NULL}},
+    {"e", filter_escape, 0, 0, {NULL}},
+    {"escape", filter_escape, 0, 0, {NULL}},
+    {"float", filter_float, 0, 1, {"default", NULL}},
+    {"indent", filter_indent, 0, 3, {"width", "first", "blank", NULL}},
+    {"int", filter_int, 0, 1, {"default", NULL}},
+    {"items", filter_items, 0, 0, {NULL}},
+    {"length", filter_length, 0, 0, {NULL}},
+    {"lower", filter_lower, 0, 0, {NULL}},
+    {"replace", filter_replace, 2, 3, {"old", "new", "count", NULL}},
+    {"round", filter_round, 0, 2, {"precision", "method", NULL}},
+    {"safe", filter_string, 0, 0, {NULL}},
+    {"string", filter_string, 0, 0, {NULL}},
+    {"title", filter_title, 0, 0, {NULL}},
+    {"tojson", filter_tojson, 0, 0, {"indent", "ensure_ascii", "separators", "sort_keys", NULL}},
+    {"trim", filter_trim, 0, 1, {"chars", NULL}},
+    {"upper", filter_upper, 0, 0, {NULL}},
 };
 
 /* ------------------------------------------------------------------------------------------- */
@@ -364,9 +424,9 @@ static struct text_value function_raise(struct text_eval *eval, const struct tex
 static struct text_value function_range(struct text_eval *eval, const struct text_arguments *given)
 {
     struct text_value list = text_value_list(&eval->builder);
-    int64_t bounds[TEXT_PARAMETERS_MAX] = {0, 0, 1}; /* start, stop, step */
+    int64_t bounds[] = {0, 0, 1}; /* start, stop, step */
 
-    for (uint32_t i = 0; i < TEXT_PARAMETERS_MAX && is_given(given->values[i]); i++)
+    for (uint32_t i = 0; i < sizeof bounds / sizeof bounds[0] && is_given(given->values[i]); i++)
         if (!text_value_integer(given->values[i], &bounds[i]))
             return text_eval_fail_kind(eval, given->line, "make a range of", given->values[i]);
     if (!is_given(given->values[1])) {
@@ -386,39 +446,45 @@ static struct text_value function_range(struct text_eval *eval, const struct tex
         if (__builtin_add_overflow(at, bounds[2], &at))
             break;
     }
+    if (list.kind == TEXT_LIST)
+        list.list->form = TEXT_FORM_VIEW;
     return list;
 }
 
 static const struct text_builtin functions[] = {
     {"raise_exception", function_raise, 1, 1, {"message", NULL}},
-    {"range", function_range, 1, 3, {"start", "stop", "step"}},
+    {"range", function_range, 1, 3, {"start", "stop", "step", NULL}},
     {"strftime_now", text_function_strftime_now, 1, 1, {"format", NULL}},
 };
 
 /* ------------------------------------------------------------------------------------------- */
 
+static const struct text_builtin *find(const struct text_builtin *entries, size_t count,
+                                       struct td_span name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (td_span_is(name, entries[i].name))
+            return &entries[i];
+    return NULL;
+}
+
 const struct text_builtin *text_builtin_find(enum text_builtin_table table, struct td_span name)
 {
     const struct text_builtin *entries = NULL;
+    const struct text_builtin *found = NULL;
     size_t count = 0;
 
     switch (table) {
     case TEXT_FILTERS:
-        entries = filters;
-        count = sizeof filters / sizeof filters[0];
+        found = find(filters, sizeof filters / sizeof filters[0], name);
+        entries = text_sequence_filters(&count);
         break;
-    case TEXT_TESTS:
-        entries = tests;
-        count = sizeof tests / sizeof tests[0];
-        break;
+    case TEXT_TESTS: entries = text_tests(&count); break;
     case TEXT_FUNCTIONS:
         entries = functions;
         count = sizeof functions / sizeof functions[0];
         break;
     case TEXT_METHODS: entries = text_methods(&count); break;
     }
-    for (size_t i = 0; i < count; i++)
-        if (td_span_is(name, entries[i].name))
-            return &entries[i];
-    return NULL;
+    return found != NULL ? found : find(entries, count, name);
 }

@@ -1,13 +1,16 @@
 /*
  * template_builtins.h: the filters, tests, functions and methods of chat templates, as tables.
- * Internal to lib/text. A new one is a function and a row.
+ * Internal to lib/text. A new one is a function and a row: in template_builtins.c (filters of text and numbers,
+ * functions), template_sequences.c (filters of lists), template_tests.c or template_methods.c.
  */
 #ifndef TANDEM_LIB_TEXT_TEMPLATE_BUILTINS_H
 #define TANDEM_LIB_TEXT_TEMPLATE_BUILTINS_H
 
 #include "lib/text/value.h"
 
-#define TEXT_PARAMETERS_MAX 3
+#define TEXT_PARAMETERS_MAX 6
+#define TEXT_PASSED_MAX \
+    4 /* arguments by position, of filters that hand them on (map, select, ...) */
 
 struct text_eval;
 
@@ -37,6 +40,11 @@ enum text_builtin_table {
     TEXT_FUNCTIONS,
     TEXT_METHODS, /* of strings and dicts; each looks at its base's kind */
 };
+
+const struct text_builtin *text_tests(size_t *count_out);
+
+/* A filter that the parser puts around operands, see escape_beside_safe. */
+extern const struct text_builtin text_escaped_operand;
 
 /* In template_date.c. */
 struct text_value text_function_strftime_now(struct text_eval *eval,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lib/text/source.h"
+#include "lib/text/template_builtins.h"
 #include "lib/text/template_lexer.h"
 #include "lib/text/template_parser.h"
 
@@ -20,6 +21,9 @@
 #define RENDER_BYTES_MIN   ((size_t)4 << 20)
 #define RENDER_BYTES_RATIO 16
 #define WORK_BYTES         64
+
+/* Of nodes inside each other, over all macros that are running; a level takes some 300 bytes of stack. */
+#define EVAL_DEPTH_MAX 1000
 
 td_status_t text_template_open(const char *source, size_t length,
                                struct text_template **template_out, struct td_error *error)
@@ -86,8 +90,40 @@ bool text_eval_work(struct text_eval *eval, uint32_t line, uint64_t amount)
     return true;
 }
 
+bool text_eval_enter(struct text_eval *eval, uint32_t line)
+{
+    if (eval->depth == EVAL_DEPTH_MAX) {
+        text_eval_fail(eval, line, TD_LIMIT, "the request is nested too deep");
+        return false;
+    }
+    eval->depth++;
+    return true;
+}
+
+void text_eval_leave(struct text_eval *eval)
+{
+    eval->depth--;
+}
+
 /* ------------------------------------------------------------------------------------------- */
 /* Variables */
+
+/* Makes scope the innermost, empty; names that are not in it are looked up in parent. */
+static void scope_open(struct text_eval *eval, struct text_scope *scope,
+                       const struct text_scope *parent)
+{
+    if (eval->scope != NULL)
+        eval->scope->end = eval->variable_count;
+    *scope =
+        (struct text_scope){.outer = eval->scope, .parent = parent, .first = eval->variable_count};
+    eval->scope = scope;
+}
+
+static void scope_close(struct text_eval *eval)
+{
+    eval->variable_count = eval->scope->first;
+    eval->scope = eval->scope->outer;
+}
 
 /* Sets a variable of the innermost scope. */
 static void variable_set(struct text_eval *eval, uint32_t line, const struct text_string *name,
@@ -95,7 +131,7 @@ static void variable_set(struct text_eval *eval, uint32_t line, const struct tex
 {
     struct td_span wanted = text_string_span(name);
 
-    for (uint32_t i = eval->scope; i < eval->variable_count; i++)
+    for (uint32_t i = eval->scope->first; i < eval->variable_count; i++)
         if (td_span_equal(text_string_span(eval->variables[i].name), wanted)) {
             eval->variables[i].value = value;
             return;
@@ -111,8 +147,11 @@ static struct text_value input_variable(struct text_eval *eval, const struct tex
 {
     const struct text_render_input *input = eval->input;
     struct td_span wanted = text_string_span(name);
+    const struct text_builtin *function = text_builtin_find(TEXT_FUNCTIONS, wanted);
     struct text_entry *entry = NULL;
 
+    if (function != NULL)
+        return (struct text_value){.kind = TEXT_FUNCTION, .function = function};
     if (td_span_is(wanted, "messages"))
         return input->messages;
     if (td_span_is(wanted, "tools"))
@@ -133,9 +172,13 @@ struct text_value text_eval_name(struct text_eval *eval, const struct text_strin
 {
     struct td_span wanted = text_string_span(name);
 
-    for (uint32_t i = eval->variable_count; i > 0; i--)
-        if (td_span_equal(text_string_span(eval->variables[i - 1].name), wanted))
-            return eval->variables[i - 1].value;
+    for (const struct text_scope *scope = eval->scope; scope != NULL; scope = scope->parent) {
+        uint32_t end = scope == eval->scope ? eval->variable_count : scope->end;
+
+        for (uint32_t i = end; i > scope->first; i--)
+            if (td_span_equal(text_string_span(eval->variables[i - 1].name), wanted))
+                return eval->variables[i - 1].value;
+    }
     return input_variable(eval, name);
 }
 
@@ -180,6 +223,17 @@ static enum flow run_if(struct text_eval *eval, const struct text_statement *sta
     return FLOW_ON;
 }
 
+static enum flow run_scoped(struct text_eval *eval, const struct text_statement *body)
+{
+    struct text_scope scope;
+    enum flow flow;
+
+    scope_open(eval, &scope, eval->scope);
+    flow = run(eval, body);
+    scope_close(eval);
+    return flow;
+}
+
 /* Gives an item to the target, or its parts to several targets. */
 static void bind_targets(struct text_eval *eval, const struct text_statement *statement,
                          struct text_value item)
@@ -205,17 +259,15 @@ static const struct text_list *filter_items(struct text_eval *eval,
     struct text_value kept = text_value_list(&eval->builder);
 
     for (uint32_t i = 0; i < items->count; i++) {
-        uint32_t count = eval->variable_count;
-        uint32_t scope = eval->scope;
+        struct text_scope scope;
 
         if (!text_eval_work(eval, statement->line, 0))
             break;
-        eval->scope = count;
+        scope_open(eval, &scope, eval->scope);
         bind_targets(eval, statement, items->items[i]);
         if (text_eval_truth(text_eval_expression(eval, statement->condition)))
             text_list_append(&eval->builder, kept, items->items[i]);
-        eval->variable_count = count;
-        eval->scope = scope;
+        scope_close(eval);
     }
     return kept.kind == TEXT_LIST ? kept.list : items;
 }
@@ -227,8 +279,6 @@ static enum flow run_for(struct text_eval *eval, const struct text_statement *st
     const struct text_list *items =
         text_eval_iterate(eval, statement->line, text_eval_expression(eval, statement->value));
     struct text_loop *loop = text_builder_alloc(&eval->builder, 1, sizeof *loop);
-    uint32_t count = eval->variable_count;
-    uint32_t scope = eval->scope;
     enum flow flow = FLOW_ON;
 
     if (statement->condition != NULL)
@@ -237,17 +287,18 @@ static enum flow run_for(struct text_eval *eval, const struct text_statement *st
         return FLOW_ON;
     /* On the heap: a template may keep `loop` in a namespace after the for has ended. */
     for (loop->list = items; loop->index < items->count && flow != FLOW_BREAK; loop->index++) {
+        struct text_scope scope; /* each round has one of its own */
+
         if (!text_eval_work(eval, statement->line, 0))
             break;
-        eval->scope = count; /* each round has a scope of its own */
+        scope_open(eval, &scope, eval->scope);
         bind_targets(eval, statement, items->items[loop->index]);
         variable_set(eval, statement->line, &loop_name,
                      (struct text_value){.kind = TEXT_LOOP, .loop = loop});
         flow = run(eval, statement->body);
-        eval->variable_count = count;
+        scope_close(eval);
     }
-    eval->scope = scope;
-    return items->count == 0 ? run(eval, statement->otherwise) : FLOW_ON;
+    return items->count == 0 ? run_scoped(eval, statement->otherwise) : FLOW_ON;
 }
 
 static void run_set(struct text_eval *eval, const struct text_statement *statement,
@@ -274,24 +325,109 @@ static void run_set(struct text_eval *eval, const struct text_statement *stateme
         text_dict_append(&eval->builder, target.dict, statement->attribute, value);
 }
 
-static enum flow run_set_block(struct text_eval *eval, const struct text_statement *statement)
+/* What the body writes, as a string. */
+static struct text_value run_captured(struct text_eval *eval, const struct text_statement *body,
+                                      enum flow *flow_out)
 {
     struct text_list *outer = eval->capture;
     struct text_list captured = {.count = 0};
     const struct text_string **parts;
-    enum flow flow;
 
     eval->capture = &captured;
-    flow = run(eval, statement->body);
+    *flow_out = run_scoped(eval, body);
     eval->capture = outer;
     parts = text_builder_alloc(&eval->builder, captured.count, sizeof *parts);
     if (parts == NULL)
-        return flow;
+        return text_value_undefined();
     for (uint32_t i = 0; i < captured.count; i++)
         parts[i] = captured.items[i].string;
-    run_set(eval, statement,
-            text_value_of(text_string_join(&eval->builder, parts, captured.count)));
+    return text_value_of(text_string_join(&eval->builder, parts, captured.count));
+}
+
+/* The same, through the filters of the statement. */
+static struct text_value run_filtered(struct text_eval *eval,
+                                      const struct text_statement *statement, enum flow *flow_out)
+{
+    struct text_value text = run_captured(eval, statement->body, flow_out);
+
+    if (statement->value == NULL || eval->status != TD_OK)
+        return text;
+    eval->captured = text;
+    return text_eval_expression(eval, statement->value);
+}
+
+static enum flow run_set_block(struct text_eval *eval, const struct text_statement *statement)
+{
+    enum flow flow;
+    struct text_value value = run_filtered(eval, statement, &flow);
+
+    run_set(eval, statement, value);
     return flow;
+}
+
+static enum flow run_filter_block(struct text_eval *eval, const struct text_statement *statement)
+{
+    enum flow flow;
+    struct text_value value = run_filtered(eval, statement, &flow);
+
+    write_string(eval, statement->line, text_eval_print(eval, statement->line, value));
+    return flow;
+}
+
+/* The place of the parameter that a call names; parameter_count: it has none. */
+static uint32_t parameter_named(const struct text_macro *macro, const struct text_string *name)
+{
+    uint32_t place = 0;
+
+    while (place < macro->parameter_count &&
+           !td_span_equal(text_string_span(macro->parameters[place]), text_string_span(name)))
+        place++;
+    return place;
+}
+
+/* The arguments of a call as variables of the macro's scope, which is open. */
+static void bind_arguments(struct text_eval *eval, const struct text_macro *macro,
+                           const struct text_expression *call, const struct text_value *arguments)
+{
+    int name_length = (int)(call->name->length < 40 ? call->name->length : 40);
+    bool given[TEXT_MACRO_PARAMETERS_MAX] = {false};
+
+    for (uint32_t i = 0; i < call->item_count; i++) {
+        uint32_t place = call->keywords[i] != NULL ? parameter_named(macro, call->keywords[i]) : i;
+
+        if (place >= macro->parameter_count || given[place]) {
+            text_eval_fail(eval, call->line, TD_INVALID,
+                           "the macro '%.*s' does not take argument %u", name_length,
+                           call->name->bytes, i + 1);
+            return;
+        }
+        given[place] = true;
+        variable_set(eval, call->line, macro->parameters[place], arguments[i]);
+    }
+    for (uint32_t i = 0; i < macro->parameter_count; i++)
+        if (!given[i])
+            variable_set(
+                eval, call->line, macro->parameters[i],
+                macro->defaults[i] != NULL
+                    ? text_eval_expression(eval, macro->defaults[i])
+                    : (struct text_value){.kind = TEXT_UNDEFINED, .string = macro->parameters[i]});
+}
+
+struct text_value text_eval_call(struct text_eval *eval, const struct text_expression *call,
+                                 const struct text_value *arguments)
+{
+    struct text_value callee = text_eval_name(eval, call->name);
+    struct text_value written;
+    struct text_scope scope;
+    enum flow flow;
+
+    if (callee.kind != TEXT_MACRO)
+        return text_eval_fail_kind(eval, call->line, "call", callee);
+    scope_open(eval, &scope, &eval->root);
+    bind_arguments(eval, callee.macro, call, arguments);
+    written = run_captured(eval, callee.macro->body, &flow);
+    scope_close(eval);
+    return written;
 }
 
 static enum flow run_one(struct text_eval *eval, const struct text_statement *statement)
@@ -309,6 +445,12 @@ static enum flow run_one(struct text_eval *eval, const struct text_statement *st
         run_set(eval, statement, text_eval_expression(eval, statement->value));
         break;
     case STATEMENT_SET_BLOCK: return run_set_block(eval, statement);
+    case STATEMENT_FILTER: return run_filter_block(eval, statement);
+    case STATEMENT_SCOPE: return run_scoped(eval, statement->body);
+    case STATEMENT_MACRO:
+        variable_set(eval, statement->line, statement->macro->name,
+                     (struct text_value){.kind = TEXT_MACRO, .macro = statement->macro});
+        break;
     case STATEMENT_BREAK: return FLOW_BREAK;
     case STATEMENT_CONTINUE: return FLOW_CONTINUE;
     }
@@ -319,12 +461,20 @@ static enum flow run(struct text_eval *eval, const struct text_statement *statem
 {
     enum flow flow = FLOW_ON;
 
+    if (statement == NULL || !text_eval_enter(eval, statement->line))
+        return FLOW_ON;
     for (; statement != NULL && flow == FLOW_ON; statement = statement->next) {
         if (!text_eval_work(eval, statement->line, 0))
             break;
         flow = run_one(eval, statement);
     }
+    text_eval_leave(eval);
     return flow;
+}
+
+bool text_template_names_developer(const struct text_template *template)
+{
+    return template->names_developer;
 }
 
 td_status_t text_template_render(const struct text_template *template,
@@ -343,6 +493,7 @@ td_status_t text_template_render(const struct text_template *template,
     eval->prompt = prompt;
     eval->work_left = RENDER_WORK_MAX;
     eval->error = error;
+    scope_open(eval, &eval->root, NULL);
     run(eval, template->body);
     status = eval->status;
     if (status == TD_OK && eval->builder.status != TD_OK) /* in the very last step */

@@ -2,7 +2,8 @@
  * template_eval.h: what the parts of the template evaluator share. Internal to lib/text.
  *
  * template_eval.c runs statements, template_expression.c computes expressions, template_operators.c has what
- * operators do, template_builtins.c filters, tests, functions and methods, template_print.c turns values into text.
+ * operators do, template_builtins.c and its neighbours filters, tests, functions and methods, template_print.c turns
+ * values into text.
  *
  * A failure sticks in the eval: everything that runs after it returns undefined and does nothing, and
  * loops end at the next text_eval_work. So most code need not look.
@@ -14,7 +15,7 @@
 #include "lib/text/template.h"
 #include "lib/text/template_ast.h"
 
-#define TEXT_VARIABLES_MAX 256
+#define TEXT_VARIABLES_MAX 1024
 
 /* What looking at one item of a list or dict counts as, in bytes of text_eval_work. */
 #define WORK_PER_ITEM 8
@@ -30,6 +31,17 @@ struct text_loop {
     uint32_t index; /* from 0 */
 };
 
+/*
+ * A stretch of the variables: those that a body has of its own. Scopes lie on the C stack. A macro's body sees what is
+ * at the top level of the template and not what its caller sees, so two links are needed.
+ */
+struct text_scope {
+    struct text_scope *outer;        /* the one that was innermost before */
+    const struct text_scope *parent; /* where names are looked up next */
+    uint32_t first;
+    uint32_t end; /* set while it is not the innermost */
+};
+
 struct text_eval {
     const struct text_render_input *input;
     struct text_builder builder;
@@ -37,7 +49,10 @@ struct text_eval {
     struct text_list *capture; /* of a set block: what is written goes here; NULL: to the prompt */
     struct text_variable variables[TEXT_VARIABLES_MAX];
     uint32_t variable_count;
-    uint32_t scope; /* variables from here on belong to the innermost scope */
+    struct text_scope root;   /* the top level of the template */
+    struct text_scope *scope; /* the innermost */
+    uint32_t depth;           /* of expressions and statements that are being evaluated */
+    struct text_value captured;
     uint64_t work_left;
     td_status_t status;
     struct td_error *error;
@@ -52,6 +67,17 @@ void text_eval_fail(struct text_eval *eval, uint32_t line, td_status_t status, c
  * its budget or by a builder that is full, or before.
  */
 bool text_eval_work(struct text_eval *eval, uint32_t line, uint64_t amount);
+
+/*
+ * Goes one level deeper; false (and failed) if that is too deep: macros can call themselves. Paired with
+ * text_eval_leave.
+ */
+bool text_eval_enter(struct text_eval *eval, uint32_t line);
+void text_eval_leave(struct text_eval *eval);
+
+/* What a macro writes, for arguments in the order of the call. */
+struct text_value text_eval_call(struct text_eval *eval, const struct text_expression *call,
+                                 const struct text_value *arguments);
 
 /* The value of a name, or undefined. */
 struct text_value text_eval_name(struct text_eval *eval, const struct text_string *name);
@@ -94,13 +120,26 @@ bool text_eval_equal(struct text_eval *eval, uint32_t line, struct text_value a,
 bool text_eval_contains(struct text_eval *eval, uint32_t line, struct text_value container,
                         struct text_value item);
 
-/* Python's str(): what {{ value }} writes. Lists and dicts are refused. */
+/* Python's str(): what {{ value }} writes. Lists and dicts as Python writes them; macros and such are refused. */
 const struct text_string *text_eval_print(struct text_eval *eval, uint32_t line,
                                           struct text_value value);
 
-/* Python's json.dumps(value, ensure_ascii=False, indent=indent); indent below 0: on one line. */
+/* How JSON is written; the arguments of Python's json.dumps. */
+struct text_json_form {
+    int indent; /* spaces per level; below 0: everything on one line */
+    bool ensure_ascii;
+    bool sort_keys;
+    struct td_span item_separator;
+    struct td_span key_separator;
+};
+
 const struct text_string *text_eval_json(struct text_eval *eval, uint32_t line,
-                                         struct text_value value, int indent);
+                                         struct text_value value,
+                                         const struct text_json_form *form);
+
+/* An order of a's place to b's: below 0, 0 or above. Fails for what has no order. */
+int text_eval_order(struct text_eval *eval, uint32_t line, struct text_value a,
+                    struct text_value b);
 
 /*
  * Fails because an operation cannot work on a value ("cannot slice none"); says which name was undefined. Returns

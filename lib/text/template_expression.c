@@ -1,6 +1,7 @@
 /* template_expression.c: computing expressions: access, slices, logic; see template_eval.h. */
 #include "lib/text/template_builtins.h"
 #include "lib/text/template_eval.h"
+#include "lib/text/template_methods.h"
 
 static struct text_value undefined_named(const struct text_string *name)
 {
@@ -49,25 +50,31 @@ static struct text_value dict_value(struct text_eval *eval, uint32_t line,
     return entry != NULL ? entry->value : undefined_named(key);
 }
 
-/* base.name, as Jinja finds it. */
+/* The method of a string or dict, not called; or undefined. */
+static struct text_value method_value(struct text_value base, const struct text_string *name)
+{
+    const struct text_builtin *method = text_builtin_find(TEXT_METHODS, text_string_span(name));
+
+    if (method == NULL || !text_method_is_of(method, base.kind))
+        return undefined_named(name);
+    return (struct text_value){.kind = TEXT_FUNCTION, .function = method};
+}
+
+/* base.name, as Jinja finds it: a dict's method goes before its key. */
 static struct text_value attribute(struct text_eval *eval, uint32_t line, struct text_value base,
                                    const struct text_string *name)
 {
+    struct text_value method;
+
     switch (base.kind) {
     case TEXT_UNDEFINED: return text_eval_fail_kind(eval, line, "take an attribute of", base);
     case TEXT_NAMESPACE: return dict_value(eval, line, base.dict, name);
     case TEXT_LOOP: return loop_attribute(base.loop, name);
     case TEXT_DICT:
     case TEXT_STRING:
-        /* In Jinja this would be the method itself, which is true and prints as its address. */
-        if (text_builtin_find(TEXT_METHODS, text_string_span(name)) != NULL) {
-            text_eval_fail(eval, line, TD_INVALID,
-                           "the method '%.*s' is not called; for the key write ['%.*s']",
-                           (int)name->length, name->bytes, (int)name->length, name->bytes);
-            return text_value_undefined();
-        }
-        if (base.kind == TEXT_STRING)
-            return undefined_named(name);
+        method = method_value(base, name);
+        if (method.kind == TEXT_FUNCTION || base.kind == TEXT_STRING)
+            return method;
         return dict_value(eval, line, base.dict, name);
     default: return undefined_named(name);
     }
@@ -116,8 +123,11 @@ struct text_value text_eval_subscript(struct text_eval *eval, uint32_t line, str
 
     if (base.kind == TEXT_UNDEFINED)
         return text_eval_fail_kind(eval, line, "take an item of", base);
-    if (base.kind == TEXT_DICT && key.kind == TEXT_STRING)
-        return dict_value(eval, line, base.dict, key.string);
+    if (base.kind == TEXT_DICT && key.kind == TEXT_STRING) {
+        struct text_value value = dict_value(eval, line, base.dict, key.string);
+
+        return value.kind != TEXT_UNDEFINED ? value : method_value(base, key.string);
+    }
     if (key.kind == TEXT_STRING)
         return attribute(eval, line, base, key.string);
     if (!text_value_integer(key, &index))
@@ -303,7 +313,31 @@ static struct text_value evaluate_list(struct text_eval *eval,
 
     for (uint32_t i = 0; i < expression->item_count; i++)
         text_list_append(&eval->builder, list, text_eval_expression(eval, expression->items[i]));
+    if (list.kind == TEXT_LIST && expression->kind == EXPRESSION_TUPLE)
+        list.list->form = TEXT_FORM_TUPLE;
     return list;
+}
+
+static struct text_value evaluate_macro(struct text_eval *eval,
+                                        const struct text_expression *expression)
+{
+    struct text_value arguments[TEXT_MACRO_PARAMETERS_MAX];
+
+    for (uint32_t i = 0; i < expression->item_count; i++)
+        arguments[i] = text_eval_expression(eval, expression->items[i]);
+    if (eval->status != TD_OK)
+        return text_value_undefined();
+    return text_eval_call(eval, expression, arguments);
+}
+
+static struct text_value evaluate_cycle(struct text_eval *eval,
+                                        const struct text_expression *expression)
+{
+    struct text_value base = text_eval_expression(eval, expression->base);
+
+    if (base.kind != TEXT_LOOP)
+        return text_eval_fail_kind(eval, expression->line, "cycle with", base);
+    return text_eval_expression(eval, expression->items[base.loop->index % expression->item_count]);
 }
 
 /* A dict or a namespace; of equal keys the last one counts. */
@@ -445,17 +479,15 @@ static struct text_value evaluate_comparison(struct text_eval *eval,
     return text_value_bool(true);
 }
 
-struct text_value text_eval_expression(struct text_eval *eval,
-                                       const struct text_expression *expression)
+static struct text_value evaluate(struct text_eval *eval, const struct text_expression *expression)
 {
-    if (!text_eval_work(eval, expression->line, 0))
-        return text_value_undefined();
     switch (expression->kind) {
     case EXPRESSION_CONSTANT: return expression->constant;
     case EXPRESSION_NAME:
         text_eval_work(eval, expression->line, (uint64_t)eval->variable_count * WORK_PER_ITEM);
         return text_eval_name(eval, expression->name);
-    case EXPRESSION_LIST: return evaluate_list(eval, expression);
+    case EXPRESSION_LIST:
+    case EXPRESSION_TUPLE: return evaluate_list(eval, expression);
     case EXPRESSION_DICT:
     case EXPRESSION_NAMESPACE: return evaluate_dict(eval, expression);
     case EXPRESSION_ATTRIBUTE:
@@ -467,6 +499,9 @@ struct text_value text_eval_expression(struct text_eval *eval,
     case EXPRESSION_TEST:
     case EXPRESSION_METHOD:
     case EXPRESSION_FUNCTION: return evaluate_call(eval, expression);
+    case EXPRESSION_CALL: return evaluate_macro(eval, expression);
+    case EXPRESSION_CYCLE: return evaluate_cycle(eval, expression);
+    case EXPRESSION_CAPTURED: return eval->captured;
     case EXPRESSION_NOT:
         return text_value_bool(!text_eval_truth(text_eval_expression(eval, expression->base)));
     case EXPRESSION_NEGATE:
@@ -479,9 +514,22 @@ struct text_value text_eval_expression(struct text_eval *eval,
     case EXPRESSION_MULTIPLY:
     case EXPRESSION_DIVIDE:
     case EXPRESSION_FLOOR_DIVIDE:
-    case EXPRESSION_MODULO: return evaluate_binary(eval, expression);
+    case EXPRESSION_MODULO:
+    case EXPRESSION_POWER: return evaluate_binary(eval, expression);
     case EXPRESSION_COMPARE: return evaluate_comparison(eval, expression);
     case EXPRESSION_CONDITIONAL: return evaluate_conditional(eval, expression);
     }
     return text_value_undefined();
+}
+
+struct text_value text_eval_expression(struct text_eval *eval,
+                                       const struct text_expression *expression)
+{
+    struct text_value value;
+
+    if (!text_eval_work(eval, expression->line, 0) || !text_eval_enter(eval, expression->line))
+        return text_value_undefined();
+    value = evaluate(eval, expression);
+    text_eval_leave(eval);
+    return value;
 }

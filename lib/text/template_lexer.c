@@ -2,6 +2,8 @@
 #include "lib/text/template_lexer.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +16,7 @@ struct lexer {
     const char *text; /* newlines normalised */
     size_t length;
     size_t at;
+    size_t line_start; /* where the present line begins */
     uint32_t line;
     bool line_starting; /* the last tag took a newline with it, or nothing came before */
     struct td_arena *keep;
@@ -27,7 +30,28 @@ struct lexer {
     struct td_error *error;
 };
 
-#define lex_fail(lexer, code, ...) ((lexer)->status = td_fail((lexer)->error, code, __VA_ARGS__))
+static void lex_fail(struct lexer *lexer, td_status_t status, const char *format, ...)
+    TD_PRINTF(3, 4);
+
+static uint32_t column_of(const struct lexer *lexer)
+{
+    return (uint32_t)(lexer->at - lexer->line_start) + 1;
+}
+
+/* Notes the first failure, with the present place in front. */
+static void lex_fail(struct lexer *lexer, td_status_t status, const char *format, ...)
+{
+    char text[200];
+    va_list arguments;
+
+    if (lexer->status != TD_OK)
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    lexer->status = td_fail(lexer->error, status, "line %u, column %u: %s", lexer->line,
+                            column_of(lexer), text);
+}
 
 static void add(struct lexer *lexer, struct lexeme lexeme)
 {
@@ -38,7 +62,7 @@ static void add(struct lexer *lexer, struct lexeme lexeme)
         struct lexeme *items = td_arena_array(lexer->scratch, capacity, sizeof *items);
 
         if (items == NULL) {
-            lex_fail(lexer, TD_LIMIT, "line %u: the template is too large", lexer->line);
+            lex_fail(lexer, TD_LIMIT, "the template is too large");
             return;
         }
         if (lexer->count > 0)
@@ -51,16 +75,20 @@ static void add(struct lexer *lexer, struct lexeme lexeme)
 
 static void add_text(struct lexer *lexer, enum lexeme_kind kind, const char *text, size_t length)
 {
-    add(lexer,
-        (struct lexeme){.kind = kind, .line = lexer->line, .text = td_span_over(text, length)});
+    add(lexer, (struct lexeme){.kind = kind,
+                               .line = lexer->line,
+                               .column = column_of(lexer),
+                               .text = td_span_over(text, length)});
 }
 
 /* Goes on to `to`, counting lines. */
 static void move_to(struct lexer *lexer, size_t to)
 {
     for (; lexer->at < to; lexer->at++)
-        if (lexer->text[lexer->at] == '\n')
+        if (lexer->text[lexer->at] == '\n') {
             lexer->line++;
+            lexer->line_start = lexer->at + 1;
+        }
 }
 
 static bool looking_at(const struct lexer *lexer, const char *text)
@@ -172,7 +200,7 @@ static void lex_comment(struct lexer *lexer)
     end = content < lexer->length ? memmem(lexer->text + content, lexer->length - content, "#}", 2)
                                   : NULL;
     if (end == NULL) {
-        lex_fail(lexer, TD_INVALID, "line %u: the comment is not closed", lexer->line);
+        lex_fail(lexer, TD_INVALID, "the comment is not closed");
         return;
     }
     sign = end > lexer->text + content ? end[-1] : '\0';
@@ -204,7 +232,8 @@ static void lex_number(struct lexer *lexer)
 {
     const char *text = lexer->text;
     size_t end = skip_digits(lexer, lexer->at);
-    struct lexeme lexeme = {.kind = LEXEME_INTEGER, .line = lexer->line};
+    struct lexeme lexeme = {
+        .kind = LEXEME_INTEGER, .line = lexer->line, .column = column_of(lexer)};
     size_t exponent;
     char *copy;
 
@@ -224,13 +253,12 @@ static void lex_number(struct lexer *lexer)
     }
     copy = td_arena_text(lexer->scratch, text + lexer->at, end - lexer->at);
     if (copy == NULL) {
-        lex_fail(lexer, TD_LIMIT, "line %u: the template is too large", lexer->line);
+        lex_fail(lexer, TD_LIMIT, "the template is too large");
         return;
     }
     if ((end < lexer->length && is_name_start(text[end])) ||
         (lexeme.kind == LEXEME_INTEGER && copy[0] == '0' && strspn(copy, "0") != strlen(copy))) {
-        lex_fail(lexer, TD_UNSUPPORTED, "line %u: numbers are decimal here, not '%.20s...'",
-                 lexer->line, copy);
+        lex_fail(lexer, TD_UNSUPPORTED, "numbers are decimal here, not '%.20s...'", copy);
         return;
     }
     errno = 0;
@@ -239,8 +267,7 @@ static void lex_number(struct lexer *lexer)
     else
         lexeme.integer = strtoll(copy, NULL, 10);
     if (errno != 0) {
-        lex_fail(lexer, TD_UNSUPPORTED, "line %u: the number %.30s is out of range", lexer->line,
-                 copy);
+        lex_fail(lexer, TD_UNSUPPORTED, "the number %.30s is out of range", copy);
         return;
     }
     add(lexer, lexeme);
@@ -316,12 +343,12 @@ static void lex_string(struct lexer *lexer)
     while (end < lexer->length && text[end] != quote)
         end += text[end] == '\\' ? 2 : 1;
     if (end >= lexer->length) {
-        lex_fail(lexer, TD_INVALID, "line %u: the string is not closed", lexer->line);
+        lex_fail(lexer, TD_INVALID, "the string is not closed");
         return;
     }
     out = td_arena_alloc(lexer->keep, end - lexer->at + 4);
     if (out == NULL) {
-        lex_fail(lexer, TD_LIMIT, "line %u: the template is too large", lexer->line);
+        lex_fail(lexer, TD_LIMIT, "the template is too large");
         return;
     }
     for (size_t at = lexer->at + 1; at < end;) {
@@ -333,8 +360,8 @@ static void lex_string(struct lexer *lexer)
         }
         taken = unescape(text, end, at + 1, out, &out_length);
         if (taken == 0) {
-            lex_fail(lexer, TD_UNSUPPORTED, "line %u: the escape '\\%c' is wrong or not known",
-                     lexer->line, text[at + 1]);
+            lex_fail(lexer, TD_UNSUPPORTED, "the escape '\\%c' is wrong or not known",
+                     text[at + 1]);
             return;
         }
         at += 1 + taken;
@@ -362,8 +389,7 @@ static void note_bracket(struct lexer *lexer, char c)
 
     if (opener != NULL) {
         if (lexer->nesting == NESTING_MAX)
-            lex_fail(lexer, TD_LIMIT, "line %u: more than %d brackets inside each other",
-                     lexer->line, NESTING_MAX);
+            lex_fail(lexer, TD_LIMIT, "more than %d brackets inside each other", NESTING_MAX);
         else
             lexer->closers[lexer->nesting++] = closers[opener - openers];
         return;
@@ -371,7 +397,7 @@ static void note_bracket(struct lexer *lexer, char c)
     if (strchr(closers, c) == NULL)
         return;
     if (lexer->nesting == 0 || lexer->closers[lexer->nesting - 1] != c)
-        lex_fail(lexer, TD_INVALID, "line %u: unexpected '%c'", lexer->line, c);
+        lex_fail(lexer, TD_INVALID, "unexpected '%c'", c);
     else
         lexer->nesting--;
 }
@@ -388,8 +414,7 @@ static void lex_operator(struct lexer *lexer)
             return;
         }
     if (c == '\0' || strchr("+-*/%~[](){}<>=.:|,", c) == NULL) {
-        lex_fail(lexer, TD_INVALID, "line %u: unexpected character 0x%02x", lexer->line,
-                 (unsigned)(uint8_t)c);
+        lex_fail(lexer, TD_INVALID, "unexpected character 0x%02x", (unsigned)(uint8_t)c);
         return;
     }
     note_bracket(lexer, c);
@@ -418,6 +443,8 @@ static void lex_tag(struct lexer *lexer)
 {
     bool is_block = lexer->text[lexer->at + 1] == '%';
     const char *closer = is_block ? "%}" : "}}";
+    size_t begin = lexer->at;
+    size_t line_start = lexer->line_start;
     uint32_t line = lexer->line;
 
     add_text(lexer, is_block ? LEXEME_BLOCK_BEGIN : LEXEME_PRINT_BEGIN, lexer->text + lexer->at, 2);
@@ -430,7 +457,10 @@ static void lex_tag(struct lexer *lexer)
 
         move_to(lexer, skip_space(lexer, lexer->at));
         if (lexer->at >= lexer->length) {
-            lex_fail(lexer, TD_INVALID, "line %u: the tag is not closed", line);
+            lexer->at = begin;
+            lexer->line = line;
+            lexer->line_start = line_start;
+            lex_fail(lexer, TD_INVALID, "the tag is not closed");
             return;
         }
         if (lex_tag_end(lexer, closer, is_block))
@@ -448,6 +478,56 @@ static void lex_tag(struct lexer *lexer)
 }
 
 /* ------------------------------------------------------------------------------------------- */
+
+/*
+ * Whether {% word %} stands at `at`, with the signs that Jinja allows in it. sign_out: the one before the closing %}
+ * or 0; end_out: behind it.
+ */
+static bool is_word_tag(const struct lexer *lexer, size_t at, const char *word, char *sign_out,
+                        size_t *end_out)
+{
+    size_t length = strlen(word);
+
+    if (lexer->length - at < 2 || memcmp(lexer->text + at, "{%", 2) != 0)
+        return false;
+    at += 2;
+    at += at < lexer->length && (lexer->text[at] == '-' || lexer->text[at] == '+');
+    at = skip_space(lexer, at);
+    if (lexer->length - at < length || memcmp(lexer->text + at, word, length) != 0)
+        return false;
+    at = skip_space(lexer, at + length);
+    *sign_out = '\0';
+    if (at < lexer->length && (lexer->text[at] == '-' || lexer->text[at] == '+'))
+        *sign_out = lexer->text[at++];
+    *end_out = at + 2;
+    return lexer->length - at >= 2 && memcmp(lexer->text + at, "%}", 2) == 0;
+}
+
+/* {% raw %}: what stands up to {% endraw %} is text. False: something else stands here. */
+static bool lex_raw(struct lexer *lexer)
+{
+    char sign;
+    size_t end;
+    size_t tag;
+
+    if (!is_word_tag(lexer, lexer->at, "raw", &sign, &end) || sign == '+')
+        return false;
+    for (tag = end; tag < lexer->length; tag++) {
+        char end_sign;
+        size_t behind;
+
+        if (!is_word_tag(lexer, tag, "endraw", &end_sign, &behind))
+            continue;
+        move_to(lexer, end);
+        end_tag(lexer, sign, false);
+        lex_data(lexer, tag);
+        move_to(lexer, behind);
+        end_tag(lexer, end_sign, true);
+        return true;
+    }
+    lex_fail(lexer, TD_INVALID, "'endraw' is missing");
+    return true;
+}
 
 /* A copy with LF for each CR LF and CR, and without one newline at the end. */
 static bool normalize(struct lexer *lexer, struct td_span source)
@@ -485,10 +565,11 @@ td_status_t text_lex(struct td_span source, struct td_arena *keep, struct td_are
             break;
         if (lexer.text[lexer.at + 1] == '#')
             lex_comment(&lexer);
-        else
+        else if (!lex_raw(&lexer))
             lex_tag(&lexer);
     }
-    add(&lexer, (struct lexeme){.kind = LEXEME_END, .line = lexer.line});
+    add(&lexer,
+        (struct lexeme){.kind = LEXEME_END, .line = lexer.line, .column = column_of(&lexer)});
     if (lexer.status == TD_OK)
         *lexemes_out = (struct lexemes){lexer.items, lexer.count};
     return lexer.status;

@@ -31,6 +31,7 @@ enum lexeme_kind {
 struct lexeme {
     enum lexeme_kind kind;
     uint32_t line;
+    uint32_t column;     /* in bytes, from 1 */
     struct td_span text; /* in the arena */
     union {
         int64_t integer;

@@ -19,6 +19,8 @@ const char *text_kind_name(enum text_kind kind)
     case TEXT_DICT: return "a dict";
     case TEXT_NAMESPACE: return "a namespace";
     case TEXT_LOOP: return "a loop";
+    case TEXT_MACRO: return "a macro";
+    case TEXT_FUNCTION: return "a function";
     }
     return "a value";
 }
@@ -44,10 +46,12 @@ bool text_eval_truth(struct text_value value)
     case TEXT_INT: return value.integer != 0;
     case TEXT_FLOAT: return value.number != 0;
     case TEXT_STRING: return value.string->length > 0;
-    case TEXT_LIST: return value.list->count > 0;
+    case TEXT_LIST: return value.list->count > 0 || value.list->form == TEXT_FORM_ITERATOR;
     case TEXT_DICT: return value.dict->count > 0;
     case TEXT_NAMESPACE:
-    case TEXT_LOOP: return true;
+    case TEXT_LOOP:
+    case TEXT_MACRO:
+    case TEXT_FUNCTION: return true;
     }
     return false;
 }
@@ -118,6 +122,50 @@ static double float_operation(enum text_expression_kind kind, double a, double b
     }
 }
 
+/* a ** b for b of 0 and more; false: does not fit 64 bits. */
+static bool integer_power(int64_t a, int64_t b, int64_t *result_out)
+{
+    int64_t result = 1;
+
+    if (a == 0 || a == 1 || b == 0) {
+        *result_out = b == 0 ? 1 : a;
+        return true;
+    }
+    if (a == -1) {
+        *result_out = b % 2 == 0 ? 1 : -1;
+        return true;
+    }
+    for (; b > 0; b--) /* 64 rounds at most: then it is beyond 64 bits */
+        if (__builtin_mul_overflow(result, a, &result))
+            return false;
+    *result_out = result;
+    return true;
+}
+
+static struct text_value power(struct text_eval *eval, uint32_t line, struct text_value left,
+                               struct text_value right)
+{
+    int64_t a;
+    int64_t b;
+    int64_t integer;
+    double x;
+    double y;
+
+    if (!is_number(left, &x))
+        return text_eval_fail_kind(eval, line, "calculate with", left);
+    if (!is_number(right, &y))
+        return text_eval_fail_kind(eval, line, "calculate with", right);
+    if (!text_value_integer(left, &a) || !text_value_integer(right, &b) || b < 0) {
+        x = pow(x, y);
+        if (isfinite(x))
+            return text_value_float(x);
+    } else if (integer_power(a, b, &integer)) {
+        return text_value_int(integer);
+    }
+    text_eval_fail(eval, line, TD_INVALID, "a power beyond what numbers hold");
+    return text_value_undefined();
+}
+
 static struct text_value calculate(struct text_eval *eval, uint32_t line,
                                    enum text_expression_kind kind, struct text_value left,
                                    struct text_value right)
@@ -173,6 +221,22 @@ static struct text_value repeat(struct text_eval *eval, uint32_t line,
     return text_value_of(text_string_join(&eval->builder, parts, (uint32_t)times));
 }
 
+static struct text_value repeat_list(struct text_eval *eval, uint32_t line,
+                                     const struct text_list *list, int64_t times)
+{
+    struct text_value repeated = text_value_list(&eval->builder);
+
+    for (int64_t i = 0; i < times && list->count > 0; i++) {
+        if (!text_eval_work(eval, line, (uint64_t)list->count * WORK_PER_ITEM))
+            return text_value_undefined();
+        for (uint32_t k = 0; k < list->count; k++)
+            text_list_append(&eval->builder, repeated, list->items[k]);
+    }
+    if (repeated.kind == TEXT_LIST)
+        repeated.list->form = list->form;
+    return repeated;
+}
+
 static struct text_value multiply(struct text_eval *eval, uint32_t line, struct text_value left,
                                   struct text_value right)
 {
@@ -182,6 +246,10 @@ static struct text_value multiply(struct text_eval *eval, uint32_t line, struct 
         return repeat(eval, line, left.string, times);
     if (right.kind == TEXT_STRING && text_value_integer(left, &times))
         return repeat(eval, line, right.string, times);
+    if (left.kind == TEXT_LIST && text_value_integer(right, &times))
+        return repeat_list(eval, line, left.list, times);
+    if (right.kind == TEXT_LIST && text_value_integer(left, &times))
+        return repeat_list(eval, line, right.list, times);
     return calculate(eval, line, EXPRESSION_MULTIPLY, left, right);
 }
 
@@ -214,6 +282,8 @@ static struct text_value join_lists(struct text_eval *eval, uint32_t line,
         text_list_append(&eval->builder, joined, left->items[i]);
     for (uint32_t i = 0; i < right->count; i++)
         text_list_append(&eval->builder, joined, right->items[i]);
+    if (joined.kind == TEXT_LIST)
+        joined.list->form = left->form;
     return joined;
 }
 
@@ -222,7 +292,8 @@ static struct text_value add(struct text_eval *eval, uint32_t line, struct text_
 {
     if (left.kind == TEXT_STRING && right.kind == TEXT_STRING)
         return text_eval_join(eval, line, (const struct text_value[]){left, right}, 2);
-    if (left.kind == TEXT_LIST && right.kind == TEXT_LIST)
+    if (left.kind == TEXT_LIST && right.kind == TEXT_LIST && left.list->form == right.list->form &&
+        left.list->form <= TEXT_FORM_TUPLE)
         return join_lists(eval, line, left.list, right.list);
     if (left.kind == TEXT_STRING || left.kind == TEXT_LIST) {
         if (right.kind == TEXT_UNDEFINED)
@@ -243,7 +314,7 @@ static bool equal_at(struct text_eval *eval, uint32_t line, struct text_value a,
 static bool equal_lists(struct text_eval *eval, uint32_t line, const struct text_list *a,
                         const struct text_list *b, uint32_t depth)
 {
-    bool equal = a->count == b->count;
+    bool equal = a->count == b->count && a->form == b->form;
 
     for (uint32_t i = 0; equal && i < a->count; i++)
         equal = equal_at(eval, line, a->items[i], b->items[i], depth + 1);
@@ -286,6 +357,8 @@ static bool equal_at(struct text_eval *eval, uint32_t line, struct text_value a,
     case TEXT_DICT: return equal_dicts(eval, line, a.dict, b.dict, depth);
     case TEXT_NAMESPACE: return a.dict == b.dict;
     case TEXT_LOOP: return a.loop == b.loop;
+    case TEXT_MACRO: return a.macro == b.macro;
+    case TEXT_FUNCTION: return a.function == b.function;
     default: return true; /* none and undefined equal themselves */
     }
 }
@@ -320,8 +393,7 @@ bool text_eval_contains(struct text_eval *eval, uint32_t line, struct text_value
     }
 }
 
-/* Below 0, 0 or above, as a stands to b; fails for what has no order. */
-static int order(struct text_eval *eval, uint32_t line, struct text_value a, struct text_value b)
+int text_eval_order(struct text_eval *eval, uint32_t line, struct text_value a, struct text_value b)
 {
     uint32_t shorter;
     double x;
@@ -352,10 +424,10 @@ bool text_eval_compare(struct text_eval *eval, uint32_t line, enum text_comparis
     switch (comparison) {
     case COMPARE_EQUAL: return text_eval_equal(eval, line, a, b);
     case COMPARE_UNEQUAL: return !text_eval_equal(eval, line, a, b);
-    case COMPARE_LESS: return order(eval, line, a, b) < 0;
-    case COMPARE_LESS_EQUAL: return order(eval, line, a, b) <= 0;
-    case COMPARE_GREATER: return order(eval, line, a, b) > 0;
-    case COMPARE_GREATER_EQUAL: return order(eval, line, a, b) >= 0;
+    case COMPARE_LESS: return text_eval_order(eval, line, a, b) < 0;
+    case COMPARE_LESS_EQUAL: return text_eval_order(eval, line, a, b) <= 0;
+    case COMPARE_GREATER: return text_eval_order(eval, line, a, b) > 0;
+    case COMPARE_GREATER_EQUAL: return text_eval_order(eval, line, a, b) >= 0;
     case COMPARE_IN: return text_eval_contains(eval, line, b, a);
     case COMPARE_NOT_IN: return !text_eval_contains(eval, line, b, a);
     }
@@ -369,6 +441,7 @@ struct text_value text_eval_operate(struct text_eval *eval, uint32_t line,
     switch (kind) {
     case EXPRESSION_ADD: return add(eval, line, left, right);
     case EXPRESSION_MULTIPLY: return multiply(eval, line, left, right);
+    case EXPRESSION_POWER: return power(eval, line, left, right);
     default: return calculate(eval, line, kind, left, right);
     }
 }

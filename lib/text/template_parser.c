@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/text/string.h"
+#include "lib/text/template_builtins.h"
 
 void text_parse_fail(struct text_parser *parser, td_status_t status, const char *format, ...)
 {
@@ -16,7 +17,8 @@ void text_parse_fail(struct text_parser *parser, td_status_t status, const char 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    parser->status = td_fail(parser->error, status, "line %u: %s", parser->next->line, text);
+    parser->status = td_fail(parser->error, status, "line %u, column %u: %s", parser->next->line,
+                             parser->next->column, text);
     parser->next = parser->end;
 }
 
@@ -105,6 +107,18 @@ void text_parse_leave(struct text_parser *parser)
     parser->depth--;
 }
 
+void text_parse_note_name(struct text_parser *parser, struct parsed_name **list)
+{
+    struct parsed_name *noted = td_arena_alloc(parser->scratch, sizeof *noted);
+
+    if (noted == NULL) {
+        text_parse_fail(parser, TD_LIMIT, "the template is too large");
+        return;
+    }
+    *noted = (struct parsed_name){parser->next, *list};
+    *list = noted;
+}
+
 /* ------------------------------------------------------------------------------------------- */
 
 static struct text_statement *statement_new(struct text_parser *parser,
@@ -158,6 +172,18 @@ static struct text_statement *parse_body(struct text_parser *parser, const char 
     return body;
 }
 
+/* The same, for a body that has variables of its own. */
+static struct text_statement *parse_scoped_body(struct text_parser *parser,
+                                                const char *const *enders)
+{
+    struct text_statement *body;
+
+    parser->scopes++;
+    body = parse_body(parser, enders);
+    parser->scopes--;
+    return body;
+}
+
 static void parse_if(struct text_parser *parser, struct text_statement *statement)
 {
     static const char *const enders[] = {"endif", "elif", "else", NULL};
@@ -206,15 +232,17 @@ static void parse_for(struct text_parser *parser, struct text_statement *stateme
     if (!text_parse_take_name(parser, "in"))
         text_parse_fail(parser, TD_INVALID, "expected 'in'");
     statement->value = text_parse_expression_no_ternary(parser);
+    if (text_parse_at_operator(parser, ","))
+        text_parse_fail(parser, TD_UNSUPPORTED, "a tuple without brackets is not supported here");
     if (text_parse_take_name(parser, "if"))
         statement->condition = text_parse_expression(parser);
     if (text_parse_at_name(parser, "recursive"))
         text_parse_fail(parser, TD_UNSUPPORTED, "recursive loops are not supported");
     parser->loops++;
-    statement->body = parse_body(parser, enders);
+    statement->body = parse_scoped_body(parser, enders);
     parser->loops--;
     if (text_parse_take_name(parser, "else"))
-        statement->otherwise = parse_body(parser, last);
+        statement->otherwise = parse_scoped_body(parser, last);
     text_parse_skip(parser); /* endfor */
     expect_block_end(parser);
 }
@@ -227,9 +255,7 @@ static void parse_set(struct text_parser *parser, struct text_statement *stateme
     if (statement->target_count == 1 && text_parse_take_operator(parser, "."))
         statement->attribute = text_parse_expect_name(parser);
     if (text_parse_take_operator(parser, "=")) {
-        statement->value = text_parse_expression(parser);
-        if (text_parse_at_operator(parser, ","))
-            text_parse_fail(parser, TD_UNSUPPORTED, "tuples without brackets are not supported");
+        statement->value = text_parse_tuple(parser);
         expect_block_end(parser);
         return;
     }
@@ -237,10 +263,96 @@ static void parse_set(struct text_parser *parser, struct text_statement *stateme
     if (statement->target_count != 1)
         text_parse_fail(parser, TD_INVALID, "expected '='");
     if (text_parse_at_operator(parser, "|"))
-        text_parse_fail(parser, TD_UNSUPPORTED, "a filter on a set block is not supported");
-    statement->body = parse_body(parser, enders);
+        statement->value = text_parse_block_filters(parser);
+    statement->body = parse_scoped_body(parser, enders);
     text_parse_skip(parser); /* endset */
     expect_block_end(parser);
+}
+
+/* {% filter trim | upper %}: what the body writes goes through the filters. */
+static void parse_filter_block(struct text_parser *parser, struct text_statement *statement)
+{
+    static const char *const enders[] = {"endfilter", NULL};
+
+    statement->value = text_parse_block_filters(parser);
+    statement->body = parse_scoped_body(parser, enders);
+    text_parse_skip(parser); /* endfilter */
+    expect_block_end(parser);
+}
+
+/* {% generation %}, with which trainers mark what the model has to learn: its body, as it is. */
+static void parse_generation(struct text_parser *parser, struct text_statement *statement)
+{
+    static const char *const enders[] = {"endgeneration", NULL};
+    uint32_t loops = parser->loops;
+
+    parser->loops = 0; /* Jinja makes a function of the body */
+    statement->body = parse_scoped_body(parser, enders);
+    parser->loops = loops;
+    text_parse_skip(parser); /* endgeneration */
+    expect_block_end(parser);
+}
+
+/* Whether the parameter at `place` is one of those in front of it. */
+static bool has_parameter(const struct text_macro *macro, uint32_t place)
+{
+    for (uint32_t i = 0; i < place && macro->parameters[place] != NULL; i++)
+        if (td_span_equal(text_string_span(macro->parameters[i]),
+                          text_string_span(macro->parameters[place])))
+            return true;
+    return false;
+}
+
+/* The parameters of a macro behind "(", with their defaults. */
+static void parse_parameters(struct text_parser *parser, struct text_macro *macro)
+{
+    while (parser->status == TD_OK && !text_parse_take_operator(parser, ")")) {
+        uint32_t place = macro->parameter_count;
+
+        if (place == TEXT_MACRO_PARAMETERS_MAX) {
+            text_parse_fail(parser, TD_LIMIT, "more than %d parameters", TEXT_MACRO_PARAMETERS_MAX);
+            return;
+        }
+        text_parse_note_name(parser, &parser->macros);
+        macro->parameters[place] = text_parse_expect_name(parser);
+        if (has_parameter(macro, place))
+            text_parse_fail(parser, TD_INVALID, "two parameters of the same name");
+        if (text_parse_take_operator(parser, "="))
+            macro->defaults[place] = text_parse_expression(parser);
+        else if (place > 0 && macro->defaults[place - 1] != NULL)
+            text_parse_fail(parser, TD_INVALID, "a parameter without default behind one with it");
+        macro->parameter_count++;
+        if (!text_parse_at_operator(parser, ")"))
+            text_parse_expect_operator(parser, ",");
+    }
+}
+
+static void parse_macro(struct text_parser *parser, struct text_statement *statement)
+{
+    static const char *const enders[] = {"endmacro", NULL};
+    struct text_macro *macro = text_parse_alloc(parser, 1, sizeof *macro);
+    uint32_t loops = parser->loops;
+
+    if (macro == NULL)
+        return;
+    if (parser->scopes > 0) /* it could outlive the variables it sees */
+        text_parse_fail(parser, TD_UNSUPPORTED, "a macro inside of another block is not supported");
+    if (parser->next->kind == LEXEME_NAME &&
+        text_builtin_find(TEXT_FUNCTIONS, parser->next->text) != NULL)
+        text_parse_fail(parser, TD_UNSUPPORTED, "a macro that is named like a function");
+    text_parse_note_name(parser, &parser->macros);
+    macro->name = text_parse_expect_name(parser);
+    text_parse_expect_operator(parser, "(");
+    parse_parameters(parser, macro);
+    parser->loops = 0;
+    parser->in_macro = true;
+    macro->body = parse_scoped_body(parser, enders);
+    parser->in_macro = false;
+    parser->loops = loops;
+    text_parse_skip(parser); /* endmacro */
+    expect_block_end(parser);
+    statement->targets[0] = macro->name;
+    statement->macro = macro;
 }
 
 static void parse_loop_control(struct text_parser *parser, struct text_statement *statement)
@@ -259,6 +371,9 @@ static const struct {
     {"if", STATEMENT_IF, parse_if},
     {"for", STATEMENT_FOR, parse_for},
     {"set", STATEMENT_SET, parse_set},
+    {"macro", STATEMENT_MACRO, parse_macro},
+    {"filter", STATEMENT_FILTER, parse_filter_block},
+    {"generation", STATEMENT_SCOPE, parse_generation},
     {"break", STATEMENT_BREAK, parse_loop_control},
     {"continue", STATEMENT_CONTINUE, parse_loop_control},
 };
@@ -328,11 +443,30 @@ static struct text_statement *parse_statements(struct text_parser *parser,
     return first;
 }
 
+/* Whether what is called is a macro, or may be one that was handed to a macro. */
+static void check_calls(struct text_parser *parser)
+{
+    for (const struct parsed_name *call = parser->calls; call != NULL; call = call->next) {
+        const struct parsed_name *macro = parser->macros;
+        struct td_span name = call->lexeme->text;
+
+        while (macro != NULL && !td_span_equal(macro->lexeme->text, name))
+            macro = macro->next;
+        if (macro != NULL)
+            continue;
+        parser->next = call->lexeme;
+        text_parse_fail(parser, TD_UNSUPPORTED, "the function '%.*s' is not known",
+                        (int)(name.length < 40 ? name.length : 40), name.bytes);
+        return;
+    }
+}
+
 td_status_t text_parse(struct lexemes lexemes, struct td_arena *scratch,
                        struct text_template *template, struct td_error *error)
 {
     static const char *const enders[] = {NULL};
     struct text_parser parser = {
+        .template = template,
         .next = lexemes.items,
         .end = lexemes.items + lexemes.count - 1,
         .scratch = scratch,
@@ -341,5 +475,7 @@ td_status_t text_parse(struct lexemes lexemes, struct td_arena *scratch,
     };
 
     template->body = parse_statements(&parser, enders);
+    if (parser.status == TD_OK)
+        check_calls(&parser);
     return parser.status;
 }

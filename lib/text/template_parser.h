@@ -3,7 +3,8 @@
  *
  * Recursive descent, one function per level of precedence, with Jinja's grammar: ternary, or, and,
  * not, comparisons, + and -, ~, * / // %, unary, then what follows a value (attributes, subscripts, calls,
- * filters, tests). template_parser.c has statements, template_parser_expression.c expressions.
+ * filters, tests). template_parser.c has statements, template_parser_expression.c operators, template_parser_value.c
+ * values.
  */
 #ifndef TANDEM_LIB_TEXT_TEMPLATE_PARSER_H
 #define TANDEM_LIB_TEXT_TEMPLATE_PARSER_H
@@ -12,13 +13,24 @@
 #include "lib/text/template_ast.h"
 #include "lib/text/template_lexer.h"
 
+/* A name in a list of them, in scratch memory. */
+struct parsed_name {
+    const struct lexeme *lexeme;
+    struct parsed_name *next;
+};
+
 struct text_parser {
+    struct text_template *template;
     const struct lexeme *next;   /* never behind the one of kind LEXEME_END */
     struct td_arena *scratch;    /* gone after parsing */
     struct text_builder builder; /* of the template's arena */
     uint32_t depth;              /* of statements and brackets around the present place */
     uint32_t loops;              /* of for bodies around the present place */
-    td_status_t status;          /* sticky; once failed, next stands on LEXEME_END */
+    uint32_t scopes;             /* of bodies that have variables of their own around it */
+    bool in_macro;
+    struct parsed_name *calls;  /* names that are called and are no functions of ours */
+    struct parsed_name *macros; /* names that may be called: of macros and of their parameters */
+    td_status_t status;         /* sticky; once failed, next stands on LEXEME_END */
     struct td_error *error;
     const struct lexeme *end;
 };
@@ -27,7 +39,7 @@ struct text_parser {
 td_status_t text_parse(struct lexemes lexemes, struct td_arena *scratch,
                        struct text_template *template, struct td_error *error) TD_MUST_USE;
 
-/* Notes the first failure, with the line of the next token in front, and ends the parse. */
+/* Notes the first failure, with the place of the next token in front, and ends the parse. */
 void text_parse_fail(struct text_parser *parser, td_status_t status, const char *format, ...)
     TD_PRINTF(3, 4);
 
@@ -57,6 +69,15 @@ const struct text_string *text_parse_expect_name(struct text_parser *parser);
 /* One level deeper; false (and failed) past TEXT_TEMPLATE_DEPTH_MAX. Paired with text_parse_leave. */
 bool text_parse_enter(struct text_parser *parser);
 void text_parse_leave(struct text_parser *parser);
+
+/* Notes the next token, a name, in one of the parser's lists. */
+void text_parse_note_name(struct text_parser *parser, struct parsed_name **list);
+
+/* The filters of {% filter %} and {% set x | ... %}, over EXPRESSION_CAPTURED. NULL: failed. */
+struct text_expression *text_parse_block_filters(struct text_parser *parser);
+
+/* An expression, or several with commas between, which are a tuple. NULL: failed. */
+struct text_expression *text_parse_tuple(struct text_parser *parser);
 
 /* An expression; without the ternary for the two places where `if` means something else. NULL: failed. */
 struct text_expression *text_parse_expression(struct text_parser *parser);

@@ -1,7 +1,8 @@
 /*
  * template_print.c: values as text: what Python's str() and json.dumps() give; see template_eval.h.
  *
- * Text made of anything but a string is untrusted: a number may have come with a request.
+ * Text made of anything but a string is untrusted: a number may have come with a request, and no template writes
+ * control tokens as parts of JSON.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -10,10 +11,14 @@
 #include <string.h>
 
 #include "lib/base/json_write.h"
+#include "lib/base/utf8.h"
 #include "lib/text/template_eval.h"
+#include "lib/text/template_sequences.h"
+#include "lib/text/unicode.h"
 
-#define JSON_DEPTH_MAX 128
-#define NUMBER_BYTES   40
+#define WRITE_DEPTH_MAX 128
+#define NUMBER_BYTES    40
+#define REPLACEMENT     0xFFFD
 
 /* The shortest digits that read back as the same number, written as Python writes them. */
 static void float_text(double number, char out[static NUMBER_BYTES])
@@ -37,88 +42,256 @@ static void float_text(double number, char out[static NUMBER_BYTES])
         snprintf(out, NUMBER_BYTES, "%.1f", number);
 }
 
-const struct text_string *text_eval_print(struct text_eval *eval, uint32_t line,
-                                          struct text_value value)
-{
-    char text[NUMBER_BYTES] = "";
-
-    switch (value.kind) {
-    case TEXT_STRING: return value.string;
-    case TEXT_UNDEFINED: break;
-    case TEXT_NONE: snprintf(text, sizeof text, "None"); break;
-    case TEXT_BOOL: snprintf(text, sizeof text, "%s", value.boolean ? "True" : "False"); break;
-    case TEXT_INT: snprintf(text, sizeof text, "%" PRId64, value.integer); break;
-    case TEXT_FLOAT: float_text(value.number, text); break;
-    case TEXT_LIST:
-    case TEXT_DICT:
-    case TEXT_NAMESPACE:
-    case TEXT_LOOP:
-        text_eval_fail(eval, line, TD_INVALID, "%s cannot be written as text; use tojson",
-                       text_kind_name(value.kind));
-        break;
-    }
-    return text_string_copy(&eval->builder, td_span_of(text), false);
-}
-
-/* ------------------------------------------------------------------------------------------- */
-
-struct json {
+/* Collects what is written of a value. */
+struct writer {
     struct text_eval *eval;
     struct td_buf *out;
     uint32_t line;
-    int indent; /* spaces per level; below 0: everything on one line */
+    const struct text_json_form *form; /* NULL: Python's repr */
 };
 
-static void json_value(struct json *json, struct text_value value, uint32_t depth);
+static bool writer_may_go_on(struct writer *writer, uint32_t depth, uint64_t bytes)
+{
+    if (depth > WRITE_DEPTH_MAX)
+        text_eval_fail(writer->eval, writer->line, TD_LIMIT, "values nested deeper than %d",
+                       WRITE_DEPTH_MAX);
+    return text_eval_work(writer->eval, writer->line, bytes);
+}
+
+/* ------------------------------------------------------------------------------------------- */
+/* str() and repr() */
+
+static void repr_value(struct writer *writer, struct text_value value, uint32_t depth);
+
+/* One character of a string, escaped as Python does. */
+static void repr_character(struct td_buf *out, uint32_t character, char quote)
+{
+    static const char escaped[] = "\\\n\r\t";
+    static const char names[] = "\\nrt";
+    const char *place = character > 0 && character < 0x80 ? strchr(escaped, (int)character) : NULL;
+    char bytes[TD_UTF8_BYTES_MAX];
+
+    if (place != NULL)
+        td_buf_printf(out, "\\%c", names[place - escaped]);
+    else if (character == (uint8_t)quote)
+        td_buf_printf(out, "\\%c", quote);
+    else if (text_is_printable(character))
+        td_buf_append(out, bytes, td_utf8_encode(character, bytes));
+    else if (character < 0x100)
+        td_buf_printf(out, "\\x%02x", character);
+    else
+        td_buf_printf(out, character < 0x10000 ? "\\u%04x" : "\\U%08x", character);
+}
+
+static void repr_string(struct td_buf *out, const struct text_string *string)
+{
+    const uint8_t *bytes = (const uint8_t *)string->bytes;
+    bool has_single = memchr(bytes, '\'', string->length) != NULL;
+    char quote = has_single && memchr(bytes, '"', string->length) == NULL ? '"' : '\'';
+    size_t taken;
+
+    td_buf_append_char(out, quote);
+    for (size_t at = 0; at < string->length; at += taken) {
+        uint32_t character = text_utf8_decode(bytes + at, string->length - at, &taken);
+
+        repr_character(out, character < TEXT_UNFINISHED ? character : REPLACEMENT, quote);
+    }
+    td_buf_append_char(out, quote);
+}
+
+static void repr_list(struct writer *writer, const struct text_list *list, uint32_t depth)
+{
+    bool tuple = list->form == TEXT_FORM_TUPLE;
+
+    td_buf_append_char(writer->out, tuple ? '(' : '[');
+    for (uint32_t i = 0; i < list->count && writer->eval->status == TD_OK; i++) {
+        if (i > 0)
+            td_buf_append_text(writer->out, ", ");
+        repr_value(writer, list->items[i], depth + 1);
+    }
+    if (tuple && list->count == 1)
+        td_buf_append_char(writer->out, ',');
+    td_buf_append_char(writer->out, tuple ? ')' : ']');
+}
+
+static void repr_dict(struct writer *writer, const struct text_dict *dict, uint32_t depth)
+{
+    td_buf_append_char(writer->out, '{');
+    for (uint32_t i = 0; i < dict->count && writer->eval->status == TD_OK; i++) {
+        if (i > 0)
+            td_buf_append_text(writer->out, ", ");
+        repr_value(writer, text_value_of(dict->entries[i].key), depth + 1);
+        td_buf_append_text(writer->out, ": ");
+        repr_value(writer, dict->entries[i].value, depth + 1);
+    }
+    td_buf_append_char(writer->out, '}');
+}
+
+static void repr_value(struct writer *writer, struct text_value value, uint32_t depth)
+{
+    char text[NUMBER_BYTES];
+
+    if (!writer_may_go_on(writer, depth, value.kind == TEXT_STRING ? value.string->length : 0))
+        return;
+    switch (value.kind) {
+    case TEXT_STRING: repr_string(writer->out, value.string); return;
+    case TEXT_UNDEFINED: td_buf_append_text(writer->out, depth > 0 ? "Undefined" : ""); return;
+    case TEXT_NONE: td_buf_append_text(writer->out, "None"); return;
+    case TEXT_BOOL: td_buf_append_text(writer->out, value.boolean ? "True" : "False"); return;
+    case TEXT_INT: td_buf_printf(writer->out, "%" PRId64, value.integer); return;
+    case TEXT_FLOAT:
+        float_text(value.number, text);
+        td_buf_append_text(writer->out, text);
+        return;
+    case TEXT_LIST:
+        if (value.list->form > TEXT_FORM_TUPLE)
+            break;
+        repr_list(writer, value.list, depth);
+        return;
+    case TEXT_DICT: repr_dict(writer, value.dict, depth); return;
+    case TEXT_NAMESPACE:
+    case TEXT_LOOP:
+    case TEXT_MACRO:
+    case TEXT_FUNCTION: break;
+    }
+    text_eval_fail(writer->eval, writer->line, TD_INVALID, "%s cannot be written as text",
+                   value.kind == TEXT_LIST ? "a view, range or iterator"
+                                           : text_kind_name(value.kind));
+}
+
+/* What a writer has written, as a string, and the end of its buffer. */
+static const struct text_string *take_written(struct writer *writer)
+{
+    struct td_buf *out = writer->out;
+    const struct text_string *string;
+
+    if (out->status != TD_OK)
+        text_eval_fail(writer->eval, writer->line, out->status, "a text over %zu bytes",
+                       TEXT_BYTES_MAX);
+    string = text_string_copy(
+        &writer->eval->builder,
+        td_span_over(out->data, writer->eval->status == TD_OK ? out->length : 0), false);
+    td_buf_fini(out);
+    return string;
+}
+
+const struct text_string *text_eval_print(struct text_eval *eval, uint32_t line,
+                                          struct text_value value)
+{
+    struct td_buf out;
+    struct writer writer = {.eval = eval, .out = &out, .line = line};
+
+    if (value.kind == TEXT_STRING)
+        return value.string;
+    td_buf_init(&out, TEXT_BYTES_MAX);
+    repr_value(&writer, value, 0);
+    return take_written(&writer);
+}
+
+/* ------------------------------------------------------------------------------------------- */
+/* JSON */
+
+static void json_value(struct writer *writer, struct text_value value, uint32_t depth);
 
 /* What stands in front of an item or of the closing bracket: a line of its own, or nothing. */
-static void json_new_line(struct json *json, uint32_t depth)
+static void json_new_line(struct writer *writer, uint32_t depth)
 {
-    if (json->indent < 0)
+    int indent = writer->form->indent;
+
+    if (indent < 0 || !text_eval_work(writer->eval, writer->line, depth * (uint64_t)indent))
         return;
-    td_buf_append_char(json->out, '\n');
-    for (uint32_t i = 0; i < depth * (uint32_t)json->indent; i++)
-        td_buf_append_char(json->out, ' ');
+    td_buf_append_char(writer->out, '\n');
+    for (uint32_t i = 0; i < depth * (uint32_t)indent; i++)
+        td_buf_append_char(writer->out, ' ');
 }
 
-static void json_separate(struct json *json, uint32_t place, uint32_t depth)
+static void json_separate(struct writer *writer, uint32_t place, uint32_t depth)
 {
     if (place > 0)
-        td_buf_append_text(json->out, json->indent < 0 ? ", " : ",");
-    json_new_line(json, depth);
+        td_buf_append(writer->out, writer->form->item_separator.bytes,
+                      writer->form->item_separator.length);
+    json_new_line(writer, depth);
 }
 
-static void json_list(struct json *json, const struct text_list *list, uint32_t depth)
+static void json_string(struct writer *writer, const struct text_string *string)
 {
-    td_buf_append_char(json->out, '[');
-    for (uint32_t i = 0; i < list->count && json->eval->status == TD_OK; i++) {
-        json_separate(json, i, depth + 1);
-        json_value(json, list->items[i], depth + 1);
+    const uint8_t *bytes = (const uint8_t *)string->bytes;
+    size_t plain = 0;
+    size_t taken;
+
+    if (!writer->form->ensure_ascii) {
+        td_json_write_string(writer->out, text_string_span(string));
+        return;
+    }
+    td_buf_append_char(writer->out, '"');
+    for (size_t at = 0; at < string->length; at += taken) {
+        uint32_t character = text_utf8_decode(bytes + at, string->length - at, &taken);
+
+        if (character < 0x7F)
+            continue;
+        td_json_write_escaped(writer->out, td_span_over(string->bytes + plain, at - plain));
+        plain = at + taken;
+        if (character >= TEXT_UNFINISHED)
+            character = REPLACEMENT;
+        if (character >= 0x10000) {
+            td_buf_printf(writer->out, "\\u%04x", 0xD7C0 + (character >> 10));
+            character = 0xDC00 | (character & 0x3FF);
+        }
+        td_buf_printf(writer->out, "\\u%04x", character);
+    }
+    td_json_write_escaped(writer->out, td_span_over(string->bytes + plain, string->length - plain));
+    td_buf_append_char(writer->out, '"');
+}
+
+static void json_list(struct writer *writer, const struct text_list *list, uint32_t depth)
+{
+    td_buf_append_char(writer->out, '[');
+    for (uint32_t i = 0; i < list->count && writer->eval->status == TD_OK; i++) {
+        json_separate(writer, i, depth + 1);
+        json_value(writer, list->items[i], depth + 1);
     }
     if (list->count > 0)
-        json_new_line(json, depth);
-    td_buf_append_char(json->out, ']');
+        json_new_line(writer, depth);
+    td_buf_append_char(writer->out, ']');
 }
 
-static void json_dict(struct json *json, const struct text_dict *dict, uint32_t depth)
+static void json_dict(struct writer *writer, const struct text_dict *dict, uint32_t depth)
 {
-    td_buf_append_char(json->out, '{');
-    for (uint32_t i = 0; i < dict->count && json->eval->status == TD_OK; i++) {
+    td_buf_append_char(writer->out, '{');
+    for (uint32_t i = 0; i < dict->count && writer->eval->status == TD_OK; i++) {
         const struct text_string *key = dict->entries[i].key;
 
-        json_separate(json, i, depth + 1);
-        if (!text_eval_work(json->eval, json->line, key->length))
+        json_separate(writer, i, depth + 1);
+        if (!text_eval_work(writer->eval, writer->line, key->length))
             return;
-        td_json_write_string(json->out, text_string_span(key));
-        td_buf_append_text(json->out, ": ");
-        json_value(json, dict->entries[i].value, depth + 1);
+        json_string(writer, key);
+        td_buf_append(writer->out, writer->form->key_separator.bytes,
+                      writer->form->key_separator.length);
+        json_value(writer, dict->entries[i].value, depth + 1);
     }
     if (dict->count > 0)
-        json_new_line(json, depth);
-    td_buf_append_char(json->out, '}');
+        json_new_line(writer, depth);
+    td_buf_append_char(writer->out, '}');
 }
 
-static void json_float(struct json *json, double number)
+/* The same dict with its keys in order. */
+static const struct text_dict *sorted_dict(struct writer *writer, struct text_value dict)
+{
+    struct text_value list = text_eval_sorted_items(writer->eval, writer->line, dict, false, true);
+    struct text_value sorted = text_value_dict(&writer->eval->builder);
+
+    if (list.kind != TEXT_LIST || sorted.kind != TEXT_DICT)
+        return dict.dict;
+    for (uint32_t i = 0; i < list.list->count; i++) {
+        const struct text_list *pair = list.list->items[i].list;
+
+        text_dict_append(&writer->eval->builder, sorted.dict, pair->items[0].string,
+                         pair->items[1]);
+    }
+    return sorted.dict;
+}
+
+static void json_float(struct writer *writer, double number)
 {
     char text[NUMBER_BYTES];
 
@@ -129,45 +302,43 @@ static void json_float(struct json *json, double number)
                  isnan(number) ? "NaN"
                  : number < 0  ? "-Infinity"
                                : "Infinity");
-    td_buf_append_text(json->out, text);
+    td_buf_append_text(writer->out, text);
 }
 
-static void json_value(struct json *json, struct text_value value, uint32_t depth)
+static void json_value(struct writer *writer, struct text_value value, uint32_t depth)
 {
-    uint64_t bytes = value.kind == TEXT_STRING ? value.string->length : 0;
-
-    if (depth > JSON_DEPTH_MAX)
-        text_eval_fail(json->eval, json->line, TD_LIMIT, "values nested deeper than %d",
-                       JSON_DEPTH_MAX);
-    if (!text_eval_work(json->eval, json->line, bytes))
+    if (!writer_may_go_on(writer, depth, value.kind == TEXT_STRING ? value.string->length : 0))
         return;
     switch (value.kind) {
-    case TEXT_NONE: td_buf_append_text(json->out, "null"); break;
-    case TEXT_BOOL: td_buf_append_text(json->out, value.boolean ? "true" : "false"); break;
-    case TEXT_INT: td_json_write_int(json->out, value.integer); break;
-    case TEXT_FLOAT: json_float(json, value.number); break;
-    case TEXT_STRING: td_json_write_string(json->out, text_string_span(value.string)); break;
-    case TEXT_LIST: json_list(json, value.list, depth); break;
-    case TEXT_DICT: json_dict(json, value.dict, depth); break;
+    case TEXT_NONE: td_buf_append_text(writer->out, "null"); return;
+    case TEXT_BOOL: td_buf_append_text(writer->out, value.boolean ? "true" : "false"); return;
+    case TEXT_INT: td_json_write_int(writer->out, value.integer); return;
+    case TEXT_FLOAT: json_float(writer, value.number); return;
+    case TEXT_STRING: json_string(writer, value.string); return;
+    case TEXT_LIST:
+        if (value.list->form > TEXT_FORM_TUPLE)
+            break;
+        json_list(writer, value.list, depth);
+        return;
+    case TEXT_DICT:
+        json_dict(writer, writer->form->sort_keys ? sorted_dict(writer, value) : value.dict, depth);
+        return;
     case TEXT_UNDEFINED:
     case TEXT_NAMESPACE:
-    case TEXT_LOOP: text_eval_fail_kind(json->eval, json->line, "write as JSON", value); break;
+    case TEXT_LOOP:
+    case TEXT_MACRO:
+    case TEXT_FUNCTION: break;
     }
+    text_eval_fail_kind(writer->eval, writer->line, "write as JSON", value);
 }
 
 const struct text_string *text_eval_json(struct text_eval *eval, uint32_t line,
-                                         struct text_value value, int indent)
+                                         struct text_value value, const struct text_json_form *form)
 {
-    const struct text_string *string;
     struct td_buf out;
-    struct json json = {.eval = eval, .out = &out, .line = line, .indent = indent};
+    struct writer writer = {.eval = eval, .out = &out, .line = line, .form = form};
 
     td_buf_init(&out, TEXT_BYTES_MAX);
-    json_value(&json, value, 0);
-    if (out.status != TD_OK)
-        text_eval_fail(eval, line, out.status, "JSON over %zu bytes", TEXT_BYTES_MAX);
-    string = text_string_copy(
-        &eval->builder, td_span_over(out.data, eval->status == TD_OK ? out.length : 0), false);
-    td_buf_fini(&out);
-    return string;
+    json_value(&writer, value, 0);
+    return take_written(&writer);
 }

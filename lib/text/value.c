@@ -54,6 +54,12 @@ struct text_value text_value_string(struct text_builder *builder, struct td_span
     return text_value_of(text_string_over(builder, bytes, false));
 }
 
+struct text_value text_value_word(struct text_builder *builder, const char *word)
+{
+    assert(strspn(word, "abcdefghijklmnopqrstuvwxyz_") == strlen(word));
+    return text_value_of(text_string_over(builder, td_span_of(word), true));
+}
+
 struct text_value text_value_list(struct text_builder *builder)
 {
     struct text_list *list = text_builder_alloc(builder, 1, sizeof *list);

@@ -2,8 +2,8 @@
  * value.h: the values a chat template works on, and how a request becomes one.
  *
  * The API side builds messages and tools as values with a struct text_builder: lists and dicts in
- * an arena, strings borrowed from the request body. Every string built here is untrusted: no builder
- * call makes trusted text, only the template itself does.
+ * an arena, strings borrowed from the request body. Every string built here is untrusted, but for
+ * text_value_word, which takes our own words only: templates put roles inside of control tokens.
  *
  *     struct text_builder builder = text_builder_in(&arena);
  *     struct text_value messages = text_value_list(&builder);
@@ -34,6 +34,8 @@ enum text_kind {
     TEXT_DICT,
     TEXT_NAMESPACE, /* made by a template only: the one value that changes */
     TEXT_LOOP,      /* made by a template only: the variable `loop` */
+    TEXT_MACRO,     /* made by a template only */
+    TEXT_FUNCTION,  /* a function or method that is not called: it is defined and true, no more */
 };
 
 /* Text that knows who wrote it. Immutable. */
@@ -47,6 +49,8 @@ struct text_string {
 struct text_list;
 struct text_dict;
 struct text_loop;
+struct text_macro;
+struct text_builtin;
 
 struct text_value {
     enum text_kind kind;
@@ -58,13 +62,24 @@ struct text_value {
         struct text_list *list;
         struct text_dict *dict; /* of a DICT or a NAMESPACE */
         const struct text_loop *loop;
+        const struct text_macro *macro;
+        const struct text_builtin *function;
     };
+};
+
+/* What Python calls a list that a template works on; it matters where one is written as text. */
+enum text_list_form {
+    TEXT_FORM_LIST = 0,
+    TEXT_FORM_TUPLE,
+    TEXT_FORM_VIEW,     /* of a dict, of a range: nothing writes it */
+    TEXT_FORM_ITERATOR, /* the same, and it has no length, and is true even if empty */
 };
 
 struct text_list {
     struct text_value *items;
     uint32_t count;
     uint32_t capacity;
+    enum text_list_form form;
 };
 
 struct text_entry {
@@ -95,6 +110,12 @@ struct text_value text_value_float(double number);
 
 /* An untrusted string. The bytes (UTF-8, at most TEXT_BYTES_MAX) are borrowed for the value's life. */
 struct text_value text_value_string(struct text_builder *builder, struct td_span bytes);
+
+/*
+ * A trusted string: one of our own words (a role), never text of a client. The word is a literal of letters and _,
+ * which is asserted, so that by itself it makes no control token.
+ */
+struct text_value text_value_word(struct text_builder *builder, const char *word);
 
 struct text_value text_value_list(struct text_builder *builder);
 struct text_value text_value_dict(struct text_builder *builder);

@@ -229,6 +229,23 @@ static void joining_and_slicing_keep_who_wrote_which_byte(void **state)
     assert_marked("{{ v if true else '' }}{{ v or 'x' }}{{ none or '<a>' }}", "u", "[uu]<a>");
     assert_marked("{{ {'<k>': v} | items | first | join('=') }}", "u", "<k>=[u]");
     assert_marked("{{ bos_token }}{{ v }}", "u", "<s>[u]");
+    assert_marked("{% macro m(a, b='<d>') %}<m>{{ a }}{{ b }}{% endmacro %}{{ m(v) }}", "u",
+                  "<m>[u]<d>");
+    assert_marked("{% macro m(a) %}{{ '<' + a + '>' }}{% endmacro %}{{ m(v)[1:] | trim }}", "u",
+                  "[u]>");
+    assert_marked("{% filter trim %} <a>{{ v }} {% endfilter %}", "u", "<a>[u]");
+    assert_marked("{% set x | trim %} <a>{{ v }} {% endset %}{{ x }}", "u", "<a>[u]");
+    assert_marked("{% generation %}<a>{{ v }}{% endgeneration %}", "u", "<a>[u]");
+    assert_marked("{{ '<{}>{}'.format(v, '<x>') }}", "u", "<[u]><x>");
+    assert_marked("{{ '<|'.join([v, '<k>']) }}", "u", "[u]<|<k>");
+    assert_marked("{{ ('<a>\\n' + v) | indent(2) }}", "u\nv", "<a>\n  [u\n]  [v]");
+    assert_marked("{{ ('<a>,' + v + ',<b>').rsplit(',', 1)[0] }}", "u", "<a>,[u]");
+    assert_marked("{{ ('<a>\\n' + v).splitlines()[1] }}", "u", "[u]");
+    assert_marked("{{ (v + '<a>').removeprefix('u') }}{{ v.removesuffix('<a>') }}", "u", "<a>[u]");
+    assert_marked("{{ [v, '<a>'] | sort | join }}", "u", "<a>[u]");
+    assert_marked("{% raw %}<a>{{{% endraw %}{{ v }}", "u", "<a>{{[u]");
+    assert_marked("{{ loop_ }}{% for x in [1] %}{{ loop.cycle('<a>', v) }}{% endfor %}", "u",
+                  "<a>");
 }
 
 static void whatever_makes_new_text_of_untrusted_text_is_untrusted(void **state)
@@ -242,34 +259,72 @@ static void whatever_makes_new_text_of_untrusted_text_is_untrusted(void **state)
     assert_marked("{{ {'k': v} | tojson }}", "u", "[{\"k\": \"u\"}]");
     assert_marked("{{ i }}{{ i | string }}{{ true }}", "u", "[77True]");
     assert_marked("{{ '<a>' * 2 }}{{ v * 2 }}", "u", "<a><a>[uu]");
+    assert_marked("{{ [v, '<a>'] }}", "u", "[['u', '<a>']]");
+    assert_marked("{{ ['<a>'] ~ '<b>' }}", "u", "[['<a>']]<b>");
+    assert_marked("{{ ('<a>' + v) | title }}{{ v.capitalize() }}", "u", "[<A>uU]");
+    assert_marked("{{ ('<a>' + v) | escape }}", "u", "[&lt;a&gt;u]");
+    assert_marked("{{ '<a>' | tojson(separators=(v, '<b>')) }}", "u", "[\"<a>\"]");
 }
 
-static void errors_name_the_line_and_what_is_wrong(void **state)
+static void errors_name_the_place_and_what_is_wrong(void **state)
 {
     (void)state;
-    assert_refused("a\n\n{{ v | nope }}", TD_UNSUPPORTED, "line 3: the filter 'nope'");
-    assert_refused("{# \n #}{% macro x() %}{% endmacro %}", TD_UNSUPPORTED,
-                   "line 2: the block 'macro'");
-    assert_refused("\n{{ v.nope() }}", TD_UNSUPPORTED, "line 2: the method 'nope'");
-    assert_refused("{{ nope() }}", TD_UNSUPPORTED, "line 1: the function 'nope'");
-    assert_refused("{{ v is nope }}", TD_UNSUPPORTED, "line 1: the test 'nope'");
+    assert_refused("a\n\n{{ v | nope }}", TD_UNSUPPORTED, "line 3, column 8: the filter 'nope'");
+    assert_refused("{# \n #}{% include 'x' %}", TD_UNSUPPORTED,
+                   "line 2, column 7: the block 'include'");
+    assert_refused("\n{{ v.nope() }}", TD_UNSUPPORTED, "line 2, column 10: the method 'nope'");
+    assert_refused("{{ nope() }}", TD_UNSUPPORTED, "line 1, column 4: the function 'nope'");
+    assert_refused("{{ v is nope }}", TD_UNSUPPORTED, "line 1, column 9: the test 'nope'");
     assert_refused("{{ v | tojson(nope=1) }}", TD_UNSUPPORTED, "the argument 'nope'");
+    assert_refused("{{ v | map('nope') }}", TD_UNSUPPORTED, "the filter 'nope'");
+    assert_refused("{{ v | selectattr('a', 'nope') }}", TD_UNSUPPORTED, "the test 'nope'");
+    assert_refused("{{ {1: 2} }}", TD_UNSUPPORTED, "the keys of a dict are strings");
     assert_refused("\n\n{{ nope + v }}", TD_INVALID, "line 3: cannot calculate with 'nope'");
     assert_refused("{{ v + nope }}", TD_INVALID, "'nope', which is undefined");
     assert_refused("{{ nope.x }}", TD_INVALID, "'nope', which is undefined");
-    assert_refused("{{ 2 ** 3 }}", TD_UNSUPPORTED, "'**'");
-    assert_refused("{{ [1] }}", TD_INVALID, "a list cannot be written as text");
-    assert_refused("{{ {'a': 1}.items }}", TD_INVALID, "'items' is not called");
+    assert_refused("{{ {'a': 1}.items }}", TD_INVALID, "a function cannot be written as text");
+    assert_refused("{{ {'a': 1}.items() }}", TD_INVALID, "a view, range or iterator cannot be");
     assert_refused("{{ raise_exception('roles must alternate') }}", TD_INVALID,
                    "line 1: roles must alternate");
-    assert_refused("{% if v %}\n\n", TD_INVALID, "line 2: the template ends, but 'endif'");
+    assert_refused("{% if v %}\n\n", TD_INVALID,
+                   "line 2, column 1: the template ends, but 'endif'");
     assert_refused("{% break %}", TD_INVALID, "outside a for");
-    assert_refused("{% raw %}{{ x }}{% endraw %}", TD_UNSUPPORTED, "'raw'");
+    assert_refused("\n  {{ v", TD_INVALID, "line 2, column 3: the tag is not closed");
+    assert_refused("{% raw %}{{ x }}", TD_INVALID, "'endraw' is missing");
     assert_refused("{{ 0x10 }}", TD_UNSUPPORTED, "numbers are decimal");
     assert_refused("{{ 99999999999999999999 }}", TD_UNSUPPORTED, "out of range");
     assert_refused("{{ 9223372036854775807 + 1 }}", TD_INVALID, "beyond 64 bits");
+    assert_refused("{{ 10 ** 30 }}", TD_INVALID, "beyond what numbers hold");
     assert_refused("{{ '\\ud800' }}", TD_UNSUPPORTED, "escape");
     assert_refused("{{ strftime_now('%Q') }}", TD_UNSUPPORTED, "'%Q'");
+}
+
+static void macros_are_checked_where_they_can_be(void **state)
+{
+    (void)state;
+    assert_refused("{% for x in [1] %}{% macro m() %}{% endmacro %}{% endfor %}", TD_UNSUPPORTED,
+                   "column 28: a macro inside of another block");
+    assert_refused("{% macro m(a, a) %}{% endmacro %}", TD_INVALID, "two parameters");
+    assert_refused("{% macro m(a=1, b) %}{% endmacro %}", TD_INVALID,
+                   "a parameter without default");
+    assert_refused("{% macro range() %}{% endmacro %}", TD_UNSUPPORTED, "named like a function");
+    assert_refused("{% macro m() %}{{ caller() }}{% endmacro %}", TD_UNSUPPORTED,
+                   "the function 'caller'");
+    assert_refused("{% macro m() %}{{ kwargs }}{% endmacro %}", TD_UNSUPPORTED,
+                   "the name 'kwargs'");
+    assert_refused("{% macro m() %}{% break %}{% endmacro %}", TD_INVALID, "outside a for");
+    assert_refused("{{ m(*v) }}{% macro m() %}{% endmacro %}", TD_UNSUPPORTED, "arguments with *");
+    assert_refused("{{ v(1) }}", TD_UNSUPPORTED, "the function 'v'");
+    assert_refused("{% macro m(v) %}{{ v(1) }}{% endmacro %}{{ m('x') }}", TD_INVALID,
+                   "cannot call a string");
+    assert_refused("{% macro m(a) %}{% endmacro %}\n{{ m(1, 2) }}", TD_INVALID,
+                   "line 2: the macro 'm' does not take argument 2");
+    assert_refused("{% macro m(a) %}{% endmacro %}{{ m(1, a=2) }}", TD_INVALID,
+                   "does not take argument 2");
+    assert_refused("{% macro m(a) %}{% endmacro %}{{ m(b=2) }}", TD_INVALID,
+                   "does not take argument 1");
+    assert_refused("{{ m() }}{% macro m() %}{% endmacro %}", TD_INVALID, "'m', which is undefined");
+    assert_refused("{% macro m() %}{% endmacro %}{{ m }}", TD_INVALID, "a macro cannot be written");
 }
 
 static void a_raised_message_is_cut_at_a_character(void **state)
@@ -349,6 +404,51 @@ static void hostile_templates_hit_a_limit(void **state)
     assert_limited(repeated("", "", 0, "{{ range(100001) }}"));
 }
 
+/* What could make a little template endless or large: each way has a limit. */
+static void hostile_macros_and_filters_hit_a_limit(void **state)
+{
+    static const char *const templates[] = {
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}x{{ a() }}{% endmacro %}{{ a() }}",
+        "{% macro m(n) %}{{ m(n) if n else 'x' }}{% endmacro %}{{ m(1) }}",
+        "{% macro m(a) %}{% if a %}{% for i in [1] %}{% set q = m(a) %}{% endfor %}{% endif %}{% "
+        "endmacro %}{{ m(1) }}",
+        "{% macro m(a=n()) %}{% endmacro %}{% macro n() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m(n) %}{% if n > 0 %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}"
+        "{{ m(60) }}",
+        "{% macro m(n) %}{% if n > 0 %}{{ m(n - 1) * 9 }}{% else %}xxxxxxxxx{% endif %}{% endmacro "
+        "%}"
+        "{{ m(60) }}",
+        "{% macro m(f) %}{{ f(f) }}{% endmacro %}{{ m(m) }}",
+        "{{ ([1] * 99999) | join('x' * 9999) }}",
+        "{{ [[1] * 9999] * 9999 }}",
+        "{{ ([[1] * 9999] * 9999) | tojson(indent=16) }}",
+        "{{ [1] * 9223372036854775807 }}",
+        "{{ ('x' * 999).join(range(9999) | map('string')) * 9 }}",
+        "{{ ('{0}{0}{0}{0}{0}{0}{0}{0}' * 99999).format('x' * 99999) }}",
+        "{{ ('x\\n' * 999999) | indent(9999) }}",
+        "{{ 'x' | indent(999999999999) }}",
+        "{{ ('&' * 9999999) | escape }}{{ ('&' * 9999999) | escape }}",
+        "{{ range(99999) | unique | list | length }}",
+        "{% for i in range(999) %}{{ range(9999) | sort(reverse=true) | first }}{% endfor %}",
+        "{% for i in range(99999) %}{{ ('x' * 99999).count('x') }}{% endfor %}",
+        "{% for i in range(99999) %}{{ ('x' * 99999).splitlines() | length }}{% endfor %}",
+        "{% set n = namespace(x=[]) %}{% for a in range(9999) %}{% set n.x = [n.x] %}{% endfor %}"
+        "{{ n.x }}",
+        "{% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = n.x + n.x %}{% endfor "
+        "%}",
+        "{% set n = namespace(x={}) %}{% for a in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor "
+        "%}"
+        "{{ n.x | tojson }}",
+        "{% set x | replace('a', 'a' * 9999) %}{{ 'a' * 99999 }}{% endset %}",
+        "{% filter replace('a', 'a' * 9999) %}{{ 'a' * 99999 }}{% endfilter %}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof templates / sizeof templates[0]; i++)
+        assert_limited(repeated(templates[i], "", 0, ""));
+}
+
 static void more_variables_than_allowed_are_refused(void **state)
 {
     struct td_buf template_text;
@@ -356,7 +456,7 @@ static void more_variables_than_allowed_are_refused(void **state)
 
     (void)state;
     td_buf_init(&template_text, 1 << 20);
-    for (unsigned i = 0; i < 300; i++)
+    for (unsigned i = 0; i < 1100; i++)
         td_buf_printf(&template_text, "{%% set x%u = 1 %%}", i);
     render_one(&rendered, template_text.data, "");
     assert_int_equal(rendered.status, TD_LIMIT);
@@ -406,9 +506,11 @@ int main(void)
         cmocka_unit_test(every_template_gives_what_jinja_gives),
         cmocka_unit_test(joining_and_slicing_keep_who_wrote_which_byte),
         cmocka_unit_test(whatever_makes_new_text_of_untrusted_text_is_untrusted),
-        cmocka_unit_test(errors_name_the_line_and_what_is_wrong),
+        cmocka_unit_test(errors_name_the_place_and_what_is_wrong),
+        cmocka_unit_test(macros_are_checked_where_they_can_be),
         cmocka_unit_test(a_raised_message_is_cut_at_a_character),
         cmocka_unit_test(hostile_templates_hit_a_limit),
+        cmocka_unit_test(hostile_macros_and_filters_hit_a_limit),
         cmocka_unit_test(more_variables_than_allowed_are_refused),
         cmocka_unit_test(a_prompt_over_its_limit_is_refused),
         cmocka_unit_test(a_builder_without_room_says_so_once),
