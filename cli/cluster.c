@@ -25,8 +25,6 @@ static const struct td_flag cluster_flags[] = {
      .help = "Decode workers."},
     {TD_FLAG_AS_TEXT(OPTIONS, host), .name = "host", .value = "HOST", .fallback = "127.0.0.1",
      .help = "Where the OpenAI API is offered; 0.0.0.0 is every interface."},
-    {TD_FLAG_AS_UINT32(OPTIONS, port), .name = "port", .value = "PORT", .fallback = "8000",
-     .max = 65535, .help = "Port of the OpenAI API; 0: any that is free."},
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .fallback = "0", .max = 256,
      .help = "Compute threads of each worker. 0: the CPUs that this process may use are divided "
              "among the workers."},

@@ -18,13 +18,13 @@ struct cli_cluster_options {
     uint32_t prefill;
     uint32_t decode;
     const char *host;
-    uint32_t port;
     uint32_t threads;  /* of each worker; 0: the CPUs are divided */
     uint64_t kv_bytes; /* of each worker; 0: its own default */
     struct td_flag_list served_names;
     uint64_t start_ms;
     uint64_t drain_ms;
     /* Commands have tables of their own for these, with defaults of their own. */
+    uint32_t port;
     unsigned kv_transport;      /* of cli_kv_transports */
     unsigned log_level;         /* enum td_log_level */
     uint32_t remote_tokens_min; /* 0: the scheduler's own default */
@@ -34,7 +34,7 @@ struct cli_cluster_options {
 extern const char *const cli_kv_transports[];
 extern const char *const cli_log_levels[];
 
-/* All but the last three. */
+/* All but the last four. */
 struct td_flag_table cli_cluster_table(struct cli_cluster_options *options);
 
 /* Places of the processes in a plan. */

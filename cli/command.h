@@ -35,6 +35,7 @@ int cli_menu_run(const struct cli_menu *menu, int argc, char **argv);
 
 int cli_serve(int argc, char **argv);
 int cli_demo(int argc, char **argv);
+int cli_chat(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_certs(int argc, char **argv);

@@ -7,16 +7,20 @@
 
 #include "cli/command.h"
 #include "cli/local.h"
+#include "cli/printable.h"
 #include "cli/question.h"
 #include "cli/report.h"
 #include "cli/say.h"
 #include "cli/tables.h"
+#include "lib/base/json_write.h"
 #include "lib/net/program.h"
 
 #define REPORT_BYTES_MAX ((size_t)32 << 20) /* the text, escaped */
 
 /* What the scheduler's threshold becomes, so that short prompts cross too. */
 #define REMOTE_TOKENS_MIN 1
+
+#define SILENCE_MS 120000 /* the server sends comments while it computes */
 
 static const char default_user[] =
     "I have heard that large language models read a prompt and write an answer in two different "
@@ -27,6 +31,8 @@ struct demo {
     struct cli_local *local;
     const char *origin;
     struct cli_question question;
+    struct cli_printable printable;
+    struct td_buf text; /* a piece of the answer, as it is shown */
     bool has_succeeded; /* the answer is what the demo promises */
 };
 
@@ -42,6 +48,8 @@ static const struct td_flag demo_flags[] = {
      .help = "The last line on stdout is one JSON object; the answer goes to stderr."},
     {TD_FLAG_AS_UINT32(OPTIONS, max_tokens), .name = "max-tokens", .fallback = "160", .min = 1,
      .max = 65536, .help = "How long the answer may become."},
+    {TD_FLAG_AS_UINT32(OPTIONS, cluster.port), .name = "port", .value = "PORT", .fallback = "8000",
+     .max = 65535, .help = "Port of the OpenAI API; 0, and always with --once: any that is free."},
     {TD_FLAG_AS_CHOICE(OPTIONS, cluster.kv_transport), .name = "kv-transport", .fallback = "ucx",
      .choices = cli_kv_transports,
      .help = "How KV travels between workers: ucx, map (one copy out of mapped memory), or auto, "
@@ -62,12 +70,21 @@ static FILE *answer_stream(const struct demo *demo)
     return demo->options->json ? stderr : stdout;
 }
 
-static void on_text(void *ctx, const char *text, size_t length)
+/* A model that thinks aloud does so in the answer. */
+static void on_piece(void *ctx, enum cli_piece piece, const char *text, size_t length)
 {
     struct demo *demo = ctx;
+    FILE *out = answer_stream(demo);
 
-    fwrite(text, 1, length, answer_stream(demo));
-    fflush(answer_stream(demo));
+    (void)piece;
+    td_buf_clear(&demo->text);
+    if (isatty(fileno(out)))
+        cli_printable_feed(&demo->printable, text, length, &demo->text);
+    else
+        td_buf_append(&demo->text, text, length);
+    if (demo->text.length > 0)
+        fwrite(demo->text.data, 1, demo->text.length, out);
+    fflush(out);
 }
 
 static void print_report(const struct demo *demo, const struct cli_answer *answer)
@@ -117,6 +134,10 @@ static bool check(const struct demo *demo, const struct cli_answer *answer)
         fprintf(stderr, "tandem demo: %s\n", answer->failure);
         return false;
     }
+    if (!answer->saw_done || !answer->has_usage) {
+        fprintf(stderr, "tandem demo: the stream ended without its usage or its [DONE]\n");
+        return false;
+    }
     if (!is_aggregated(demo->options) && !cli_report_kv_crossed(answer, &why_not)) {
         fprintf(stderr, "tandem demo: no KV crossed: %s\n", why_not);
         return false;
@@ -139,6 +160,58 @@ static void on_end(void *ctx, const struct cli_answer *answer)
         cli_local_stop(demo->local);
 }
 
+static void put_message(struct td_json_writer *writer, const char *role, const char *content)
+{
+    td_json_begin_object(writer, NULL);
+    td_json_put_text(writer, "role", role);
+    td_json_put_text(writer, "content", content);
+    td_json_end(writer);
+}
+
+static void write_request(const char *user, uint32_t max_tokens, struct td_buf *out)
+{
+    struct td_json_writer writer = td_json_writer_to(out);
+
+    td_json_begin_object(&writer, NULL);
+    td_json_begin_array(&writer, "messages");
+    put_message(&writer, "user", user);
+    td_json_end(&writer);
+    td_json_put_uint(&writer, "max_tokens", max_tokens);
+    td_json_put_double(&writer, "temperature", 0.0); /* the same answer every time */
+    td_json_put_bool(&writer, "stream", true);
+    td_json_begin_object(&writer, "stream_options");
+    td_json_put_bool(&writer, "include_usage", true);
+    td_json_end(&writer);
+    td_json_end(&writer);
+}
+
+static td_status_t ask(struct demo *demo, const char *user, struct td_error *error)
+{
+    char base[NET_ADDRESS_BYTES_MAX + 16];
+    struct cli_question_config config = {
+        .loop = cli_local_loop(demo->local),
+        .base = base,
+        .silence_ms = SILENCE_MS,
+        .ctx = demo,
+        .on_piece = on_piece,
+        .on_end = on_end,
+    };
+    struct td_buf body;
+    td_status_t status;
+
+    snprintf(base, sizeof base, "%s/v1", demo->origin);
+    td_buf_init(&body, REPORT_BYTES_MAX);
+    write_request(user, demo->options->max_tokens, &body);
+    config.body = td_span_over(body.data, body.length);
+    status = body.status;
+    if (status == TD_OK)
+        status = cli_question_init(&demo->question, &config, error);
+    else
+        td_fail(error, status, "the question is too long");
+    td_buf_fini(&body);
+    return status;
+}
+
 /* ---- the cluster ---- */
 
 static void on_ready(void *ctx, struct cli_local *local, const char *origin)
@@ -146,15 +219,6 @@ static void on_ready(void *ctx, struct cli_local *local, const char *origin)
     struct demo *demo = ctx;
     struct td_error error = {0};
     const char *user = demo->options->once != NULL ? demo->options->once : default_user;
-    const struct cli_question_config config = {
-        .loop = cli_local_loop(local),
-        .origin = origin,
-        .user = user,
-        .max_tokens = demo->options->max_tokens,
-        .ctx = demo,
-        .on_text = on_text,
-        .on_end = on_end,
-    };
 
     demo->local = local;
     demo->origin = origin;
@@ -162,7 +226,7 @@ static void on_ready(void *ctx, struct cli_local *local, const char *origin)
         cli_say("the scheduler's --remote-tokens-min is %d here, so that short prompts cross too",
                 REMOTE_TOKENS_MIN);
     fprintf(answer_stream(demo), "\n> %s\n\n", user);
-    if (cli_question_init(&demo->question, &config, &error) != TD_OK) {
+    if (ask(demo, user, &error) != TD_OK) {
         fprintf(stderr, "tandem demo: %s\n", error.text);
         cli_local_stop(local);
     }
@@ -173,6 +237,7 @@ static void on_closing(void *ctx)
     struct demo *demo = ctx;
 
     cli_question_fini(&demo->question);
+    td_buf_fini(&demo->text);
 }
 
 static int run(const char *model, struct cli_demo_options *options)
@@ -189,6 +254,7 @@ static int run(const char *model, struct cli_demo_options *options)
     };
     int exit_status;
 
+    td_buf_init(&demo.text, CLI_ANSWER_TEXT_MAX);
     if (options->aggregated)
         options->cluster.prefill = 0;
     if (options->once != NULL)

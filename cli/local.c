@@ -73,6 +73,15 @@ static void on_signal(void *ctx)
     cli_local_stop(local);
 }
 
+static void on_interrupt(void *ctx)
+{
+    struct cli_local *local = ctx;
+    const struct cli_local_config *config = local->config;
+
+    if (config->on_interrupt == NULL || !config->on_interrupt(config->ctx))
+        on_signal(local);
+}
+
 static void on_ended(void *ctx, bool clean)
 {
     struct cli_local *local = ctx;
@@ -220,8 +229,9 @@ static td_status_t plan(struct cli_local *local, struct td_error *error)
 static td_status_t watch_signals(struct cli_local *local, struct td_error *error)
 {
     for (size_t i = 0; i < STOP_SIGNALS; i++) {
+        net_fn fn = stop_signals[i] == SIGINT ? on_interrupt : on_signal;
         td_status_t status =
-            net_signal_open(local->loop, stop_signals[i], on_signal, local, &local->signals[i]);
+            net_signal_open(local->loop, stop_signals[i], fn, local, &local->signals[i]);
 
         if (status != TD_OK)
             return td_fail(error, status, "cannot watch signals");

@@ -23,6 +23,8 @@ struct cli_local_config {
     void (*on_ready)(void *ctx, struct cli_local *local, const char *origin);
     /* All processes have ended: close what was opened on the loop. May be NULL. */
     void (*on_closing)(void *ctx);
+    /* Ctrl-C has come. True: it was meant for the owner, and nothing is stopped. May be NULL. */
+    bool (*on_interrupt)(void *ctx);
 };
 
 /*

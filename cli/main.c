@@ -10,6 +10,8 @@ static const struct cli_command commands[] = {
      cli_serve},
     {"demo", "MODEL [flags]", "the same, asks one question, and shows where the time went",
      cli_demo},
+    {"chat", "[URL|MODEL] [flags]",
+     "talks with a model in the terminal: any OpenAI server, or a file", cli_chat},
     {"check", "[MODEL] [flags]", "looks at this machine, and at a model, before they are needed",
      cli_check},
     {"inspect", "MODEL [flags]", "shows what is in a model file and what it needs", cli_inspect},

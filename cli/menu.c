@@ -3,9 +3,8 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "lib/base/distance.h"
 #include "lib/net/program.h"
-
-#define NAME_BYTES_MAX 32
 
 static const struct cli_command *find(const struct cli_menu *menu, const char *name)
 {
@@ -25,40 +24,13 @@ static void print_menu(const struct cli_menu *menu, FILE *out)
     fprintf(out, "\n%s COMMAND --help explains the flags of one command.\n", menu->program);
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How many letters must be changed, added or left out to make b of a. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t row[NAME_BYTES_MAX + 1];
-    size_t length = least(strlen(b), NAME_BYTES_MAX);
-
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i] != '\0' && i < NAME_BYTES_MAX; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i + 1;
-        for (size_t j = 0; j < length; j++) {
-            size_t change = diagonal + (a[i] != b[j]);
-
-            diagonal = row[j + 1];
-            row[j + 1] = least(change, least(row[j], row[j + 1]) + 1);
-        }
-    }
-    return row[length];
-}
-
 static int refuse(const struct cli_menu *menu, const char *name)
 {
     const struct cli_command *nearest = NULL;
-    size_t distance = 3; /* farther than two letters is no typing error */
+    size_t distance = TD_DISTANCE_HELPFUL + 1;
 
     for (size_t i = 0; i < menu->count; i++) {
-        size_t candidate = edit_distance(name, menu->commands[i].name);
+        size_t candidate = td_distance(name, menu->commands[i].name);
 
         if (candidate < distance) {
             distance = candidate;

@@ -9,6 +9,8 @@
 #define OPTIONS struct cli_cluster_options
 
 static const struct td_flag serve_flags[] = {
+    {TD_FLAG_AS_UINT32(OPTIONS, port), .name = "port", .value = "PORT", .fallback = "8000",
+     .max = 65535, .help = "Port of the OpenAI API; 0: any that is free."},
     {TD_FLAG_AS_CHOICE(OPTIONS, kv_transport), .name = "kv-transport", .fallback = "auto",
      .choices = cli_kv_transports,
      .help = "How KV travels between workers: ucx, map (one copy out of mapped memory), or auto, "

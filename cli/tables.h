@@ -18,6 +18,15 @@ struct cli_demo_options {
     uint32_t max_tokens;
 };
 
+struct cli_chat_options {
+    struct cli_cluster_options cluster; /* with a model file */
+    const char *model_name;
+    const char *system;
+    struct td_flag_list settings;
+    const char *api_key_file;
+    bool quiet;
+};
+
 struct cli_check_options {
     struct cli_cluster_options cluster;
     const char *certs;
@@ -36,9 +45,11 @@ struct cli_certs_options {
     bool add_missing;
 };
 
-/* What `tandem serve` and `tandem demo` have beside cli_cluster_table. */
+/* What these commands have beside cli_cluster_table. */
 struct td_flag_table cli_serve_table(struct cli_cluster_options *options);
 struct td_flag_table cli_demo_table(struct cli_demo_options *options);
+struct td_flag_table cli_chat_table(struct cli_chat_options *options);
+struct td_flag_table cli_chat_cluster_table(struct cli_chat_options *options);
 
 struct td_flag_table cli_check_table(struct cli_check_options *options);
 struct td_flag_table cli_inspect_table(struct cli_inspect_options *options);

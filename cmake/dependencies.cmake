@@ -16,6 +16,7 @@ tandem_dependency(utf8proc libutf8proc)
 tandem_dependency(uv libuv)
 tandem_dependency(curl libcurl)
 tandem_dependency(crypto openssl)
+tandem_dependency(edit libedit)
 tandem_dependency(ucx ucx)
 tandem_dependency(protobuf_c libprotobuf-c)
 

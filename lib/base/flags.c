@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/distance.h"
 #include "lib/base/flags_value.h"
 
 #define NAME_BYTES_MAX 64
@@ -133,43 +134,18 @@ static bool find(const struct parser *p, const char *name, size_t length, struct
     return false;
 }
 
-/* The number of single-character edits between two names (Levenshtein), row by row. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[NAME_BYTES_MAX + 1];
-    size_t b_length = strlen(b);
-
-    for (size_t j = 0; j <= b_length; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= b_length; j++) {
-            size_t replace = diagonal + (a[i - 1] != b[j - 1]);
-            size_t remove = row[j] + 1;
-            size_t insert = row[j - 1] + 1;
-
-            diagonal = row[j];
-            row[j] = replace < remove ? replace : remove;
-            row[j] = row[j] < insert ? row[j] : insert;
-        }
-    }
-    return row[b_length];
-}
-
 static td_status_t refuse_unknown(struct parser *p, const char *word, size_t length)
 {
     char name[NAME_BYTES_MAX] = "";
     const char *nearest = NULL;
-    size_t best = 3; /* beyond two edits it is a guess, not help */
+    size_t best = TD_DISTANCE_HELPFUL + 1;
 
     if (length < sizeof name)
         memcpy(name, word, length);
     for (size_t t = 0; t < p->flags->table_count; t++) {
         for (size_t i = 0; i < p->flags->tables[t].count; i++) {
             const char *known = p->flags->tables[t].flags[i].name;
-            size_t edits = distance(name, known);
+            size_t edits = td_distance(name, known);
 
             if (edits < best && edits < strlen(known)) {
                 best = edits;

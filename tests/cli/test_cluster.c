@@ -21,7 +21,7 @@ struct planned {
 
 static struct cli_cluster_options defaults(void)
 {
-    struct cli_cluster_options options = {.log_level = 2};
+    struct cli_cluster_options options = {.log_level = 2, .port = 8000};
     const struct td_flag_table table = cli_cluster_table(&options);
     const struct td_flags flags = {
         .program = "test", .summary = "", .usage = "", .tables = &table, .table_count = 1};

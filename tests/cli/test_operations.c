@@ -42,11 +42,14 @@ static void limits(struct td_buf *out)
 static void tandem(struct td_buf *out)
 {
     struct cli_demo_options demo;
+    struct cli_chat_options chat;
     struct cli_certs_options certs;
     const struct td_flag_table tables[] = {
         cli_cluster_table(&demo.cluster),
         cli_serve_table(&demo.cluster),
         cli_demo_table(&demo),
+        cli_chat_table(&chat),
+        cli_chat_cluster_table(&chat),
         cli_certs_table(&certs),
     };
 
