@@ -108,13 +108,24 @@ static uint32_t seen_by(const struct work *work, uint32_t row)
     return end <= work->split ? 0 : end - work->split < CPU_SPLIT ? end - work->split : CPU_SPLIT;
 }
 
+/* Entries as floats, zeros behind them up to a whole number of lanes. */
+static void unpack(const struct cpu_attention *attention, const uint8_t *entry, uint32_t count,
+                   float *out)
+{
+    if (attention->kv_type == MODEL_TYPE_F16) {
+        attention->kernels->from_half((const uint16_t *)(const void *)entry, count, out);
+        return;
+    }
+    memcpy(out, entry, count * sizeof *out);
+    memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
+}
+
 /* K or V of count positions from split + offset on, into the panel. */
 static void unpack_entries(struct work *work, uint32_t offset, uint32_t count, bool is_v)
 {
     const struct cpu_attention *attention = work->attention;
     const struct cpu_attention_unit *unit = work->unit;
     uint32_t block_tokens = attention->kv.block_tokens;
-    cpu_unpack_fn unpack = attention->kernels->unpack[attention->kv_type];
     uint32_t done = 0;
 
     while (done < count) {
@@ -126,10 +137,10 @@ static void unpack_entries(struct work *work, uint32_t offset, uint32_t count, b
         float *out = work->panel + done * work->stride;
 
         if (work->stride == attention->head_dim) {
-            unpack(entry, run * attention->head_dim, out);
+            unpack(attention, entry, run * attention->head_dim, out);
         } else {
             for (uint32_t i = 0; i < run; i++)
-                unpack(entry + i * entry_bytes(attention), attention->head_dim,
+                unpack(attention, entry + i * entry_bytes(attention), attention->head_dim,
                        out + i * work->stride);
         }
         done += run;
@@ -145,18 +156,18 @@ static void score(struct work *work)
     uint32_t count = seen_by(work, rows - 1);
 
     for (uint32_t offset = 0; offset < count; offset += CHUNK) {
-        struct cpu_gemm job = {.panel = work->panel,
-                               .panel_stride = work->stride,
-                               .rows = count - offset < CHUNK ? count - offset : CHUNK,
+        struct cpu_dots job = {.keys = work->panel,
+                               .keys_stride = work->stride,
+                               .count = count - offset < CHUNK ? count - offset : CHUNK,
                                .columns = attention->head_dim,
                                .x = work->queries + first_query * work->stride,
                                .x_stride = work->stride,
-                               .tokens = rows * attention->group - first_query,
+                               .queries = rows * attention->group - first_query,
                                .y = work->scores + (size_t)first_query * CPU_SPLIT + offset,
                                .y_stride = CPU_SPLIT};
 
-        unpack_entries(work, offset, job.rows, false);
-        attention->kernels->gemm(&job);
+        unpack_entries(work, offset, job.count, false);
+        attention->kernels->dots(&job);
     }
 }
 

@@ -18,7 +18,6 @@
 #include "lib/base/bytes.h"
 #include "lib/base/time.h"
 
-
 static const char *dtype_name(enum cpu_kv_dtype dtype)
 {
     return dtype == CPU_KV_F32 ? "f32" : "f16";
@@ -86,6 +85,7 @@ static void close_backend(struct engine_backend *base)
     struct cpu_backend *backend = (struct cpu_backend *)base;
 
     cpu_team_close(backend->team);
+    cpu_weights_close(backend->own_weights);
     if (backend->memory != NULL)
         munmap(backend->memory, backend->memory_bytes);
     free(backend->active);
@@ -174,12 +174,12 @@ static void choose_strides(struct cpu_backend *backend)
     const struct model *model = backend->model;
     uint32_t result = model->vocab > model->hidden ? model->vocab : model->hidden;
 
-    backend->strides =
-        (struct cpu_strides){.hidden = cpu_row_stride(model->hidden),
-                             .attention = cpu_row_stride(model->heads * model->head_dim),
-                             .kv = cpu_row_stride(model->kv_heads * model->head_dim),
-                             .ffn = cpu_row_stride(model->ffn),
-                             .result = cpu_row_stride(result)};
+    backend->strides = (struct cpu_strides){
+        .hidden = cpu_row_stride(cpu_input_floats(model->hidden)),
+        .attention = cpu_row_stride(cpu_input_floats(model->heads * model->head_dim)),
+        .kv = cpu_row_stride(model->kv_heads * model->head_dim),
+        .ffn = cpu_row_stride(cpu_input_floats(model->ffn)),
+        .result = cpu_row_stride(result)};
     backend->strides.scratch = cpu_pad((uint32_t)cpu_forward_scratch_floats(backend));
 }
 
@@ -245,6 +245,20 @@ static td_status_t take_memory(struct cpu_backend *backend, struct td_error *err
     return map_memory(backend, error);
 }
 
+static td_status_t take_weights(struct cpu_backend *backend, const struct cpu_options *options,
+                                struct td_error *error)
+{
+    const struct cpu_weights_options packing = {.threads = backend->threads};
+    td_status_t status;
+
+    backend->weights = options->weights;
+    if (options->weights != NULL)
+        return TD_OK;
+    status = cpu_weights_open(backend->model, &packing, &backend->own_weights, error);
+    backend->weights = backend->own_weights;
+    return status;
+}
+
 static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
                         const struct cpu_options *options, struct td_error *error)
 {
@@ -260,6 +274,8 @@ static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
     cpu_attention_init(&backend->attention, backend->kernels, kv, &backend->base.info);
     choose_strides(backend);
     status = take_memory(backend, error);
+    if (status == TD_OK)
+        status = take_weights(backend, options, error);
     if (status != TD_OK)
         return status;
     return cpu_team_open(backend->threads, &backend->team, error);

@@ -1,8 +1,8 @@
 /*
- * cpu.h: the CPU backend: runs batch steps of a llama model on ordinary cores.
+ * cpu.h: the CPU backend: runs batch steps of a model on ordinary cores.
  *
- * Activations are 32-bit floats throughout; weights are unpacked on the fly from where they lie in
- * the model file. Numerics class "cpu-f32-1": all processors and thread counts give the same bits
+ * Activations are 32-bit floats throughout; weights are packed once (weights.h)
+ * and taken apart on the fly. Numerics class "cpu-f32-2": all processors and thread counts give the same bits
  * (kernels.h says how). One backend is driven by one thread at a time; it has helper threads of its
  * own, which sleep between steps.
  *
@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/backend.h"
+#include "engine/cpu/weights.h"
 #include "lib/base/status.h"
 #include "model/model.h"
 
@@ -23,7 +24,7 @@
 #define CPU_OUTPUTS_DEFAULT 64
 #define CPU_OUTPUTS_MAX     ((uint32_t)1 << 12)
 
-#define CPU_NUMERICS "cpu-f32-1" /* the class of results, part of the content id */
+#define CPU_NUMERICS "cpu-f32-2" /* the class of results, part of the content id */
 
 enum cpu_kv_dtype {
     CPU_KV_F16 = 0,
@@ -38,6 +39,8 @@ struct cpu_options {
     uint32_t outputs_max;     /* outputs in one batch; 0: CPU_OUTPUTS_DEFAULT */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */
+    /* The model's, which must outlive the backend. NULL: the backend packs its own, in memory. */
+    const struct cpu_weights *weights;
 };
 
 /*

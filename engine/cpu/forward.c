@@ -16,15 +16,12 @@
 
 #define PRODUCTS_MAX 3
 
-/* From this many tokens on, units have at most this many rows: see cpu_unit_rows. */
-#define UP_ROWS_MANY  32
-#define UP_FLOATS_FEW (24 * 64)
-
 /* A step while it runs: what the units of the present piece need to know. */
 struct step {
     struct cpu_backend *backend;
     const struct engine_batch *batch;
     const struct model_layer *layer;
+    const struct cpu_layer *weights;
     uint32_t layer_index;
     uint32_t
         rows; /* of the batch, and after the selection in the last layer, of those that go on */
@@ -32,6 +29,10 @@ struct step {
     uint32_t logits_count;
     /* of a norm */
     const float *norm_weight;
+    /* of the sums of inputs */
+    float *inputs;
+    size_t inputs_stride;
+    uint32_t inputs_columns;
     /* of a list of products that share their input */
     struct cpu_matmul products[PRODUCTS_MAX];
     uint32_t product_unit_rows[PRODUCTS_MAX];
@@ -51,26 +52,12 @@ static float *scratch_of(const struct cpu_backend *backend, uint32_t thread)
     return backend->scratch + thread * backend->strides.scratch;
 }
 
-/* Floats for the up-projection of one unit. */
-static size_t up_floats(const struct cpu_backend *backend)
-{
-    size_t many = (size_t)backend->base.rows_max * UP_ROWS_MANY;
-
-    return many > UP_FLOATS_FEW ? many : UP_FLOATS_FEW;
-}
-
 size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
 {
-    const struct model *model = backend->model;
     size_t attention = cpu_attention_scratch_floats(&backend->attention);
-    size_t panel = cpu_panel_floats(model->hidden);
-    size_t others[] = {cpu_panel_floats(model->ffn),
-                       cpu_panel_floats(model->heads * model->head_dim)};
+    size_t up = (size_t)backend->base.rows_max * CPU_UNIT_ROWS_MAX; /* of one unit of gate and up */
 
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        panel = others[i] > panel ? others[i] : panel;
-    panel += up_floats(backend);
-    return attention > panel ? attention : panel;
+    return attention > up ? attention : up;
 }
 
 /* ------------------------------------------------------------------ products */
@@ -78,8 +65,8 @@ size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
 static void add_product(struct step *step, struct cpu_matmul product)
 {
     uint32_t index = step->product_count++;
-    uint32_t unit_rows = cpu_unit_rows(product.matrix->rows, product.matrix->columns,
-                                       product.tokens, step->backend->threads);
+    uint32_t unit_rows =
+        cpu_unit_rows(product.matrix->rows, product.tokens, step->backend->threads);
 
     step->products[index] = product;
     step->product_unit_rows[index] = unit_rows;
@@ -91,17 +78,14 @@ static void product_unit(void *context, uint32_t unit, uint32_t thread)
     const struct step *step = context;
     const struct cpu_matmul *product;
     uint32_t index = 0;
-    uint32_t first;
-    uint32_t left;
+    uint32_t rows;
 
+    (void)thread;
     for (; unit >= step->product_units[index]; index++)
         unit -= step->product_units[index];
     product = &step->products[index];
-    first = unit * step->product_unit_rows[index];
-    left = product->matrix->rows - first;
-    cpu_matmul_rows(step->backend->kernels, product, first,
-                    left < step->product_unit_rows[index] ? left : step->product_unit_rows[index],
-                    scratch_of(step->backend, thread));
+    rows = step->product_unit_rows[index];
+    cpu_matmul_unit(step->backend->kernels, product, unit, rows, product->y + unit * rows);
 }
 
 static void run_products(struct step *step)
@@ -112,6 +96,31 @@ static void run_products(struct step *step)
         units += step->product_units[i];
     cpu_team_run(step->backend->team, product_unit, step, units);
     step->product_count = 0;
+}
+
+/* ------------------------------------------------------------------ inputs of products */
+
+static void sum_input(const struct cpu_backend *backend, float *x, uint32_t columns)
+{
+    backend->kernels->block_sums(x, columns, x + cpu_input_sums(columns));
+}
+
+static void sums_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+
+    (void)thread;
+    for (uint32_t row = unit * GRAIN; row < step->rows && row < (unit + 1) * GRAIN; row++)
+        sum_input(step->backend, step->inputs + row * step->inputs_stride, step->inputs_columns);
+}
+
+/* Makes inputs of rows that several units have written parts of. */
+static void run_sums(struct step *step, float *inputs, size_t stride, uint32_t columns)
+{
+    step->inputs = inputs;
+    step->inputs_stride = stride;
+    step->inputs_columns = columns;
+    cpu_team_run(step->backend->team, sums_unit, step, units_of(step->rows, GRAIN));
 }
 
 /* ------------------------------------------------------------------ rows */
@@ -127,6 +136,13 @@ static void norm(const struct cpu_backend *backend, const float *x, const float 
         out[i] = x[i] * scale * weight[i];
 }
 
+static void norm_input(const struct cpu_backend *backend, const float *x, const float *weight,
+                       float *out)
+{
+    norm(backend, x, weight, backend->model->hidden, out);
+    sum_input(backend, out, backend->model->hidden);
+}
+
 static void norm_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
@@ -135,8 +151,8 @@ static void norm_unit(void *context, uint32_t unit, uint32_t thread)
 
     (void)thread;
     for (uint32_t row = unit * GRAIN; row < step->rows && row < (unit + 1) * GRAIN; row++)
-        norm(backend, backend->x + row * stride, step->norm_weight, backend->model->hidden,
-             backend->normed + row * stride);
+        norm_input(backend, backend->x + row * stride, step->norm_weight,
+                   backend->normed + row * stride);
 }
 
 static void run_norm(struct step *step, const float *weight)
@@ -157,8 +173,8 @@ static void embed_unit(void *context, uint32_t unit, uint32_t thread)
     for (uint32_t i = unit * GRAIN; i < step->rows && i < (unit + 1) * GRAIN; i++) {
         const struct engine_row *row = &step->batch->rows[i];
 
-        cpu_unpack_row(backend->kernels, embedding, row->token,
-                       backend->x + i * backend->strides.hidden);
+        model_dequantize(embedding->type, embedding->data + row->token * embedding->row_bytes,
+                         embedding->columns, backend->x + i * backend->strides.hidden);
         cpu_rope_angles(&backend->rope, row->position, backend->cosines + (size_t)i * pairs,
                         backend->sines + (size_t)i * pairs);
     }
@@ -293,26 +309,20 @@ static void gate_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
     const struct cpu_backend *backend = step->backend;
-    const struct model_layer *layer = step->layer;
     uint32_t first = unit * step->gate_unit_rows;
-    uint32_t left = layer->gate.rows - first;
+    uint32_t left = step->weights->gate.rows - first;
     uint32_t count = left < step->gate_unit_rows ? left : step->gate_unit_rows;
     float *up = scratch_of(backend, thread);
-    float *panel = up + up_floats(backend);
-    struct model_matrix up_part = layer->up;
-    struct cpu_matmul product = {.matrix = &layer->gate,
+    struct cpu_matmul product = {.matrix = &step->weights->gate,
                                  .x = backend->normed,
                                  .x_stride = backend->strides.hidden,
-                                 .y = backend->gate,
                                  .y_stride = backend->strides.ffn,
                                  .tokens = step->rows};
 
-    cpu_matmul_rows(backend->kernels, &product, first, count, panel);
-    up_part.data += first * up_part.row_bytes; /* its y starts with the unit */
-    product.matrix = &up_part;
-    product.y = up;
+    cpu_matmul_unit(backend->kernels, &product, unit, step->gate_unit_rows, backend->gate + first);
+    product.matrix = &step->weights->up;
     product.y_stride = step->gate_unit_rows;
-    cpu_matmul_rows(backend->kernels, &product, 0, count, panel);
+    cpu_matmul_unit(backend->kernels, &product, unit, step->gate_unit_rows, up);
     for (uint32_t token = 0; token < step->rows; token++)
         backend->kernels->silu_multiply(backend->gate + token * backend->strides.ffn + first,
                                         up + (size_t)token * step->gate_unit_rows, count);
@@ -326,7 +336,9 @@ static void run_attention(struct step *step)
     uint32_t kv_heads = backend->model->kv_heads;
 
     cpu_team_run(backend->team, attend_unit, step, step->tile_count * kv_heads);
-    add_product(step, (struct cpu_matmul){.matrix = &step->layer->attention_output,
+    run_sums(step, backend->attended, backend->strides.attention,
+             step->weights->attention_output.columns);
+    add_product(step, (struct cpu_matmul){.matrix = &step->weights->attention_output,
                                           .x = backend->attended,
                                           .x_stride = backend->strides.attention,
                                           .y = backend->x,
@@ -339,12 +351,13 @@ static void run_attention(struct step *step)
 static void run_feed_forward(struct step *step)
 {
     struct cpu_backend *backend = step->backend;
-    const struct model_matrix *gate = &step->layer->gate;
+    uint32_t ffn = step->weights->gate.rows;
 
     run_norm(step, step->layer->ffn_norm);
-    step->gate_unit_rows = cpu_unit_rows(gate->rows, gate->columns, step->rows, backend->threads);
-    cpu_team_run(backend->team, gate_unit, step, units_of(gate->rows, step->gate_unit_rows));
-    add_product(step, (struct cpu_matmul){.matrix = &step->layer->down,
+    step->gate_unit_rows = cpu_unit_rows(ffn, step->rows, backend->threads);
+    cpu_team_run(backend->team, gate_unit, step, units_of(ffn, step->gate_unit_rows));
+    run_sums(step, backend->gate, backend->strides.ffn, ffn);
+    add_product(step, (struct cpu_matmul){.matrix = &step->weights->down,
                                           .x = backend->gate,
                                           .x_stride = backend->strides.ffn,
                                           .y = backend->x,
@@ -362,15 +375,15 @@ static void run_projections(struct step *step)
         .x = backend->normed, .x_stride = backend->strides.hidden, .tokens = step->rows};
 
     run_norm(step, step->layer->attention_norm);
-    product.matrix = &step->layer->q;
+    product.matrix = &step->weights->q;
     product.y = backend->q;
     product.y_stride = backend->strides.attention;
     add_product(step, product);
-    product.matrix = &step->layer->k;
+    product.matrix = &step->weights->k;
     product.y = backend->k;
     product.y_stride = backend->strides.kv;
     add_product(step, product);
-    product.matrix = &step->layer->v;
+    product.matrix = &step->weights->v;
     product.y = backend->v;
     add_product(step, product);
     run_products(step);
@@ -414,6 +427,7 @@ static void run_layers(struct step *step)
     cpu_team_run(backend->team, embed_unit, step, units_of(step->rows, GRAIN));
     for (uint32_t i = 0; i < model->layers; i++) {
         step->layer = &model->layer[i];
+        step->weights = &backend->weights->layer[i];
         step->layer_index = i;
         run_projections(step);
         if (i + 1 == model->layers)
@@ -447,8 +461,8 @@ static void prepare_outputs(struct step *step)
         float *result = backend->results + place * backend->strides.result;
 
         if (is_logits)
-            norm(backend, state, backend->model->output_norm, backend->model->hidden,
-                 backend->normed + place * stride);
+            norm_input(backend, state, backend->model->output_norm,
+                       backend->normed + place * stride);
         else
             memcpy(result, state, backend->model->hidden * sizeof *result);
         backend->outputs[i] = result;
@@ -464,7 +478,7 @@ void cpu_forward(struct cpu_backend *backend, const struct engine_batch *batch)
     prepare_outputs(&step);
     if (step.logits_count == 0)
         return;
-    add_product(&step, (struct cpu_matmul){.matrix = &backend->model->output,
+    add_product(&step, (struct cpu_matmul){.matrix = &backend->weights->output,
                                            .x = backend->normed,
                                            .x_stride = backend->strides.hidden,
                                            .y = backend->results,

@@ -15,21 +15,24 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/rope.h"
 #include "engine/cpu/team.h"
+#include "engine/cpu/weights.h"
 #include "model/model.h"
 
-/* Strides of the arrays below, in floats. */
+/* Strides of the arrays below, in floats. Inputs of products have the sums of their blocks behind them. */
 struct cpu_strides {
-    size_t hidden;
-    size_t attention; /* heads * head_dim */
+    size_t hidden;    /* an input */
+    size_t attention; /* heads * head_dim; an input */
     size_t kv;        /* kv_heads * head_dim */
-    size_t ffn;
-    size_t result; /* vocab or hidden, whichever is more */
+    size_t ffn;       /* an input */
+    size_t result;    /* vocab or hidden, whichever is more */
     size_t scratch;
 };
 
 struct cpu_backend {
     struct engine_backend base; /* first: see engine/backend.h */
     const struct model *model;
+    const struct cpu_weights *weights;
+    struct cpu_weights *own_weights; /* the same, if nobody else has them; else NULL */
     const struct cpu_kernels *kernels;
     struct cpu_team *team;
     struct cpu_rope rope;
@@ -37,7 +40,7 @@ struct cpu_backend {
     struct cpu_strides strides;
     uint32_t threads;
 
-    /* One mapping, zero at first; what lies between a row's end and its stride stays zero. */
+    /* One mapping, zero at first; what lies between a row's end and its sums stays zero. */
     float *memory;
     size_t memory_bytes;
     float *x;        /* [rows_max][hidden]: the residual stream */

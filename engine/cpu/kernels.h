@@ -1,13 +1,19 @@
 /*
  * kernels.h: the arithmetic of the CPU backend, as one table of functions per instruction set.
  *
- * Owns the contract of numerics class "cpu-f32-1": three implementations (plain C, AVX2 with FMA,
+ * Owns the contract of numerics class "cpu-f32-2": three implementations (plain C, AVX2 with FMA,
  * AVX-512) give the same bits, because the order of every sum is fixed here and nowhere depends on
  * batch size, tiles or threads.
  *
- *   dot product  16 lanes start at +0; element k is fused-multiply-added to lane k mod 16, k rising. Both
- *                sides are padded with zeros to a multiple of 16. Then the tree: lane i += lane i + 8,
- *                then i + 4, i + 2, i + 1.
+ *   product      of a row of weights and x, block by block of 32 columns (pack.h). In a block, from +0, one chain
+ *                s = fma(quant - zero, x, s), columns rising. Then total = fma(scale, s, total), and with a
+ *                minimum total = fma(minimum, sum of the block's x, total); a block with a scale for each
+ *                half has a chain and such a step for each half. Floats without scales: total += s. The
+ *                total starts at +0; blocks rise.
+ *   block sum    of 32 values of x: lane i = x[i] + x[i + 16], then the tree.
+ *   the tree     lane i += lane i + 8, then i + 4, i + 2, i + 1.
+ *   attention    dots: 16 lanes start at +0; element k is fused-multiply-added to lane k mod 16, k rising. Both
+ *                sides are padded with zeros to a multiple of 16. Then the tree.
  *   other sums   (of squares, of exponentials) the same lanes and tree.
  *   V sums       one chain of fused multiply-adds per value, positions rising.
  *   exponential  cpu_exp of math.h, operation by operation.
@@ -23,18 +29,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/cpu/pack.h"
 #include "lib/base/status.h"
-#include "model/quant.h"
 
-#define CPU_LANES      16
-#define CPU_ROW_GROUP  4 /* gemm works on this many panel rows at once */
-#define CPU_TYPE_COUNT (MODEL_TYPE_BF16 + 1)
+#define CPU_LANES     16
+#define CPU_ROW_GROUP 4 /* dots works on this many rows at once */
 
 /* In front of a loop with a small constant count whose arrays must become registers. */
 #ifdef __clang__
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define CPU_UNROLL _Pragma("GCC unroll 8")
+#define CPU_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 static inline uint32_t cpu_pad(uint32_t count)
@@ -42,32 +47,50 @@ static inline uint32_t cpu_pad(uint32_t count)
     return (count + CPU_LANES - 1) / CPU_LANES * CPU_LANES;
 }
 
-/* y[row] = sum over k of W[row][k] * x[k], from weights as they lie in the file. */
-struct cpu_gemv {
-    const uint8_t *weights;
-    size_t row_bytes;
-    uint32_t rows;
-    uint32_t columns;
-    const float *x; /* padded */
-    float *y;
-    bool add; /* y[row] += instead */
-};
+/*
+ * One input of products: `columns` floats, zeros behind them up to a whole number of blocks, and behind those
+ * the sums of the blocks. Where the sums are, and how many floats all of it takes:
+ */
+static inline size_t cpu_input_sums(uint32_t columns)
+{
+    return (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS;
+}
+
+static inline size_t cpu_input_floats(uint32_t columns)
+{
+    return cpu_input_sums(columns) + cpu_pad(cpu_pack_blocks(columns));
+}
 
 /*
- * y[token][row] = sum over k of panel[row][k] * x[token][k]. The panel has room for a multiple of
- * CPU_ROW_GROUP rows; what is in the rows behind `rows` does not matter.
+ * y[token][row] = sum over k of W[row][k] * x[token][k], for the rows of some groups. y[token] starts with
+ * the first row of the first group; rows behind the matrix's last are not written.
  */
-struct cpu_gemm {
-    const float *panel;  /* padded rows */
-    size_t panel_stride; /* strides in floats */
-    uint32_t rows;
-    uint32_t columns;
-    const float *x; /* padded rows */
-    size_t x_stride;
+struct cpu_product {
+    const struct cpu_matrix *matrix;
+    uint32_t first; /* group */
+    uint32_t groups;
+    const float *x;  /* inputs, with their sums */
+    size_t x_stride; /* strides in floats */
     uint32_t tokens;
     float *y;
     size_t y_stride;
     bool add; /* y[token][row] += instead */
+};
+
+/*
+ * y[query][p] = sum over d of keys[p][d] * x[query][d]. There is memory for a multiple of
+ * CPU_ROW_GROUP keys; what is in those behind `count` does not matter.
+ */
+struct cpu_dots {
+    const float *keys;  /* padded rows */
+    size_t keys_stride; /* strides in floats */
+    uint32_t count;
+    uint32_t columns;
+    const float *x; /* padded rows */
+    size_t x_stride;
+    uint32_t queries;
+    float *y;
+    size_t y_stride;
 };
 
 /* sums[query][d] += weights[query][p] * values[p][d] for p = 0, 1, ... count - 1. */
@@ -83,14 +106,11 @@ struct cpu_weigh {
     uint32_t columns;
 };
 
-/* One row of `count` values as floats, zeros behind them up to cpu_pad(count). */
-typedef void (*cpu_unpack_fn)(const uint8_t *source, uint32_t count, float *out);
-
 struct cpu_kernels {
     const char *name;
-    cpu_unpack_fn unpack[CPU_TYPE_COUNT];                     /* by enum model_type */
-    void (*gemv[CPU_TYPE_COUNT])(const struct cpu_gemv *job); /* by enum model_type */
-    void (*gemm)(const struct cpu_gemm *job);
+    void (*multiply)(const struct cpu_product *job);
+    void (*block_sums)(const float *x, uint32_t columns, float *sums); /* x padded to blocks */
+    void (*dots)(const struct cpu_dots *job);
     void (*weigh)(const struct cpu_weigh *job);
     float (*sum_squares)(const float *x, uint32_t count);
     /*
@@ -101,6 +121,8 @@ struct cpu_kernels {
     void (*silu_multiply)(float *gate, const float *up,
                           uint32_t count); /* gate = silu(gate) * up */
     void (*to_half)(const float *source, uint32_t count, uint16_t *out);
+    /* Zeros behind them up to cpu_pad(count). */
+    void (*from_half)(const uint16_t *source, uint32_t count, float *out);
 };
 
 extern const struct cpu_kernels cpu_kernels_reference;

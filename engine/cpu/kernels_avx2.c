@@ -10,9 +10,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* gemm's register tile: 2 rows x 3 tokens are 6 sums in 12 registers, with 2 + 1 operands. */
-#define TILE_ROWS   2
-#define TILE_TOKENS 3
+/* Of products: 8 sums of a block for 4 tokens, with 2 + 1 operands, or 2 streams of weights for one token. */
+#define TILE_TOKENS  4
+#define TILE_STREAMS 2
+
+/* dots' tile: 2 keys x 3 queries are 6 sums in 12 registers, with 2 + 1 operands. */
+#define DOTS_KEYS    2
+#define DOTS_QUERIES 3
 
 /* weigh's tile: 4 vectors of a value row x 3 queries. */
 #define WEIGH_VECTORS 4
@@ -70,16 +74,6 @@ INLINE float reduce(struct lanes v)
     return _mm_cvtss_f32(reduce4(v, v, v, v));
 }
 
-/* Writes or adds up to four sums. */
-INLINE void store4(float *y, __m128 sums, uint32_t count, bool add)
-{
-    float values[4];
-
-    _mm_storeu_ps(values, sums);
-    for (uint32_t i = 0; i < 4 && i < count; i++)
-        y[i] = add ? y[i] + values[i] : values[i];
-}
-
 /* cpu_exp, 8 at a time. */
 INLINE __m256 exp8(__m256 x)
 {
@@ -106,242 +100,392 @@ INLINE __m256 exp8(__m256 x)
     return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(power, CPU_EXP_SHIFT)));
 }
 
-/* ------------------------------------------------------------------ types
+/* ------------------------------------------------------------------ products
  *
- * load_<type>(row, block, half) gives the 16 values from 32 * block + 16 * half on; half is a constant
- * wherever this is inlined.
+ * As in kernels_avx512.c, with the 16 rows of a group in two vectors.
  */
 
-INLINE struct lanes load_f32(const uint8_t *row, uint32_t block, const int half)
+INLINE __m256i load_bytes(const uint8_t *source)
 {
-    return lanes_load((const float *)(const void *)row + (size_t)32 * block + 16 * half);
+    return _mm256_loadu_si256((const __m256i *)(const void *)source);
 }
 
-INLINE __m128i load_bytes(const uint8_t *source)
+INLINE __m128i load_half_bytes(const uint8_t *source)
 {
     return _mm_loadu_si128((const __m128i *)(const void *)source);
 }
 
-INLINE struct lanes load_f16(const uint8_t *row, uint32_t block, const int half)
+INLINE struct lanes load_halves(const uint8_t *source)
 {
-    const uint8_t *source = row + (size_t)64 * block + 32 * half;
-
-    return (struct lanes){_mm256_cvtph_ps(load_bytes(source)),
-                          _mm256_cvtph_ps(load_bytes(source + 16))};
+    return (struct lanes){_mm256_cvtph_ps(load_half_bytes(source)),
+                          _mm256_cvtph_ps(load_half_bytes(source + 16))};
 }
 
-INLINE __m256 widen_bfloat(const uint8_t *source)
+/* 16 where the bit of a byte is set. */
+INLINE __m256i fifth_bits(const uint8_t *source)
 {
-    __m256i words = _mm256_cvtepu16_epi32(load_bytes(source));
-
-    return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
-}
-
-INLINE struct lanes load_bf16(const uint8_t *row, uint32_t block, const int half)
-{
-    const uint8_t *source = row + (size_t)64 * block + 32 * half;
-
-    return (struct lanes){widen_bfloat(source), widen_bfloat(source + 16)};
-}
-
-/* A half float in all lanes. */
-INLINE __m256 broadcast_half(const uint8_t *source)
-{
-    uint16_t bits;
+    const __m256i byte_of = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2,
+                                             2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+    uint32_t bits;
+    __m256i spread;
 
     memcpy(&bits, source, sizeof bits);
-    return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+    spread = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of), bit);
+    return _mm256_and_si256(_mm256_cmpeq_epi8(spread, bit), _mm256_set1_epi8(16));
 }
 
-/* 16 nibbles as floats: the lower ones of 16 bytes, or the upper ones. */
-INLINE struct lanes widen_nibbles(const uint8_t *source, const int half)
+/* Quad i of the upper or lower 8 rows of a block as unsigned bytes. */
+INLINE __m256i load_quad(const enum cpu_quants quants, const uint8_t *block, uint32_t i,
+                         const uint32_t upper)
 {
-    __m128i bytes = load_bytes(source);
+    __m256i bytes;
+    __m256i high;
 
-    if (half == 1)
-        bytes = _mm_srli_epi16(bytes, 4);
-    bytes = _mm_and_si128(bytes, _mm_set1_epi8(15));
-    return (struct lanes){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
-                          _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
-}
-
-INLINE struct lanes load_q4_0(const uint8_t *row, uint32_t block, const int half)
-{
-    const uint8_t *source = row + (size_t)MODEL_Q4_0_BYTES * block;
-    struct lanes quants = widen_nibbles(source + 2, half);
-    const __m256 eight = _mm256_set1_ps(8.0f);
-    __m256 scale = broadcast_half(source);
-
-    return (struct lanes){_mm256_mul_ps(scale, _mm256_sub_ps(quants.low, eight)),
-                          _mm256_mul_ps(scale, _mm256_sub_ps(quants.high, eight))};
-}
-
-INLINE struct lanes load_q4_1(const uint8_t *row, uint32_t block, const int half)
-{
-    const uint8_t *source = row + (size_t)MODEL_Q4_1_BYTES * block;
-    struct lanes quants = widen_nibbles(source + 4, half);
-    __m256 scale = broadcast_half(source);
-    __m256 minimum = broadcast_half(source + 2);
-
-    return (struct lanes){_mm256_fmadd_ps(scale, quants.low, minimum),
-                          _mm256_fmadd_ps(scale, quants.high, minimum)};
-}
-
-INLINE struct lanes load_q8_0(const uint8_t *row, uint32_t block, const int half)
-{
-    const uint8_t *source = row + (size_t)MODEL_Q8_0_BYTES * block;
-    __m128i bytes = load_bytes(source + 2 + 16 * half);
-    __m256 scale = broadcast_half(source);
-
-    return (struct lanes){
-        _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))),
-        _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))))};
-}
-
-/* ------------------------------------------------------------------ gemv and unpack, by type */
-
-/*
- * The end of a row that is no whole number of 32 values (F32, F16 and BF16 only): a copy with zeros
- * behind it, to be loaded as block 0.
- */
-INLINE void copy_tail(const uint8_t *row, uint32_t columns, size_t value_bytes,
-                      uint8_t out[static 128])
-{
-    uint32_t done = columns / 32 * 32;
-
-    memset(out, 0, 128);
-    memcpy(out, row + done * value_bytes, (columns - done) * value_bytes);
-}
-
-/* Rows behind the end stand for no row: they read the first one, and are not stored. */
-INLINE const uint8_t *gemv_row(const struct cpu_gemv *job, uint32_t row)
-{
-    return job->weights + (row < job->rows ? row * job->row_bytes : 0);
-}
-
-INLINE void gemv_store(const struct cpu_gemv *job, uint32_t row, uint32_t quarter, __m128 sums)
-{
-    float values[4];
-
-    _mm_storeu_ps(values, sums);
-    for (uint32_t i = 0; i < 4 && row < job->rows; i++, row += quarter)
-        job->y[row] = job->add ? job->y[row] + values[i] : values[i];
-}
-
-/* gemv goes through the four quarters of its rows at once, as in kernels_avx512.c. */
-#define DEFINE_TYPE(type, value_bytes)                                                         \
-    static void gemv_##type(const struct cpu_gemv *job)                                        \
-    {                                                                                          \
-        uint32_t quarter = (job->rows + 3) / 4;                                                \
-                                                                                               \
-        for (uint32_t row = 0; row < quarter; row++) {                                         \
-            const uint8_t *const rows[4] = {gemv_row(job, row), gemv_row(job, row + quarter),  \
-                                            gemv_row(job, row + 2 * quarter),                  \
-                                            gemv_row(job, row + 3 * quarter)};                 \
-            struct lanes sums[4] = {lanes_zero(), lanes_zero(), lanes_zero(), lanes_zero()};   \
-            uint32_t blocks = job->columns / 32;                                               \
-            uint32_t left = job->columns % 32;                                                 \
-                                                                                               \
-            for (uint32_t block = 0; block < blocks; block++) {                                \
-                struct lanes x0 = lanes_load(job->x + 32 * block);                             \
-                struct lanes x1 = lanes_load(job->x + 32 * block + 16);                        \
-                                                                                               \
-                CPU_UNROLL                                                                     \
-                for (int i = 0; i < 4; i++) {                                                  \
-                    sums[i] = lanes_fma(load_##type(rows[i], block, 0), x0, sums[i]);          \
-                    sums[i] = lanes_fma(load_##type(rows[i], block, 1), x1, sums[i]);          \
-                }                                                                              \
-            }                                                                                  \
-            for (int i = 0; i < 4 && left > 0; i++) {                                          \
-                uint8_t tail[128];                                                             \
-                const float *x = job->x + 32 * blocks;                                         \
-                                                                                               \
-                copy_tail(rows[i], job->columns, value_bytes, tail);                           \
-                sums[i] = lanes_fma(load_##type(tail, 0, 0), lanes_load(x), sums[i]);          \
-                if (left > 16)                                                                 \
-                    sums[i] = lanes_fma(load_##type(tail, 0, 1), lanes_load(x + 16), sums[i]); \
-            }                                                                                  \
-            gemv_store(job, row, quarter, reduce4(sums[0], sums[1], sums[2], sums[3]));        \
-        }                                                                                      \
-    }                                                                                          \
-                                                                                               \
-    static void unpack_##type(const uint8_t *source, uint32_t count, float *out)               \
-    {                                                                                          \
-        uint32_t blocks = count / 32;                                                          \
-        uint32_t left = count % 32;                                                            \
-                                                                                               \
-        for (uint32_t block = 0; block < blocks; block++) {                                    \
-            lanes_store(out + 32 * block, load_##type(source, block, 0));                      \
-            lanes_store(out + 32 * block + 16, load_##type(source, block, 1));                 \
-        }                                                                                      \
-        if (left > 0) {                                                                        \
-            uint8_t tail[128];                                                                 \
-                                                                                               \
-            copy_tail(source, count, value_bytes, tail);                                       \
-            lanes_store(out + 32 * blocks, load_##type(tail, 0, 0));                           \
-            if (left > 16)                                                                     \
-                lanes_store(out + 32 * blocks + 16, load_##type(tail, 0, 1));                  \
-        }                                                                                      \
+    if (quants == CPU_QUANTS_8)
+        return load_bytes(block + (size_t)64 * i + 32 * upper);
+    bytes = load_bytes(block + (size_t)64 * (i / 2) + 32 * upper);
+    if (i % 2 == 1)
+        bytes = _mm256_srli_epi16(bytes, 4);
+    bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
+    if (quants == CPU_QUANTS_5)
+        bytes = _mm256_or_si256(bytes, fifth_bits(block + 256 + (size_t)8 * i + 4 * upper));
+    if (quants == CPU_QUANTS_6) {
+        high = load_bytes(block + 256 + (size_t)64 * (i / 4) + 32 * upper);
+        high = _mm256_srl_epi16(high, _mm_cvtsi32_si128((int)(2 * (i % 4))));
+        high = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(3)), 4);
+        bytes = _mm256_or_si256(bytes, high);
     }
-DEFINE_TYPE(f32, 4)
-DEFINE_TYPE(f16, 2)
-DEFINE_TYPE(bf16, 2)
-DEFINE_TYPE(q4_0, 0)
-DEFINE_TYPE(q4_1, 0)
-DEFINE_TYPE(q8_0, 0)
-#undef DEFINE_TYPE
+    return bytes;
+}
 
-/* ------------------------------------------------------------------ gemm */
-
-/* One tile: 2 rows x `tokens`, which is a constant wherever this is inlined. */
-INLINE void tile(const struct cpu_gemm *job, uint32_t row, uint32_t token, const uint32_t tokens)
+/* Byte `shift` / 8 of every lane, less zero, as a float; see kernels_avx512.c. */
+INLINE __m256 byte_as_float(__m256i bytes, const int shift, const int zero)
 {
-    const float *w = job->panel + row * job->panel_stride;
-    const float *x = job->x + token * job->x_stride;
-    uint32_t rows = job->rows - row;
-    struct lanes sums[TILE_TOKENS][TILE_ROWS];
+    const int exponent = (127 + 23 - shift) << 23;
+    __m256i bits = _mm256_or_si256(_mm256_and_si256(bytes, _mm256_set1_epi32(255 << shift)),
+                                   _mm256_set1_epi32(exponent));
+
+    return _mm256_sub_ps(_mm256_castsi256_ps(bits),
+                         _mm256_set1_ps((float)(1 << (23 - shift)) + (float)zero));
+}
+
+/* The columns 4i to 4i + 3 of half of the rows of a block: quants less zero, or values. */
+INLINE void load_columns(const enum cpu_quants quants, const int zero, const uint8_t *block,
+                         uint32_t i, const uint32_t upper, __m256 columns[static 4])
+{
+    __m256i bytes;
+
+    if (quants == CPU_QUANTS_F32) {
+        for (uint32_t c = 0; c < 4; c++)
+            columns[c] = _mm256_loadu_ps(
+                (const float *)(const void *)(block + (size_t)64 * (4 * i + c) + 32 * upper));
+    } else if (quants == CPU_QUANTS_F16) {
+        for (uint32_t c = 0; c < 4; c++)
+            columns[c] =
+                _mm256_cvtph_ps(load_half_bytes(block + (size_t)32 * (4 * i + c) + 16 * upper));
+    } else if (quants == CPU_QUANTS_BF16) {
+        for (uint32_t c = 0; c < 4; c += 2) {
+            bytes = load_bytes(block + (size_t)64 * (2 * i + c / 2) + 32 * upper);
+            columns[c] = _mm256_castsi256_ps(_mm256_slli_epi32(bytes, 16));
+            columns[c + 1] =
+                _mm256_castsi256_ps(_mm256_and_si256(bytes, _mm256_set1_epi32((int)0xffff0000)));
+        }
+    } else {
+        bytes = load_quad(quants, block, i, upper);
+        columns[0] = byte_as_float(bytes, 0, zero);
+        columns[1] = byte_as_float(bytes, 8, zero);
+        bytes = _mm256_srli_epi32(bytes, 16);
+        columns[2] = byte_as_float(bytes, 0, zero);
+        columns[3] = byte_as_float(bytes, 8, zero);
+    }
+}
+
+/* 16 bytes as floats. */
+INLINE struct lanes widen(const uint8_t *source, const bool is_signed)
+{
+    __m128i low = load_half_bytes(source);
+    __m128i high = _mm_srli_si128(low, 8);
+
+    if (is_signed)
+        return (struct lanes){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)),
+                              _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high))};
+    return (struct lanes){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(low)),
+                          _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(high))};
+}
+
+INLINE struct lanes lanes_multiply(struct lanes a, struct lanes b)
+{
+    return (struct lanes){_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+
+/* The scales of half 0 or 1 of a block. */
+INLINE struct lanes load_scale(const enum cpu_scales scales, const uint8_t *head,
+                               const uint8_t *block, uint32_t half)
+{
+    if (scales == CPU_SCALES_PLAIN || scales == CPU_SCALES_MINIMUM)
+        return load_halves(block);
+    return lanes_multiply(load_halves(head),
+                          widen(block + (size_t)16 * half, scales == CPU_SCALES_K16));
+}
+
+/* What the minimums of a block add: K's are subtracted. */
+INLINE struct lanes add_minimum(const enum cpu_scales scales, const uint8_t *head,
+                                const uint8_t *block, float sum, struct lanes total)
+{
+    struct lanes x = {_mm256_set1_ps(sum), _mm256_set1_ps(sum)};
+    struct lanes minimum;
+
+    if (scales == CPU_SCALES_MINIMUM)
+        return lanes_fma(load_halves(block + 32), x, total);
+    minimum = lanes_multiply(load_halves(head + 32), widen(block + 16, false));
+    return (struct lanes){_mm256_fnmadd_ps(minimum.low, x.low, total.low),
+                          _mm256_fnmadd_ps(minimum.high, x.high, total.high)};
+}
+
+/* A tile while it runs: some groups, `spread` bytes apart, times some tokens. */
+struct tile {
+    const uint8_t *weights; /* of the first group */
+    size_t spread;
+    const float *x; /* of the first token */
+    size_t x_stride;
+    const float *sums; /* of the blocks of the first token */
+};
+
+/* The sums of the quads first to end - 1 of a block. */
+INLINE void add_quads(const enum cpu_quants quants, const int zero, const uint32_t streams,
+                      const uint32_t tokens, const struct tile *tile, size_t offset, uint32_t block,
+                      uint32_t first, uint32_t end,
+                      struct lanes sums[static TILE_STREAMS][TILE_TOKENS])
+{
+    const float *x = tile->x + (size_t)block * CPU_PACK_COLUMNS;
+
+    for (uint32_t i = first; i < end; i += 2) { /* two quads share a vector of nibbles */
+        CPU_UNROLL
+        for (uint32_t odd = 0; odd < 2; odd++) {
+            CPU_UNROLL
+            for (uint32_t s = 0; s < streams; s++) {
+                const uint8_t *source = tile->weights + s * tile->spread + offset;
+                __m256 low[4];
+                __m256 high[4];
+
+                load_columns(quants, zero, source, i + odd, 0, low);
+                load_columns(quants, zero, source, i + odd, 1, high);
+                CPU_UNROLL
+                for (uint32_t c = 0; c < 4; c++) {
+                    CPU_UNROLL
+                    for (uint32_t t = 0; t < tokens; t++) {
+                        __m256 v = _mm256_broadcast_ss(x + t * tile->x_stride + 4 * (i + odd) + c);
+
+                        sums[s][t].low = _mm256_fmadd_ps(low[c], v, sums[s][t].low);
+                        sums[s][t].high = _mm256_fmadd_ps(high[c], v, sums[s][t].high);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Scales the sums into the totals; half: of a block whose halves have scales of their own. */
+INLINE void add_scaled(const enum cpu_quants quants, const enum cpu_scales scales,
+                       const uint32_t streams, const uint32_t tokens, const struct tile *tile,
+                       uint32_t block, uint32_t half,
+                       struct lanes sums[static TILE_STREAMS][TILE_TOKENS],
+                       struct lanes totals[static TILE_STREAMS][TILE_TOKENS])
+{
+    size_t scale_offset = cpu_pack_block(quants, scales, block) + cpu_pack_quant_bytes(quants);
+    size_t head_offset = cpu_pack_head(quants, scales, block);
 
     CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        const uint8_t *group = tile->weights + s * tile->spread;
+        struct lanes scale = lanes_zero();
+
+        if (scales != CPU_SCALES_NONE)
+            scale = load_scale(scales, group + head_offset, group + scale_offset, half);
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++) {
+            if (scales == CPU_SCALES_NONE) {
+                totals[s][t].low = _mm256_add_ps(totals[s][t].low, sums[s][t].low);
+                totals[s][t].high = _mm256_add_ps(totals[s][t].high, sums[s][t].high);
+            } else {
+                totals[s][t] = lanes_fma(scale, sums[s][t], totals[s][t]);
+            }
+            if (scales == CPU_SCALES_MINIMUM || scales == CPU_SCALES_K)
+                totals[s][t] = add_minimum(scales, group + head_offset, group + scale_offset,
+                                           tile->sums[t * tile->x_stride + block], totals[s][t]);
+            sums[s][t] = lanes_zero();
+        }
+    }
+}
+
+/* Writes or adds the values of up to 16 rows. */
+INLINE void store_rows(float *y, uint32_t rows, bool add, struct lanes total)
+{
+    float values[CPU_PACK_ROWS];
+
+    if (rows < CPU_PACK_ROWS) {
+        lanes_store(values, total);
+        for (uint32_t row = 0; row < rows; row++)
+            y[row] = add ? y[row] + values[row] : values[row];
+        return;
+    }
+    if (add) {
+        total.low = _mm256_add_ps(_mm256_loadu_ps(y), total.low);
+        total.high = _mm256_add_ps(_mm256_loadu_ps(y + 8), total.high);
+    }
+    lanes_store(y, total);
+}
+
+/* Groups `group`, group + distance, ... of the job, times tokens from `token` on. */
+INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales scales,
+                          const int zero, const uint32_t streams, const uint32_t tokens,
+                          const struct cpu_product *job, uint32_t group, uint32_t distance,
+                          uint32_t token)
+{
+    const struct cpu_matrix *matrix = job->matrix;
+    struct tile tile = {.weights = matrix->data + (job->first + group) * matrix->group_bytes,
+                        .spread = distance * matrix->group_bytes,
+                        .x = job->x + token * job->x_stride,
+                        .x_stride = job->x_stride};
+    struct lanes sums[TILE_STREAMS][TILE_TOKENS];
+    struct lanes totals[TILE_STREAMS][TILE_TOKENS];
+    uint32_t blocks = cpu_pack_blocks(matrix->columns);
+
+    tile.sums = tile.x + cpu_input_sums(matrix->columns);
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++)
+        CPU_UNROLL
     for (uint32_t t = 0; t < tokens; t++)
-        sums[t][0] = sums[t][1] = lanes_zero();
+        sums[s][t] = totals[s][t] = lanes_zero();
+    for (uint32_t block = 0; block < blocks; block++) {
+        size_t offset = cpu_pack_block(quants, scales, block);
+
+        if (scales == CPU_SCALES_K16) {
+            add_quads(quants, zero, streams, tokens, &tile, offset, block, 0, 4, sums);
+            add_scaled(quants, scales, streams, tokens, &tile, block, 0, sums, totals);
+            add_quads(quants, zero, streams, tokens, &tile, offset, block, 4, 8, sums);
+            add_scaled(quants, scales, streams, tokens, &tile, block, 1, sums, totals);
+        } else {
+            add_quads(quants, zero, streams, tokens, &tile, offset, block, 0, 8, sums);
+            add_scaled(quants, scales, streams, tokens, &tile, block, 0, sums, totals);
+        }
+    }
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        uint32_t place = (group + s * distance) * CPU_PACK_ROWS;
+        uint32_t rows = matrix->rows - job->first * CPU_PACK_ROWS - place;
+
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++)
+            store_rows(job->y + (token + t) * job->y_stride + place, rows, job->add, totals[s][t]);
+    }
+}
+
+INLINE void multiply_type(const enum cpu_quants quants, const enum cpu_scales scales,
+                          const int zero, const struct cpu_product *job)
+{
+    uint32_t half = job->groups / TILE_STREAMS;
+    uint32_t token = 0;
+
+    for (; token + TILE_TOKENS <= job->tokens; token += TILE_TOKENS)
+        for (uint32_t i = 0; i < job->groups; i++)
+            multiply_tile(quants, scales, zero, 1, TILE_TOKENS, job, i, 0, token);
+    for (; token + 2 <= job->tokens; token += 2)
+        for (uint32_t i = 0; i < job->groups; i++)
+            multiply_tile(quants, scales, zero, 1, 2, job, i, 0, token);
+    if (token == job->tokens)
+        return;
+    for (uint32_t i = 0; i < half; i++)
+        multiply_tile(quants, scales, zero, TILE_STREAMS, 1, job, i, half, token);
+    for (uint32_t i = half * TILE_STREAMS; i < job->groups; i++)
+        multiply_tile(quants, scales, zero, 1, 1, job, i, 0, token);
+}
+
+#define X(type, name, quants, scales, zero)                                   \
+    static void multiply_##name(const struct cpu_product *job)                \
+    {                                                                         \
+        multiply_type(CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job); \
+    }
+CPU_PACK_TYPES(X)
+#undef X
+
+static void multiply(const struct cpu_product *job)
+{
+    static void (*const by_type[CPU_TYPE_COUNT])(const struct cpu_product *job) = {
+#define X(type, name, quants, scales, zero) [MODEL_TYPE_##type] = multiply_##name,
+        CPU_PACK_TYPES(X)
+#undef X
+    };
+
+    by_type[job->matrix->type](job);
+}
+
+static void block_sums(const float *x, uint32_t columns, float *sums)
+{
+    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++, x += CPU_PACK_COLUMNS) {
+        struct lanes a = lanes_load(x);
+        struct lanes b = lanes_load(x + CPU_LANES);
+
+        sums[block] =
+            reduce((struct lanes){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)});
+    }
+}
+
+/* ------------------------------------------------------------------ attention's dot products */
+
+/* One tile: 2 keys x `queries`. */
+INLINE void dots_tile(const struct cpu_dots *job, uint32_t p, uint32_t query,
+                      const uint32_t queries)
+{
+    const float *keys = job->keys + p * job->keys_stride;
+    const float *x = job->x + query * job->x_stride;
+    struct lanes sums[DOTS_QUERIES][DOTS_KEYS];
+
+    CPU_UNROLL
+    for (uint32_t q = 0; q < queries; q++)
+        sums[q][0] = sums[q][1] = lanes_zero();
     for (uint32_t k = 0; k < job->columns; k += CPU_LANES) {
-        __m256 w0 = _mm256_loadu_ps(w + k);
-        __m256 w1 = _mm256_loadu_ps(w + job->panel_stride + k);
+        __m256 key0 = _mm256_loadu_ps(keys + k);
+        __m256 key1 = _mm256_loadu_ps(keys + job->keys_stride + k);
 
         CPU_UNROLL
-        for (uint32_t t = 0; t < tokens; t++) {
-            __m256 v = _mm256_loadu_ps(x + t * job->x_stride + k);
+        for (uint32_t q = 0; q < queries; q++) {
+            __m256 v = _mm256_loadu_ps(x + q * job->x_stride + k);
 
-            sums[t][0].low = _mm256_fmadd_ps(w0, v, sums[t][0].low);
-            sums[t][1].low = _mm256_fmadd_ps(w1, v, sums[t][1].low);
+            sums[q][0].low = _mm256_fmadd_ps(key0, v, sums[q][0].low);
+            sums[q][1].low = _mm256_fmadd_ps(key1, v, sums[q][1].low);
         }
-        w0 = _mm256_loadu_ps(w + k + 8);
-        w1 = _mm256_loadu_ps(w + job->panel_stride + k + 8);
+        key0 = _mm256_loadu_ps(keys + k + 8);
+        key1 = _mm256_loadu_ps(keys + job->keys_stride + k + 8);
         CPU_UNROLL
-        for (uint32_t t = 0; t < tokens; t++) {
-            __m256 v = _mm256_loadu_ps(x + t * job->x_stride + k + 8);
+        for (uint32_t q = 0; q < queries; q++) {
+            __m256 v = _mm256_loadu_ps(x + q * job->x_stride + k + 8);
 
-            sums[t][0].high = _mm256_fmadd_ps(w0, v, sums[t][0].high);
-            sums[t][1].high = _mm256_fmadd_ps(w1, v, sums[t][1].high);
+            sums[q][0].high = _mm256_fmadd_ps(key0, v, sums[q][0].high);
+            sums[q][1].high = _mm256_fmadd_ps(key1, v, sums[q][1].high);
         }
     }
     CPU_UNROLL
-    for (uint32_t t = 0; t < tokens; t++)
-        store4(job->y + (token + t) * job->y_stride + row,
-               reduce4(sums[t][0], sums[t][1], sums[t][0], sums[t][1]),
-               rows < TILE_ROWS ? rows : TILE_ROWS, job->add);
+    for (uint32_t q = 0; q < queries; q++) {
+        float values[4];
+
+        _mm_storeu_ps(values, reduce4(sums[q][0], sums[q][1], sums[q][0], sums[q][1]));
+        for (uint32_t i = 0; i < DOTS_KEYS && p + i < job->count; i++)
+            job->y[(query + q) * job->y_stride + p + i] = values[i];
+    }
 }
 
-static void gemm(const struct cpu_gemm *job)
+static void dots(const struct cpu_dots *job)
 {
-    for (uint32_t token = 0; token < job->tokens; token += TILE_TOKENS) {
-        uint32_t tokens = job->tokens - token;
+    for (uint32_t query = 0; query < job->queries; query += DOTS_QUERIES) {
+        uint32_t queries = job->queries - query;
 
-        for (uint32_t row = 0; row < job->rows; row += TILE_ROWS) {
-            switch (tokens) {
-            case 1: tile(job, row, token, 1); break;
-            case 2: tile(job, row, token, 2); break;
-            default: tile(job, row, token, 3); break;
+        for (uint32_t p = 0; p < job->count; p += DOTS_KEYS) {
+            switch (queries) {
+            case 1: dots_tile(job, p, query, 1); break;
+            case 2: dots_tile(job, p, query, 2); break;
+            default: dots_tile(job, p, query, 3); break;
             }
         }
     }
@@ -497,24 +641,28 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
         out[i] = model_float_to_half(source[i]);
 }
 
+static void from_half(const uint16_t *source, uint32_t count, float *out)
+{
+    uint32_t i = 0;
+
+    for (; i + 8 <= count; i += 8)
+        _mm256_storeu_ps(
+            out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(source + i))));
+    for (; i < count; i++)
+        out[i] = model_half_to_float(source[i]);
+    for (; i < cpu_pad(count); i++)
+        out[i] = 0.0f;
+}
+
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
-    .unpack = {[MODEL_TYPE_F32] = unpack_f32,
-               [MODEL_TYPE_F16] = unpack_f16,
-               [MODEL_TYPE_BF16] = unpack_bf16,
-               [MODEL_TYPE_Q4_0] = unpack_q4_0,
-               [MODEL_TYPE_Q4_1] = unpack_q4_1,
-               [MODEL_TYPE_Q8_0] = unpack_q8_0},
-    .gemv = {[MODEL_TYPE_F32] = gemv_f32,
-             [MODEL_TYPE_F16] = gemv_f16,
-             [MODEL_TYPE_BF16] = gemv_bf16,
-             [MODEL_TYPE_Q4_0] = gemv_q4_0,
-             [MODEL_TYPE_Q4_1] = gemv_q4_1,
-             [MODEL_TYPE_Q8_0] = gemv_q8_0},
-    .gemm = gemm,
+    .multiply = multiply,
+    .block_sums = block_sums,
+    .dots = dots,
     .weigh = weigh,
     .sum_squares = sum_squares,
     .softmax = softmax,
     .silu_multiply = silu_multiply,
     .to_half = to_half,
+    .from_half = from_half,
 };

@@ -7,76 +7,80 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/math.h"
 
-static void unpack(enum model_type type, const uint8_t *source, uint32_t count, float *out)
+/* Adds what a block contributes: columns from `from` on, which have one scale, times x. */
+static void add_columns(const struct cpu_pack_values *values, bool is_scaled, const float *x,
+                        uint32_t from, uint32_t count, float total[static CPU_PACK_ROWS])
 {
-    model_dequantize(type, source, count, out);
-    memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
-}
+    for (uint32_t row = 0; row < CPU_PACK_ROWS; row++) {
+        float sum = 0.0f;
 
-static float dot(const float *a, const float *b, uint32_t columns)
-{
-    float lanes[CPU_LANES] = {0};
-
-    for (uint32_t k = 0; k < cpu_pad(columns); k += CPU_LANES)
-        for (uint32_t lane = 0; lane < CPU_LANES; lane++)
-            lanes[lane] = fmaf(a[k + lane], b[k + lane], lanes[lane]);
-    return cpu_reduce(lanes);
-}
-
-/* A dot product in pieces of one block each: a row of any length without memory for it. */
-static float dot_packed(enum model_type type, const uint8_t *row, const float *x, uint32_t columns)
-{
-    float lanes[CPU_LANES] = {0};
-    float piece[MODEL_QUANT_VALUES];
-
-    for (uint32_t k = 0; k < columns; k += MODEL_QUANT_VALUES) {
-        uint32_t count = columns - k < MODEL_QUANT_VALUES ? columns - k : MODEL_QUANT_VALUES;
-        size_t offset = 0;
-
-        (void)!model_type_row_bytes(type, k, &offset);
-        unpack(type, row + offset, count, piece);
-        for (uint32_t i = 0; i < cpu_pad(count); i++)
-            lanes[i % CPU_LANES] = fmaf(piece[i], x[k + i], lanes[i % CPU_LANES]);
-    }
-    return cpu_reduce(lanes);
-}
-
-static void gemv(enum model_type type, const struct cpu_gemv *job)
-{
-    for (uint32_t row = 0; row < job->rows; row++) {
-        float sum = dot_packed(type, job->weights + row * job->row_bytes, job->x, job->columns);
-
-        job->y[row] = job->add ? job->y[row] + sum : sum;
+        for (uint32_t column = from; column < from + count; column++)
+            sum = fmaf(values->quants[column][row], x[column], sum);
+        if (is_scaled)
+            total[row] = fmaf(values->scale[from / 16][row], sum, total[row]);
+        else
+            total[row] += sum;
     }
 }
 
-#define DEFINE_TYPE(name, type)                                                  \
-    static void unpack_##name(const uint8_t *source, uint32_t count, float *out) \
-    {                                                                            \
-        unpack(type, source, count, out);                                        \
-    }                                                                            \
-    static void gemv_##name(const struct cpu_gemv *job)                          \
-    {                                                                            \
-        gemv(type, job);                                                         \
-    }
-DEFINE_TYPE(f32, MODEL_TYPE_F32)
-DEFINE_TYPE(f16, MODEL_TYPE_F16)
-DEFINE_TYPE(bf16, MODEL_TYPE_BF16)
-DEFINE_TYPE(q4_0, MODEL_TYPE_Q4_0)
-DEFINE_TYPE(q4_1, MODEL_TYPE_Q4_1)
-DEFINE_TYPE(q8_0, MODEL_TYPE_Q8_0)
-#undef DEFINE_TYPE
+static void multiply_group(const struct cpu_product *job, uint32_t group, const float *x,
+                           float total[static CPU_PACK_ROWS])
+{
+    enum cpu_scales scales = cpu_pack_forms[job->matrix->type].scales;
+    uint32_t step = scales == CPU_SCALES_K16 ? 16 : CPU_PACK_COLUMNS;
+    const float *sums = x + cpu_input_sums(job->matrix->columns);
 
-static void gemm(const struct cpu_gemm *job)
+    for (uint32_t block = 0; block < cpu_pack_blocks(job->matrix->columns); block++) {
+        struct cpu_pack_values values;
+
+        cpu_pack_read(job->matrix, group, block, &values);
+        for (uint32_t from = 0; from < CPU_PACK_COLUMNS; from += step)
+            add_columns(&values, scales != CPU_SCALES_NONE, x + block * CPU_PACK_COLUMNS, from,
+                        step, total);
+        if (scales == CPU_SCALES_MINIMUM || scales == CPU_SCALES_K)
+            for (uint32_t row = 0; row < CPU_PACK_ROWS; row++)
+                total[row] = fmaf(values.minimum[row], sums[block], total[row]);
+    }
+}
+
+static void multiply(const struct cpu_product *job)
 {
     for (uint32_t token = 0; token < job->tokens; token++) {
-        float *y = job->y + token * job->y_stride;
+        for (uint32_t i = 0; i < job->groups; i++) {
+            float *y = job->y + token * job->y_stride + i * CPU_PACK_ROWS;
+            uint32_t row = (job->first + i) * CPU_PACK_ROWS;
+            float total[CPU_PACK_ROWS] = {0};
 
-        for (uint32_t row = 0; row < job->rows; row++) {
-            float sum = dot(job->panel + row * job->panel_stride, job->x + token * job->x_stride,
-                            job->columns);
+            multiply_group(job, job->first + i, job->x + token * job->x_stride, total);
+            for (uint32_t r = 0; r < CPU_PACK_ROWS && row + r < job->matrix->rows; r++)
+                y[r] = job->add ? y[r] + total[r] : total[r];
+        }
+    }
+}
 
-            y[row] = job->add ? y[row] + sum : sum;
+static void block_sums(const float *x, uint32_t columns, float *sums)
+{
+    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++, x += CPU_PACK_COLUMNS) {
+        float lanes[CPU_LANES];
+
+        for (int i = 0; i < CPU_LANES; i++)
+            lanes[i] = x[i] + x[i + CPU_LANES];
+        sums[block] = cpu_reduce(lanes);
+    }
+}
+
+static void dots(const struct cpu_dots *job)
+{
+    for (uint32_t query = 0; query < job->queries; query++) {
+        const float *x = job->x + query * job->x_stride;
+
+        for (uint32_t p = 0; p < job->count; p++) {
+            const float *key = job->keys + p * job->keys_stride;
+            float lanes[CPU_LANES] = {0};
+
+            for (uint32_t i = 0; i < cpu_pad(job->columns); i++)
+                lanes[i % CPU_LANES] = fmaf(key[i], x[i], lanes[i % CPU_LANES]);
+            job->y[query * job->y_stride + p] = cpu_reduce(lanes);
         }
     }
 }
@@ -129,24 +133,22 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
         out[i] = model_float_to_half(source[i]);
 }
 
+static void from_half(const uint16_t *source, uint32_t count, float *out)
+{
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = model_half_to_float(source[i]);
+    memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
+}
+
 const struct cpu_kernels cpu_kernels_reference = {
     .name = "reference",
-    .unpack = {[MODEL_TYPE_F32] = unpack_f32,
-               [MODEL_TYPE_F16] = unpack_f16,
-               [MODEL_TYPE_BF16] = unpack_bf16,
-               [MODEL_TYPE_Q4_0] = unpack_q4_0,
-               [MODEL_TYPE_Q4_1] = unpack_q4_1,
-               [MODEL_TYPE_Q8_0] = unpack_q8_0},
-    .gemv = {[MODEL_TYPE_F32] = gemv_f32,
-             [MODEL_TYPE_F16] = gemv_f16,
-             [MODEL_TYPE_BF16] = gemv_bf16,
-             [MODEL_TYPE_Q4_0] = gemv_q4_0,
-             [MODEL_TYPE_Q4_1] = gemv_q4_1,
-             [MODEL_TYPE_Q8_0] = gemv_q8_0},
-    .gemm = gemm,
+    .multiply = multiply,
+    .block_sums = block_sums,
+    .dots = dots,
     .weigh = weigh,
     .sum_squares = sum_squares,
     .softmax = softmax,
     .silu_multiply = silu_multiply,
     .to_half = to_half,
+    .from_half = from_half,
 };
