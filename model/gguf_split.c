@@ -213,7 +213,7 @@ static bool is_named(const char *path, uint32_t index, uint32_t count)
     char *expected = NULL;
     bool is_same;
 
-    if (strlen(path) <= SUFFIX_BYTES)
+    if (strlen(path) < SUFFIX_BYTES)
         return false;
     expected = part_path(path, index, count);
     is_same = expected != NULL && strcmp(expected, path) == 0;

@@ -50,7 +50,7 @@ static void forget_range(const struct model_map *map)
 
 td_status_t model_map_open(const char *path, struct model_map *map_out, struct td_error *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO is refused, not waited for */
     struct stat about;
     void *bytes;
     td_status_t status;

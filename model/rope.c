@@ -139,9 +139,13 @@ static td_status_t check_divisors(const struct model_rope_description *descripti
 static td_status_t check(const struct model_rope_description *description, struct td_error *error)
 {
     bool is_long = description->form == MODEL_ROPE_LLAMA3 || description->form == MODEL_ROPE_YARN;
-    td_status_t status =
-        check_range("rope.freq_base (rope_theta)", description->theta, 1.0, THETA_MAX, error);
+    td_status_t status;
 
+    if (description->head_dim == 0 || description->head_dim % 2 != 0 ||
+        description->head_dim > MODEL_HEAD_DIM_MAX)
+        return td_fail(error, TD_UNSUPPORTED, "a head of %" PRIu32 " values cannot be rotated",
+                       description->head_dim);
+    status = check_range("rope.freq_base (rope_theta)", description->theta, 1.0, THETA_MAX, error);
     if (status == TD_OK && description->form != MODEL_ROPE_PLAIN)
         status =
             check_range("rope.scaling.factor", description->factor, FACTOR_MIN, FACTOR_MAX, error);
@@ -240,13 +244,22 @@ static td_status_t compute(const struct model_rope_description *description,
     return TD_OK;
 }
 
+static const char *name_of(const struct model_rope_description *description)
+{
+    if (description->divisors != NULL)
+        return "divided";
+    switch (description->form) {
+    case MODEL_ROPE_PLAIN: return "plain";
+    case MODEL_ROPE_LINEAR: return description->factor == 1.0 ? "plain" : "linear";
+    case MODEL_ROPE_LLAMA3: return "llama3";
+    case MODEL_ROPE_YARN: return "yarn";
+    }
+    return "unknown";
+}
+
 /* For people the form, theta and factor; for comparing a hash of all numbers that come of them. */
 static void write_text(const struct model_rope_description *description, struct model_rope *rope)
 {
-    static const char *const forms[] = {[MODEL_ROPE_PLAIN] = "plain",
-                                        [MODEL_ROPE_LINEAR] = "linear",
-                                        [MODEL_ROPE_LLAMA3] = "llama3",
-                                        [MODEL_ROPE_YARN] = "yarn"};
     double numbers[MODEL_HEAD_DIM_MAX / 2 + 1] = {(double)rope->magnitude};
     char digest[TD_U128_HEX_BYTES];
     int length;
@@ -255,7 +268,7 @@ static void write_text(const struct model_rope_description *description, struct 
         numbers[i + 1] = rope->frequency[i];
     td_u128_hex(td_hash128(numbers, (description->head_dim / 2 + 1) * sizeof numbers[0]), digest);
     length = snprintf(rope->text, sizeof rope->text, "%s theta %.6g factor %.6g numbers %s",
-                      forms[description->form], description->theta,
+                      name_of(description), description->theta,
                       description->form == MODEL_ROPE_PLAIN ? 1.0 : description->factor, digest);
     assert(length > 0 && (size_t)length < sizeof rope->text);
 }
@@ -266,7 +279,6 @@ td_status_t model_rope_init(const struct model_rope_description *description,
     struct model_rope rope = {.pairs = description->pairs, .magnitude = 1.0f};
     td_status_t status = check(description, error);
 
-    assert(description->head_dim % 2 == 0 && description->head_dim <= MODEL_HEAD_DIM_MAX);
     if (status == TD_OK)
         status = compute(description, &rope, error);
     if (status != TD_OK)

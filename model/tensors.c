@@ -161,8 +161,11 @@ static td_status_t count_one(struct taking *taking, const struct model_role *rol
 
     (void)base;
     if (role->rows == MODEL_EXTENT_NONE &&
-        taking->tensors->find(taking->tensors->context, name, &tensor))
-        taking->vector_floats += extent_of(taking->model, role->columns);
+        taking->tensors->find(taking->tensors->context, name, &tensor)) {
+        uint32_t count = extent_of(taking->model, role->columns);
+
+        taking->vector_floats += tensor.dims[0] < count ? (uint32_t)tensor.dims[0] : count;
+    }
     return TD_OK;
 }
 

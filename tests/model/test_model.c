@@ -116,6 +116,24 @@ static void the_tiny_model_is_described_right(void **state)
     model_close(model);
 }
 
+/* The same scaling as config.json would have it: the file's divisors are floats, hence not bit for bit. */
+static void llama3_scaling_is_the_same_in_both_of_its_forms(void **state)
+{
+    struct model_rope_description description =
+        model_rope_describe(MODEL_ROPE_LLAMA3, MODEL_ROPE_HALF, 32);
+    struct model_rope expected;
+    struct model *model;
+
+    (void)state;
+    description.factor = 8.0;
+    description.original_context = 128.0;
+    assert_int_equal(model_rope_init(&description, &expected, NULL), TD_OK);
+    assert_int_equal(model_open(test_data_path("tiny-llama/model.gguf"), &model, NULL), TD_OK);
+    for (uint32_t i = 0; i < 16; i++)
+        assert_true(fabs(model->rope.frequency[i] / expected.frequency[i] - 1.0) < 1e-7);
+    model_close(model);
+}
+
 static void check_defaults(const struct model *model)
 {
     assert_true(model->rope.frequency[0] == 1.0);
@@ -570,6 +588,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_tiny_model_is_described_right),
+        cmocka_unit_test(llama3_scaling_is_the_same_in_both_of_its_forms),
         cmocka_unit_test(what_may_be_left_out_has_its_default),
         cmocka_unit_test(keys_that_are_missing_or_out_of_bounds_are_named),
         cmocka_unit_test(heads_that_do_not_fit_are_refused),

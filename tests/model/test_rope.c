@@ -248,6 +248,11 @@ static void numbers_that_make_no_sense_are_refused_by_name(void **state)
 #undef REFUSED
     }
     wrong = right;
+    wrong.head_dim = 7;
+    check_refused(&wrong, "a head of 7 values");
+    wrong.head_dim = MODEL_HEAD_DIM_MAX + 2;
+    check_refused(&wrong, "a head of 258 values");
+    wrong = right;
     wrong.theta = 1.0; /* all pairs alike: no ramp */
     check_refused(&wrong, "rope_theta");
     wrong = right;
