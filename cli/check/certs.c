@@ -64,7 +64,7 @@ static void look_at_role(struct check_table *table, const char *folder)
         return;
     }
     check_figure(row, "%s", error.text);
-    if (facts.ends != 0 && facts.ends < td_unix_seconds())
+    if (facts.ends != 0 && facts.ends <= td_unix_seconds())
         check_mark(row, CHECK_PROBLEM, "expired %" PRIi64 " days ago: tandem certs DIR --renew %s",
                    -days_until(facts.ends), net_role_name(facts.role));
     else if (facts.begins > td_unix_seconds())

@@ -43,6 +43,8 @@ static void tandem(struct td_buf *out)
 {
     struct cli_demo_options demo;
     struct cli_chat_options chat;
+    struct cli_check_options check;
+    struct cli_inspect_options inspect;
     struct cli_certs_options certs;
     const struct td_flag_table tables[] = {
         cli_cluster_table(&demo.cluster),
@@ -50,6 +52,8 @@ static void tandem(struct td_buf *out)
         cli_demo_table(&demo),
         cli_chat_table(&chat),
         cli_chat_cluster_table(&chat),
+        cli_check_table(&check),
+        cli_inspect_table(&inspect),
         cli_certs_table(&certs),
     };
 
