@@ -1,9 +1,11 @@
 /*
- * gguf_text.c: the tokenizer's part of a GGUF file as the arrays of lib/text/source.h.
+ * gguf_text.c: see gguf_text.h.
  *
  * Takes over what the file says, with llama.cpp's defaults for what it does not say. Whether it makes a
  * working tokenizer is found out by text_model_open.
  */
+#include "model/gguf_text.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,164 +14,210 @@
 #include "model/generation_config.h"
 #include "model/model.h"
 
-static td_status_t no_memory(struct td_error *error)
-{
-    return td_fail(error, TD_NO_MEMORY, "no memory for the tokenizer");
-}
+/* What llama.cpp takes for a SentencePiece model that does not say: Llama's own ids. */
+#define SENTENCEPIECE_UNKNOWN 0
+#define SENTENCEPIECE_BOS     1
+#define SENTENCEPIECE_EOS     2
 
-/* Only byte-level BPE is known to lib/text. */
-static td_status_t check_kind(const struct model *model, struct td_error *error)
+struct reading {
+    const struct model_gguf *file;
+    struct text_source source;
+    struct text_token *tokens; /* the block behind both */
+    struct text_merge *merges;
+    struct td_error *error;
+};
+
+static td_status_t read_algorithm(struct reading *reading)
 {
-    struct td_span kind = {0};
+    struct td_span name = {0};
     char shown[64];
-    td_status_t status = model_gguf_get_text(model->file, "tokenizer.ggml.model", &kind, error);
+    td_status_t status =
+        model_gguf_get_text(reading->file, "tokenizer.ggml.model", &name, reading->error);
 
     if (status != TD_OK)
         return status;
-    if (!td_span_is(kind, "gpt2"))
-        return td_fail(error, TD_UNSUPPORTED,
-                       "tokenizer %s is not served; byte-level BPE (\"gpt2\") is",
-                       model_gguf_show(kind, shown, sizeof shown));
+    if (td_span_is(name, "gpt2"))
+        reading->source.algorithm = TEXT_BYTE_LEVEL;
+    else if (td_span_is(name, "llama"))
+        reading->source.algorithm = TEXT_SENTENCEPIECE;
+    else
+        return td_fail(reading->error, TD_UNSUPPORTED,
+                       "tokenizer.ggml.model '%s' is not served; 'gpt2' (byte-level BPE) and "
+                       "'llama' (SentencePiece BPE) are",
+                       model_gguf_show(name, shown, sizeof shown));
     return TD_OK;
 }
 
-static td_status_t read_span(const struct model *model, const char *key, size_t length_max,
-                             struct td_span *span_out, struct td_error *error)
+/* ------------------------------------------------------------------------------------------- */
+/* Tables */
+
+/* An array with a value for each token; NULL: there is none. */
+static td_status_t find_token_array(struct reading *reading, const char *key,
+                                    enum model_gguf_kind element,
+                                    const struct model_gguf_value **value_out)
 {
-    td_status_t status = model_gguf_get_text(model->file, key, span_out, error);
+    const struct model_gguf_value *value = NULL;
+    td_status_t status = model_gguf_get_array(reading->file, key, element, &value, reading->error);
 
-    if (status != TD_OK)
-        return status == TD_NOT_FOUND ? TD_OK : status;
-    if (span_out->length > length_max)
-        return td_fail(error, TD_LIMIT, "key %s has %zu bytes (at most %zu)", key, span_out->length,
-                       length_max);
+    if (status != TD_OK && status != TD_NOT_FOUND)
+        return status;
+    if (value != NULL && value->count != reading->source.token_count)
+        return td_fail(reading->error, TD_INVALID,
+                       "key %s has %" PRIu64 " values for %" PRIu32 " tokens", key, value->count,
+                       reading->source.token_count);
+    *value_out = value;
     return TD_OK;
 }
 
-static td_status_t read_token_types(struct model *model, struct td_error *error)
+static td_status_t read_token_types(struct reading *reading)
 {
     static const char key[] = "tokenizer.ggml.token_type";
     const struct model_gguf_value *types;
-    td_status_t status = model_gguf_get_array(model->file, key, MODEL_GGUF_I32, &types, error);
+    td_status_t status = find_token_array(reading, key, MODEL_GGUF_I32, &types);
 
-    if (status != TD_OK)
-        return status == TD_NOT_FOUND ? TD_OK : status; /* all normal */
-    if (types->count != model->text.token_count)
-        return td_fail(error, TD_INVALID, "key %s has %" PRIu64 " values for %" PRIu32 " tokens",
-                       key, types->count, model->text.token_count);
-    for (uint32_t i = 0; i < model->text.token_count; i++) {
+    if (status != TD_OK || types == NULL)
+        return status; /* all normal */
+    for (uint32_t i = 0; i < reading->source.token_count; i++) {
         int32_t type;
 
         memcpy(&type, types->bytes + i * sizeof type, sizeof type);
         if (type < TEXT_TOKEN_NORMAL || type > TEXT_TOKEN_BYTE)
-            return td_fail(error, TD_INVALID, "key %s: value %" PRIu32 " is %" PRId32, key, i,
-                           type);
-        model->text_tokens[i].type = (uint8_t)type;
+            return td_fail(reading->error, TD_INVALID, "key %s: value %" PRIu32 " is %" PRId32, key,
+                           i, type);
+        reading->tokens[i].type = (uint8_t)type;
     }
     return TD_OK;
 }
 
-static td_status_t read_tokens(struct model *model, struct td_error *error)
+static td_status_t read_scores(struct reading *reading)
 {
-    static const char key[] = "tokenizer.ggml.tokens";
-    const struct model_gguf_value *tokens;
-    size_t cursor = 0;
-    td_status_t status = model_gguf_get_array(model->file, key, MODEL_GGUF_STRING, &tokens, error);
+    static const char key[] = "tokenizer.ggml.scores";
+    const struct model_gguf_value *scores;
+    td_status_t status = find_token_array(reading, key, MODEL_GGUF_F32, &scores);
 
-    if (status == TD_NOT_FOUND)
-        return td_fail(error, TD_INVALID, "key %s is missing", key);
     if (status != TD_OK)
         return status;
-    if (tokens->count == 0 || tokens->count > model->vocab || tokens->count > TEXT_TOKENS_MAX)
-        return td_fail(error, TD_INVALID,
-                       "key %s has %" PRIu64 " tokens for an embedding of %" PRIu32 " rows", key,
-                       tokens->count, model->vocab);
-    model->text_tokens = calloc((size_t)tokens->count, sizeof *model->text_tokens);
-    if (model->text_tokens == NULL)
-        return no_memory(error);
-    model->text.tokens = model->text_tokens;
-    model->text.token_count = (uint32_t)tokens->count;
-    for (uint32_t i = 0; i < model->text.token_count; i++) {
+    if (scores == NULL)
+        return td_fail(reading->error, TD_INVALID, "key %s is missing", key);
+    for (uint32_t i = 0; i < reading->source.token_count; i++)
+        memcpy(&reading->tokens[i].score, scores->bytes + i * sizeof(float), sizeof(float));
+    return TD_OK;
+}
+
+static td_status_t read_tokens(struct reading *reading, const struct model_gguf_value *tokens)
+{
+    size_t cursor = 0;
+
+    for (uint32_t i = 0; i < reading->source.token_count; i++) {
         struct td_span token = model_gguf_next_string(tokens, &cursor);
 
         if (token.length == 0 || token.length > TEXT_TOKEN_BYTES_MAX)
-            return td_fail(error, TD_INVALID, "key %s: token %" PRIu32 " has %zu bytes (1 to %d)",
-                           key, i, token.length, TEXT_TOKEN_BYTES_MAX);
-        model->text_tokens[i] = (struct text_token){
+            return td_fail(reading->error, TD_INVALID,
+                           "key tokenizer.ggml.tokens: token %" PRIu32 " has %zu bytes (1 to %d)",
+                           i, token.length, TEXT_TOKEN_BYTES_MAX);
+        reading->tokens[i] = (struct text_token){
             .bytes = token.bytes, .length = (uint16_t)token.length, .type = TEXT_TOKEN_NORMAL};
     }
-    return read_token_types(model, error);
+    return read_token_types(reading);
 }
 
-static td_status_t resolve_merges(struct model *model, const struct model_gguf_value *merges,
-                                  struct td_error *error)
+static td_status_t read_merges(struct reading *reading, const struct model_gguf_value *merges)
 {
     uint32_t count = (uint32_t)merges->count;
     struct td_span *rules = calloc((size_t)count + 1, sizeof *rules);
     size_t cursor = 0;
     td_status_t status;
 
-    model->text_merges = calloc((size_t)count + 1, sizeof *model->text_merges);
-    if (rules == NULL || model->text_merges == NULL) {
-        free(rules);
-        return no_memory(error);
-    }
+    if (rules == NULL)
+        return td_fail(reading->error, TD_NO_MEMORY, "no memory for the tokenizer");
     for (uint32_t i = 0; i < count; i++)
         rules[i] = model_gguf_next_string(merges, &cursor);
-    status = text_source_resolve_merges(model->text.tokens, model->text.token_count, rules, count,
-                                        model->text_merges, error);
+    status = text_source_resolve_merges(reading->tokens, reading->source.token_count, rules, count,
+                                        reading->merges, reading->error);
     free(rules);
     return status;
 }
 
-static td_status_t read_merges(struct model *model, struct td_error *error)
+/* An array of strings that must be there, with 1 to count_max of them. */
+static td_status_t find_strings(struct reading *reading, const char *key, uint32_t count_max,
+                                const struct model_gguf_value **value_out)
 {
-    static const char key[] = "tokenizer.ggml.merges";
-    const struct model_gguf_value *merges;
-    td_status_t status = model_gguf_get_array(model->file, key, MODEL_GGUF_STRING, &merges, error);
+    td_status_t status =
+        model_gguf_get_array(reading->file, key, MODEL_GGUF_STRING, value_out, reading->error);
 
     if (status == TD_NOT_FOUND)
-        return td_fail(error, TD_INVALID, "key %s is missing", key);
+        return td_fail(reading->error, TD_INVALID, "key %s is missing", key);
+    if (status == TD_OK && (*value_out)->count > count_max)
+        return td_fail(reading->error, TD_LIMIT,
+                       "key %s has %" PRIu64 " strings (at most %" PRIu32 ")", key,
+                       (*value_out)->count, count_max);
+    return status;
+}
+
+static td_status_t read_tables(struct reading *reading)
+{
+    bool byte_level = reading->source.algorithm == TEXT_BYTE_LEVEL;
+    const struct model_gguf_value *tokens = NULL;
+    const struct model_gguf_value *merges = NULL;
+    td_status_t status = find_strings(reading, "tokenizer.ggml.tokens", TEXT_TOKENS_MAX, &tokens);
+
+    if (status == TD_OK && byte_level)
+        status = find_strings(reading, "tokenizer.ggml.merges", TEXT_MERGES_MAX, &merges);
     if (status != TD_OK)
         return status;
-    if (merges->count > TEXT_MERGES_MAX)
-        return td_fail(error, TD_LIMIT, "key %s has %" PRIu64 " rules (at most %" PRIu32 ")", key,
-                       merges->count, TEXT_MERGES_MAX);
-    status = resolve_merges(model, merges, error);
-    if (status != TD_OK)
+    reading->source.token_count = (uint32_t)tokens->count;
+    reading->source.merge_count = merges == NULL ? 0 : (uint32_t)merges->count;
+    reading->tokens = malloc(reading->source.token_count * sizeof *reading->tokens +
+                             reading->source.merge_count * sizeof *reading->merges + 1);
+    if (reading->tokens == NULL)
+        return td_fail(reading->error, TD_NO_MEMORY, "no memory for the tokenizer");
+    reading->merges = (struct text_merge *)(reading->tokens + reading->source.token_count);
+    reading->source.memory = reading->tokens;
+    reading->source.tokens = reading->tokens;
+    reading->source.merges = reading->merges;
+    status = read_tokens(reading, tokens);
+    if (status == TD_OK)
+        status = byte_level ? read_merges(reading, merges) : read_scores(reading);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------- */
+/* Special tokens and manners */
+
+/* An id that no token has is ignored, as llama.cpp does: files with such ids are in the wild. */
+static td_status_t read_special(struct reading *reading, const char *key, uint32_t fallback,
+                                uint32_t *id_out)
+{
+    uint32_t id = fallback;
+    td_status_t status = model_gguf_get_u32(reading->file, key, &id, reading->error);
+
+    if (status != TD_OK && status != TD_NOT_FOUND)
         return status;
-    model->text.merges = model->text_merges;
-    model->text.merge_count = (uint32_t)merges->count;
+    if (id < reading->source.token_count)
+        *id_out = id;
     return TD_OK;
 }
 
-/* An id that no token has is ignored, as llama.cpp does: files with such ids are in the wild. */
-static td_status_t read_special(const struct model *model, const char *key, uint32_t *id_out,
-                                struct td_error *error)
+static td_status_t read_specials(struct reading *reading)
 {
-    uint32_t id = 0;
-    td_status_t status = model_gguf_get_u32(model->file, key, &id, error);
-
-    if (status == TD_OK && id < model->text.token_count)
-        *id_out = id;
-    return status == TD_NOT_FOUND ? TD_OK : status;
-}
-
-static td_status_t read_specials(struct model *model, struct td_error *error)
-{
+    struct text_source *source = &reading->source;
+    bool sentencepiece = source->algorithm == TEXT_SENTENCEPIECE;
     const struct {
         const char *key;
+        uint32_t fallback; /* of SentencePiece */
         uint32_t *id;
     } specials[] = {
-        {"tokenizer.ggml.bos_token_id", &model->text.bos},
-        {"tokenizer.ggml.eos_token_id", &model->text.eos},
-        {"tokenizer.ggml.eot_token_id", &model->text.eot},
-        {"tokenizer.ggml.eom_token_id", &model->text.eom},
-        {"tokenizer.ggml.unknown_token_id", &model->text.unknown},
+        {"tokenizer.ggml.bos_token_id", SENTENCEPIECE_BOS, &source->bos},
+        {"tokenizer.ggml.eos_token_id", SENTENCEPIECE_EOS, &source->eos},
+        {"tokenizer.ggml.eot_token_id", TEXT_TOKEN_NONE, &source->eot},
+        {"tokenizer.ggml.eom_token_id", TEXT_TOKEN_NONE, &source->eom},
+        {"tokenizer.ggml.unknown_token_id", SENTENCEPIECE_UNKNOWN, &source->unknown},
     };
 
     for (size_t i = 0; i < sizeof specials / sizeof specials[0]; i++) {
-        td_status_t status = read_special(model, specials[i].key, specials[i].id, error);
+        td_status_t status =
+            read_special(reading, specials[i].key,
+                         sentencepiece ? specials[i].fallback : TEXT_TOKEN_NONE, specials[i].id);
 
         if (status != TD_OK)
             return status;
@@ -177,52 +225,109 @@ static td_status_t read_specials(struct model *model, struct td_error *error)
     return TD_OK;
 }
 
-/* The pre-tokenizer, and the switches whose default depends on it. */
-static td_status_t read_manners(struct model *model, struct td_error *error)
+static td_status_t read_span(struct reading *reading, const char *key, size_t length_max,
+                             struct td_span *span_out)
 {
-    struct text_source *text = &model->text;
+    td_status_t status = model_gguf_get_text(reading->file, key, span_out, reading->error);
+
+    if (status != TD_OK)
+        return status == TD_NOT_FOUND ? TD_OK : status;
+    if (span_out->length > length_max)
+        return td_fail(reading->error, TD_LIMIT, "key %s has %zu bytes (at most %zu)", key,
+                       span_out->length, length_max);
+    return TD_OK;
+}
+
+static td_status_t read_bool(struct reading *reading, const char *key, bool *value_out)
+{
+    td_status_t status = model_gguf_get_bool(reading->file, key, value_out, reading->error);
+
+    return status == TD_NOT_FOUND ? TD_OK : status;
+}
+
+/* The pre-tokenizer, and what follows from it. */
+static td_status_t read_pretokenizer(struct reading *reading)
+{
+    struct text_source *source = &reading->source;
     const struct text_pretokenizer *pretokenizer;
     td_status_t status;
 
-    text->pretokenizer = td_span_of("default");
-    status =
-        read_span(model, "tokenizer.ggml.pre", TEXT_NAME_BYTES_MAX, &text->pretokenizer, error);
+    source->pretokenizer = td_span_of("default"); /* as llama.cpp calls what is not named */
+    status = read_span(reading, "tokenizer.ggml.pre", TEXT_NAME_BYTES_MAX, &source->pretokenizer);
     if (status == TD_OK)
-        status = text_pretokenizer_find(text->pretokenizer, &pretokenizer, error);
+        status = text_pretokenizer_find(source->pretokenizer, &pretokenizer, reading->error);
     if (status != TD_OK)
         return status;
-    text->ignore_merges = pretokenizer->ignores_merges;
-    text->add_bos = pretokenizer->adds_bos;
-    status =
-        model_gguf_get_bool(model->file, "tokenizer.ggml.add_bos_token", &text->add_bos, error);
-    if (status != TD_OK && status != TD_NOT_FOUND)
+    source->ignore_merges = pretokenizer->ignores_merges;
+    source->normalize_nfc = pretokenizer->normalizes_nfc;
+    source->add_bos = pretokenizer->adds_bos;
+    return TD_OK;
+}
+
+static td_status_t read_spaces(struct reading *reading)
+{
+    bool prefix = true;
+    td_status_t status = read_bool(reading, "tokenizer.ggml.add_space_prefix", &prefix);
+
+    reading->source.add_bos = true;
+    reading->source.prefix = prefix ? TEXT_PREFIX_ALWAYS : TEXT_PREFIX_NONE;
+    reading->source.strip_space = prefix;
+    return status;
+}
+
+static td_status_t read_manners(struct reading *reading)
+{
+    struct text_source *source = &reading->source;
+    td_status_t status =
+        source->algorithm == TEXT_BYTE_LEVEL ? read_pretokenizer(reading) : read_spaces(reading);
+
+    if (status == TD_OK)
+        status = read_bool(reading, "tokenizer.ggml.add_bos_token", &source->add_bos);
+    if (status == TD_OK)
+        status = read_bool(reading, "tokenizer.ggml.add_eos_token", &source->add_eos);
+    if (status == TD_OK)
+        status = read_span(reading, "tokenizer.chat_template", TEXT_TEMPLATE_BYTES_MAX,
+                           &source->chat_template);
+    return status;
+}
+
+td_status_t model_gguf_text(const struct model_gguf *file, struct text_source *source_out,
+                            struct td_error *error)
+{
+    struct reading reading = {.file = file, .error = error};
+    td_status_t status;
+
+    text_source_init(&reading.source);
+    status = read_algorithm(&reading);
+    if (status == TD_OK)
+        status = read_tables(&reading);
+    if (status == TD_OK)
+        status = read_specials(&reading);
+    if (status == TD_OK)
+        status = read_manners(&reading);
+    if (status == TD_OK)
+        status = model_gguf_generation(file, &reading.source, error);
+    if (status == TD_OK)
+        status = text_source_check(&reading.source, error);
+    if (status != TD_OK) {
+        text_source_fini(&reading.source);
         return status;
-    status =
-        model_gguf_get_bool(model->file, "tokenizer.ggml.add_eos_token", &text->add_eos, error);
-    if (status != TD_OK && status != TD_NOT_FOUND)
-        return status;
-    return read_span(model, "tokenizer.chat_template", TEXT_TEMPLATE_BYTES_MAX,
-                     &text->chat_template, error);
+    }
+    *source_out = reading.source;
+    return TD_OK;
 }
 
 td_status_t model_read_text(struct model *model, struct td_error *error)
 {
-    td_status_t status = check_kind(model, error);
+    td_status_t status = model_gguf_text(model->file, &model->text, error);
 
     if (status == TD_NOT_FOUND)
         return TD_OK; /* weights only: for measurements and tests */
-    if (status == TD_OK)
-        status = read_tokens(model, error);
-    if (status == TD_OK)
-        status = read_merges(model, error);
-    if (status == TD_OK)
-        status = read_specials(model, error);
-    if (status == TD_OK)
-        status = read_manners(model, error);
-    if (status == TD_OK)
-        status = model_gguf_generation(model->file, &model->text, error);
-    if (status == TD_OK)
-        status = text_source_check(&model->text, error);
+    if (status == TD_OK && model->text.token_count > model->vocab)
+        return td_fail(error, TD_INVALID,
+                       "key tokenizer.ggml.tokens has %" PRIu32
+                       " tokens for an embedding of %" PRIu32 " rows",
+                       model->text.token_count, model->vocab);
     model->has_text = status == TD_OK;
     return status;
 }

@@ -28,8 +28,7 @@ void model_close(struct model *model)
         return;
     free(model->layer);
     free(model->vectors);
-    free(model->text_tokens);
-    free(model->text_merges);
+    text_source_fini(&model->text);
     model_gguf_close(model->file);
     free(model);
 }

@@ -77,8 +77,6 @@ struct model {
     bool has_text;                 /* the file has a tokenizer */
     struct text_source text;       /* borrows from this model */
     struct model_gguf *file;
-    struct text_token *text_tokens; /* memory behind text */
-    struct text_merge *text_merges;
 };
 
 /*

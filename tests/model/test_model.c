@@ -301,9 +301,9 @@ static void add_window(struct gguf_build *build)
     gguf_build_u32(build, "llama.attention.sliding_window", 1024);
 }
 
-static void add_sentencepiece(struct gguf_build *build)
+static void add_wordpiece(struct gguf_build *build)
 {
-    gguf_build_text(build, "tokenizer.ggml.model", "llama");
+    gguf_build_text(build, "tokenizer.ggml.model", "bert");
 }
 
 static void add_tokenizer_without_tokens(struct gguf_build *build)
@@ -326,7 +326,8 @@ static void what_is_not_known_is_refused_and_not_ignored(void **state)
     check_refused(&(struct change){.build = add_bad_frequencies}, TD_INVALID, "rope_freqs.weight");
     check_refused(&(struct change){.build = add_experts}, TD_UNSUPPORTED, "expert_count");
     check_refused(&(struct change){.build = add_window}, TD_UNSUPPORTED, "sliding_window");
-    check_refused(&(struct change){.build = add_sentencepiece}, TD_UNSUPPORTED, "tokenizer llama");
+    check_refused(&(struct change){.build = add_wordpiece}, TD_UNSUPPORTED,
+                  "tokenizer.ggml.model 'bert'");
     check_refused(&(struct change){.build = add_tokenizer_without_tokens}, TD_INVALID,
                   "tokenizer.ggml.tokens");
 }

@@ -26,31 +26,38 @@ const char *test_shared_path(const char *name)
     return path_if_readable();
 }
 
+const char *test_cached_path(const char *name)
+{
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+
+    if (cache != NULL && cache[0] != '\0')
+        snprintf(path_text, sizeof path_text, "%s/tandem/%s", cache, name);
+    else
+        snprintf(path_text, sizeof path_text, "%s/.cache/tandem/%s", home != NULL ? home : "/root",
+                 name);
+    return path_if_readable();
+}
+
 /* A file of the download cache, unless a variable of the environment names another. */
 static const char *cached_model(const char *variable, const char *name)
 {
     const char *file = getenv(variable);
-    const char *cache = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
 
-    if (file != NULL)
-        snprintf(path_text, sizeof path_text, "%s", file);
-    else if (cache != NULL && cache[0] != '\0')
-        snprintf(path_text, sizeof path_text, "%s/tandem/models/%s", cache, name);
-    else
-        snprintf(path_text, sizeof path_text, "%s/.cache/tandem/models/%s",
-                 home != NULL ? home : "/root", name);
+    if (file == NULL)
+        return test_cached_path(name);
+    snprintf(path_text, sizeof path_text, "%s", file);
     return path_if_readable();
 }
 
 const char *test_demo_model(void)
 {
-    return cached_model("TANDEM_DEMO_MODEL", "SmolLM2-135M-Instruct.Q4_1.gguf");
+    return cached_model("TANDEM_DEMO_MODEL", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
 }
 
 const char *test_golden_model(void)
 {
-    return cached_model("TANDEM_GOLDEN_MODEL", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf");
+    return cached_model("TANDEM_GOLDEN_MODEL", "models/Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf");
 }
 
 char *test_read_file(const char *path, size_t *length_out)

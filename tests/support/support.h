@@ -22,6 +22,9 @@ const char *test_data_path(const char *name);
 /* The path of <shared>/<name>, or NULL if it does not exist; valid until the next call. */
 const char *test_shared_path(const char *name);
 
+/* The path of a file in the download cache, or NULL if it is not there; valid until the next call. */
+const char *test_cached_path(const char *name);
+
 /* The demo model's file: $TANDEM_DEMO_MODEL or the download cache; NULL if it is not there. */
 const char *test_demo_model(void);
 

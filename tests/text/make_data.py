@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/text: what other programs say about text handling, for tests to compare with.
 
-    python3 -m venv DIR && DIR/bin/pip install jinja2==3.1.6 tokenizers==0.23.3 gguf==0.19.0
+    python3 -m venv DIR && DIR/bin/pip install tokenizers==0.23.3 gguf==0.19.0
     DIR/bin/python tests/text/make_data.py SHARED SMOLLM2.gguf
 
 SHARED is the folder with the reference data (golden/, tokenizers/). Written are:
@@ -9,10 +9,12 @@ SHARED is the folder with the reference data (golden/, tokenizers/). Written are
     golden_smollm2.jsonl   prompts, their rendering and token ids (from golden/)
     golden_tiny_llama.jsonl
     tiny_llama.source      the tokenizer of tiny-llama in the canonical form of lib/text/source.h
+    golden_qwen2.jsonl     (of Qwen2.5-Coder)
     vectors.jsonl          nasty strings and their ids by Hugging Face's tokenizers
-    templates.jsonl        templates, inputs and what Jinja 2 makes of them
+    tiny_*/                tokenizers in the forms of tokenizer.json, trained on golden/texts
+    folders.jsonl          what Hugging Face's tokenizers make of strings with these
+    nfc.jsonl              texts and their form NFC by Python's unicodedata
 """
-import datetime
 import json
 import pathlib
 import random
@@ -21,14 +23,11 @@ import sys
 import unicodedata
 
 import gguf
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
 import tokenizers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import (AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors,
+                        trainers)
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data/text"
-NOW = 1763726400  # 2025-11-21 12:00:00 UTC
 NONE = 0xFFFFFFFF
 
 
@@ -48,16 +47,18 @@ def read_lines(path):
 
 def make_golden(shared):
     prompts = {p["id"]: p for p in read_lines(shared / "golden/prompts.jsonl")}
-    rows = []
-    for row in read_lines(shared / "golden/smollm2-135m-instruct-q4_1/golden.jsonl"):
-        prompt = prompts[row["id"]]
-        kept = {"id": row["id"], "tokens": row["tokens"]}
-        if row["kind"] == "chat":
-            kept.update(messages=prompt["messages"], rendered=row["rendered"])
-        else:
-            kept["text"] = prompt["text"]
-        rows.append(kept)
-    write_lines("golden_smollm2.jsonl", rows)
+    for name, folder in (("smollm2", "smollm2-135m-instruct-q4_1"),
+                         ("qwen2", "qwen2.5-coder-0.5b-instruct-q4_k_m")):
+        rows = []
+        for row in read_lines(shared / "golden" / folder / "golden.jsonl"):
+            prompt = prompts[row["id"]]
+            kept = {"id": row["id"], "tokens": row.get("tokens_hf", row["tokens"])}
+            if row["kind"] == "chat":
+                kept.update(messages=prompt["messages"], rendered=row["rendered"])
+            else:
+                kept["text"] = prompt["text"]
+            rows.append(kept)
+        write_lines(f"golden_{name}.jsonl", rows)
     sequences = json.load(open(shared / "golden/tiny-llama/golden.json"))["sequences"]
     keys = ("id", "text", "messages", "tokens")
     write_lines("golden_tiny_llama.jsonl",
@@ -150,6 +151,26 @@ def nasty_strings(count):
     return made
 
 
+def llama2_tokenizer(path):
+    """SentencePiece's scores as merges, as transformers converts them."""
+    get = gguf_fields(path)
+    tokens = get("tokenizer.ggml.tokens")
+    scores = get("tokenizer.ggml.scores")
+    ids = {token: i for i, token in enumerate(tokens)}
+    merges = []
+    for i, token in enumerate(tokens):
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in ids and right in ids:
+                merges.append((-scores[i], ids[left], ids[right], left, right))
+    merges.sort()
+    made = Tokenizer(models.BPE(ids, [m[3:] for m in merges], unk_token="<unk>", fuse_unk=True,
+                                byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"),
+                                            normalizers.Replace(" ", "▁")])
+    return made
+
+
 def make_vectors(shared, smollm2):
     tiny = Tokenizer.from_file(str(shared / "golden/tiny-llama/tokenizer.json"))
     # Without its added tokens: ordinary text, whatever it looks like.
@@ -157,9 +178,9 @@ def make_vectors(shared, smollm2):
     plain.pre_tokenizer = tiny.pre_tokenizer
     qwen = json.load(open(shared / "tokenizers/qwen2.5/tokenizer.json", encoding="utf-8"))
     qwen["added_tokens"] = []
-    qwen["normalizer"] = None
+    llama2 = llama2_tokenizer(shared / "tokenizer-vectors/ggml-vocab-llama-spm.gguf")
     made = {"tiny-llama": plain, "smollm2": smollm2_tokenizer(smollm2),
-            "qwen2": Tokenizer.from_str(json.dumps(qwen))}
+            "qwen2": Tokenizer.from_str(json.dumps(qwen)), "llama-spm": llama2}
     write_lines("vectors.jsonl", [
         {"text": text, **{name: tokenizer.encode(text, add_special_tokens=False).ids
                           for name, tokenizer in made.items()}}
@@ -167,78 +188,113 @@ def make_vectors(shared, smollm2):
 
 
 # -------------------------------------------------------------------------------------------------
-# Templates
+# Folders: small tokenizers of our own in the forms that tokenizer.json has, and what they make of text
 
 
-class Refused(Exception):
-    pass
+def added(content, special=False, **flags):
+    return AddedToken(content, special=special, normalized=flags.pop("normalized", False), **flags)
 
 
-def raise_exception(message):
-    raise Refused(message)
+def train_sentencepiece(shared):
+    """Llama 2's pipeline over the ledger: bytes, characters and what they merge to."""
+    made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"),
+                                            normalizers.Replace(" ", "▁")])
+    made.pre_tokenizer = pre_tokenizers.Metaspace(split=True, prepend_scheme="never")
+    lines = (shared / "golden/texts/ledger.txt").read_text(encoding="utf-8").split("\n")
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, show_progress=False, limit_alphabet=120,
+        special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)])
+    made.train_from_iterator(lines + ["    code  {\t}", "é è ü ß 世界"], trainer)
+    form = json.loads(made.to_str())
+    form["pre_tokenizer"] = None
+    form["added_tokens"] = [t for t in form["added_tokens"] if not t["content"].startswith("<0x")]
+    form["decoder"] = {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
+        {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+    form["post_processor"] = json.loads(processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]).__getstate__())
+    return form
 
 
-def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
-                      sort_keys=sort_keys)
+def folder_forms(shared):
+    sentencepiece = train_sentencepiece(shared)
+    yield "tiny_llama2", sentencepiece, {"bos_token": {"content": "<s>"}, "eos_token": "</s>",
+                                         "unk_token": "<unk>", "add_bos_token": True}
+    # As transformers converts newer models: a Metaspace, the prefix at the start only; merges as texts.
+    first = json.loads(json.dumps(sentencepiece))
+    first["normalizer"] = None
+    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    first["pre_tokenizer"] = space
+    first["model"]["merges"] = [" ".join(merge) for merge in first["model"]["merges"]]
+    yield "tiny_metaspace", first, {"bos_token": "<s>", "eos_token": "</s>"}
+    # NFC, and added tokens of all kinds.
+    made = Tokenizer.from_file(str(shared / "golden/tiny-qwen2/tokenizer.json"))
+    made.add_special_tokens([added("<mask>", True, lstrip=True), added("<sep>", True, rstrip=True),
+                             added("<both>", True, lstrip=True, rstrip=True)])
+    made.add_tokens([added("lamp", single_word=True), added("<tool>"), added("<tool>s"),
+                     added("caf\u00e9", normalized=True), added("<n>", normalized=True)])
+    yield "tiny_added", json.loads(made.to_str()), {"eos_token": "<|im_end|>", "bos_token": None}
 
 
-def environment():
-    """As Hugging Face's transformers sets it up."""
-    made = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
-    made.filters["tojson"] = tojson
-    made.globals["raise_exception"] = raise_exception
-    made.globals["strftime_now"] = lambda format: datetime.datetime.fromtimestamp(
-        NOW, datetime.timezone.utc).strftime(format)
-    return made
+def added_strings(count):
+    rng = random.Random(7)
+    parts = ["<mask>", "<sep>", "<both>", "lamp", "<tool>", "<tool>s", "caf\u00e9", "cafe\u0301",
+             "<n>", "<n>\u0338", "<s>", "</s>", "<unk>", "<|im_end|>", "<|im_start|>", " ", "  ",
+             "\n", "\u3000", "▁", "▁▁", "a", "the", "was", ".", "_", "1", "\u0301", "é", "世", "<",
+             "🎉", "\x00", "lamps", "<0x0A>"]
+    return ["".join(rng.choice(parts) for _ in range(rng.randrange(1, 9))) for _ in range(count)]
 
 
-def render(template, variables):
-    try:
-        return {"output": environment().from_string(template).render(**variables)}
-    except Exception as error:  # whatever Jinja refuses, we must refuse
-        return {"error": type(error).__name__}
-
-
-def make_templates(shared):
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-    import template_cases as cases
-
-    chats = cases.CHATS
+def make_folders(shared):
     rows = []
-    files = {
-        "smollm2": shared / "golden/smollm2-135m-instruct-q4_1/chat_template.jinja",
-    }
-    config = json.load(open(shared / "golden/tiny-llama/tokenizer_config.json"))
-    sources = {name: path.read_text() for name, path in files.items()}
-    sources["tiny-llama"] = config["chat_template"]
-    for name, source in sources.items():
-        for chat in chats:
-            variables = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", **chat}
-            rows.append({"name": name, "template": source, "variables": variables,
-                         **render(source, variables)})
-    for name in ("qwen2.5", "qwen3"):
-        path = f"tokenizers/{name}/tokenizer_config.json"
-        source = json.load(open(shared / path, encoding="utf-8"))["chat_template"]
-        for chat in chats:
-            rows.append({"name": name, "config": path, "variables": chat, **render(source, chat)})
-    for source, variables in cases.SNIPPETS:
-        rows.append({"name": "snippet", "template": source, "variables": variables,
-                     **render(source, variables)})
-    write_lines("templates.jsonl", rows)
+    texts = nasty_strings(150) + added_strings(350)
+    for name, form, config in folder_forms(shared):
+        folder = OUT / name
+        folder.mkdir(exist_ok=True)
+        form["model"]["vocab"] = dict(sorted(form["model"]["vocab"].items(), key=lambda v: v[1]))
+        dump = {"ensure_ascii": False, "separators": (",", ":")}
+        (folder / "tokenizer.json").write_text(json.dumps(form, **dump), encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        made = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        for text in texts:
+            ids = made.encode(text).ids
+            rows.append({"folder": name, "text": text, "ids": ids,
+                         "decoded": made.decode(ids, skip_special_tokens=True)})
+    write_lines("folders.jsonl", rows)
+
+
+# -------------------------------------------------------------------------------------------------
+# NFC
+
+
+def make_nfc():
+    """What Unicode says of every character alone and after others, and of random texts."""
+    rng = random.Random(11)
+    marks = [c for c in map(chr, range(0x20000)) if unicodedata.combining(c) and is_assigned(c)]
+    starters = [c for c in map(chr, range(0x20000))
+                if is_assigned(c) and unicodedata.normalize("NFC", c) != c or
+                unicodedata.decomposition(c) and not unicodedata.decomposition(c).startswith("<")]
+    starters += list("aeiouAEIOUcnsKΑΩоиこか가각ᄀᆨ한") + ["\u1161", "\u11a8", "\u09c7", "\u09be"]
+    rows = []
+    for _ in range(1500):
+        text = "".join(rng.choice(rng.choice([starters, marks, starters, ["x", " ", "世", "é"]]))
+                       for _ in range(rng.randrange(1, 9)))
+        rows.append({"text": text, "nfc": unicodedata.normalize("NFC", text)})
+    write_lines("nfc.jsonl", rows)
 
 
 def main():
     shared = pathlib.Path(sys.argv[1])
     smollm2 = sys.argv[2]
-    print("jinja2", jinja2.__version__, "tokenizers", tokenizers.__version__, "Unicode",
+    print("tokenizers", tokenizers.__version__, "Unicode",
           unicodedata.unidata_version)
     OUT.mkdir(parents=True, exist_ok=True)
     make_golden(shared)
     (OUT / "tiny_llama.source").write_bytes(make_source(shared / "golden/tiny-llama/model.gguf"))
     make_vectors(shared, smollm2)
-    make_templates(shared)
+    make_folders(shared)
+    make_nfc()
 
 
 main()

@@ -1,152 +1,34 @@
-/* text_support.c: see text_support.h. The GGUF reader here is for trusted test files only. */
+/* text_support.c: see text_support.h. */
 #include "tests/text/text_support.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/bytes.h"
-
-enum gguf_type {
-    GGUF_STRING = 8,
-    GGUF_ARRAY = 9,
-};
-
-static size_t scalar_bytes(uint32_t type)
-{
-    static const uint8_t bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-
-    assert_true(type < sizeof bytes && bytes[type] > 0);
-    return bytes[type];
-}
-
-static struct td_span read_string(struct td_reader *reader)
-{
-    size_t length = td_read_u64(reader);
-
-    return td_span_over((const char *)td_read_bytes(reader, length), length);
-}
-
-static void skip_value(struct td_reader *reader, uint32_t type)
-{
-    uint64_t count;
-
-    if (type == GGUF_STRING) {
-        read_string(reader);
-    } else if (type == GGUF_ARRAY) {
-        type = td_read_u32(reader);
-        count = td_read_u64(reader);
-        for (uint64_t i = 0; i < count && reader->ok; i++)
-            skip_value(reader, type);
-    } else {
-        td_read_bytes(reader, scalar_bytes(type));
-    }
-}
-
-/* What is read before the tokens are known by id. */
-struct gguf_arrays {
-    struct td_span *rules;
-    uint32_t rule_count;
-    bool add_bos_given;
-};
-
-static void read_tokens(struct test_vocabulary *vocabulary, struct td_reader *reader)
-{
-    assert_int_equal(td_read_u32(reader), GGUF_STRING);
-    vocabulary->source.token_count = (uint32_t)td_read_u64(reader);
-    vocabulary->tokens = calloc(vocabulary->source.token_count, sizeof *vocabulary->tokens);
-    assert_non_null(vocabulary->tokens);
-    for (uint32_t i = 0; i < vocabulary->source.token_count; i++) {
-        struct td_span text = read_string(reader);
-
-        vocabulary->tokens[i] = (struct text_token){
-            .bytes = text.bytes, .length = (uint16_t)text.length, .type = TEXT_TOKEN_NORMAL};
-    }
-}
-
-static void read_rules(struct gguf_arrays *arrays, struct td_reader *reader)
-{
-    assert_int_equal(td_read_u32(reader), GGUF_STRING);
-    arrays->rule_count = (uint32_t)td_read_u64(reader);
-    arrays->rules = calloc(arrays->rule_count + 1, sizeof *arrays->rules);
-    assert_non_null(arrays->rules);
-    for (uint32_t i = 0; i < arrays->rule_count; i++)
-        arrays->rules[i] = read_string(reader);
-}
-
-static void read_types(struct test_vocabulary *vocabulary, struct td_reader *reader)
-{
-    td_read_u32(reader);
-    assert_int_equal(td_read_u64(reader), vocabulary->source.token_count);
-    for (uint32_t i = 0; i < vocabulary->source.token_count; i++)
-        vocabulary->tokens[i].type = (uint8_t)td_read_u32(reader);
-}
-
-static void read_field(struct test_vocabulary *vocabulary, struct gguf_arrays *arrays,
-                       struct td_span key, uint32_t type, struct td_reader *reader)
-{
-    struct text_source *source = &vocabulary->source;
-
-    if (td_span_is(key, "tokenizer.ggml.tokens")) {
-        read_tokens(vocabulary, reader);
-    } else if (td_span_is(key, "tokenizer.ggml.token_type")) {
-        read_types(vocabulary, reader);
-    } else if (td_span_is(key, "tokenizer.ggml.merges")) {
-        read_rules(arrays, reader);
-    } else if (td_span_is(key, "tokenizer.ggml.pre")) {
-        source->pretokenizer = read_string(reader);
-    } else if (td_span_is(key, "tokenizer.chat_template")) {
-        source->chat_template = read_string(reader);
-    } else if (td_span_is(key, "tokenizer.ggml.bos_token_id")) {
-        source->bos = td_read_u32(reader);
-    } else if (td_span_is(key, "tokenizer.ggml.eos_token_id")) {
-        source->eos = td_read_u32(reader);
-    } else if (td_span_is(key, "tokenizer.ggml.unknown_token_id")) {
-        source->unknown = td_read_u32(reader);
-    } else if (td_span_is(key, "tokenizer.ggml.add_bos_token")) {
-        source->add_bos = td_read_u8(reader) != 0;
-        arrays->add_bos_given = true;
-    } else {
-        skip_value(reader, type);
-    }
-}
-
 void test_vocabulary_from_gguf(struct test_vocabulary *vocabulary, const char *path)
 {
-    struct gguf_arrays arrays = {.rules = NULL};
-    struct td_reader reader;
     struct td_error error;
-    uint64_t fields;
-    size_t length;
-    bool is_llama;
 
-    memset(vocabulary, 0, sizeof *vocabulary);
-    text_source_init(&vocabulary->source);
-    vocabulary->data = test_read_file(path, &length);
-    reader = td_reader_over(vocabulary->data, length);
-    assert_memory_equal(td_read_bytes(&reader, 4), "GGUF", 4);
-    td_read_u32(&reader);
-    td_read_u64(&reader);
-    fields = td_read_u64(&reader);
-    for (uint64_t i = 0; i < fields; i++) {
-        struct td_span key = read_string(&reader);
-        uint32_t type = td_read_u32(&reader);
-
-        read_field(vocabulary, &arrays, key, type, &reader);
-    }
-    assert_true(reader.ok);
-    vocabulary->merges = calloc(arrays.rule_count + 1, sizeof *vocabulary->merges);
-    assert_non_null(vocabulary->merges);
-    is_llama = td_span_is(vocabulary->source.pretokenizer, "llama-bpe");
-    vocabulary->source.ignore_merges = is_llama;
-    if (!arrays.add_bos_given)
-        vocabulary->source.add_bos = is_llama;
-    vocabulary->source.tokens = vocabulary->tokens;
-    vocabulary->source.merges = vocabulary->merges;
-    vocabulary->source.merge_count = arrays.rule_count;
-    if (text_source_resolve_merges(vocabulary->tokens, vocabulary->source.token_count, arrays.rules,
-                                   arrays.rule_count, vocabulary->merges, &error) != TD_OK)
+    *vocabulary = (struct test_vocabulary){.gguf = NULL};
+    if (model_gguf_open(path, &vocabulary->gguf, &error) != TD_OK ||
+        model_gguf_text(vocabulary->gguf, &vocabulary->source, &error) != TD_OK)
         fail_msg("%s: %s", path, error.text);
-    free(arrays.rules);
+}
+
+void test_vocabulary_from_folder(struct test_vocabulary *vocabulary, const char *path)
+{
+    struct td_error error;
+
+    *vocabulary = (struct test_vocabulary){.gguf = NULL};
+    if (model_tokenizer_json_open(path, &vocabulary->folder, &error) != TD_OK)
+        fail_msg("%s: %s", path, error.text);
+    vocabulary->source = *model_tokenizer_json_source(vocabulary->folder);
+}
+
+void test_vocabulary_fini(struct test_vocabulary *vocabulary)
+{
+    text_source_fini(&vocabulary->source);
+    model_gguf_close(vocabulary->gguf);
+    model_tokenizer_json_close(vocabulary->folder);
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -164,102 +46,76 @@ static const struct td_json *parse(struct td_arena *arena, const char *data, siz
     return root;
 }
 
-static struct td_span keep(char **cursor, struct td_span text)
-{
-    struct td_span kept = {*cursor, text.length};
-
-    memcpy(*cursor, text.bytes, text.length);
-    *cursor += text.length;
-    return kept;
-}
-
-/* Tokens by id; ids without a token (there are none in our files) would stay empty and be refused. */
-static void json_tokens(struct test_vocabulary *vocabulary, const struct td_json *root,
-                        char **cursor)
-{
-    const struct td_json *vocab = td_json_find(td_json_find(root, "model"), "vocab");
-    const struct td_json *added = td_json_find(root, "added_tokens");
-    uint32_t count = (uint32_t)vocab->items.count;
-
-    td_json_for_each(token, added) if (td_json_find(token, "id")->integer >= count) count =
-        (uint32_t)td_json_find(token, "id")->integer + 1;
-    vocabulary->tokens = calloc(count, sizeof *vocabulary->tokens);
-    assert_non_null(vocabulary->tokens);
-    td_json_for_each(token, vocab)
-    {
-        struct td_span text = keep(cursor, token->key);
-
-        vocabulary->tokens[token->integer] = (struct text_token){
-            .bytes = text.bytes, .length = (uint16_t)text.length, .type = TEXT_TOKEN_NORMAL};
-    }
-    td_json_for_each(token, added)
-    {
-        struct td_span text = keep(cursor, td_json_find(token, "content")->string);
-        bool special = td_json_find(token, "special")->boolean;
-
-        vocabulary->tokens[td_json_find(token, "id")->integer] =
-            (struct text_token){.bytes = text.bytes,
-                                .length = (uint16_t)text.length,
-                                .type = special ? TEXT_TOKEN_CONTROL : TEXT_TOKEN_USER_DEFINED};
-    }
-    vocabulary->source.tokens = vocabulary->tokens;
-    vocabulary->source.token_count = count;
-}
-
-/* A rule is "a b" or ["a", "b"]. */
-static struct td_span json_rule(const struct td_json *rule, char **cursor)
-{
-    struct td_span first;
-
-    if (rule->kind == TD_JSON_STRING)
-        return keep(cursor, rule->string);
-    first = keep(cursor, rule->items.first->string);
-    keep(cursor, td_span_of(" "));
-    return td_span_over(first.bytes,
-                        first.length + 1 + keep(cursor, rule->items.first->next->string).length);
-}
-
-void test_vocabulary_from_json(struct test_vocabulary *vocabulary, const char *path,
-                               const char *pretokenizer)
-{
-    struct td_arena arena;
-    struct td_span *rules;
-    struct td_error error;
-    uint32_t count = 0;
-    size_t length;
-    char *data = test_read_file(path, &length);
-    const struct td_json *root = parse(&arena, data, length);
-    const struct td_json *merges = td_json_find(td_json_find(root, "model"), "merges");
-    char *cursor = malloc(length);
-
-    memset(vocabulary, 0, sizeof *vocabulary);
-    text_source_init(&vocabulary->source);
-    vocabulary->data = cursor;
-    vocabulary->source.pretokenizer = td_span_of(pretokenizer);
-    json_tokens(vocabulary, root, &cursor);
-    rules = calloc(merges->items.count, sizeof *rules);
-    vocabulary->merges = calloc(merges->items.count, sizeof *vocabulary->merges);
-    assert_non_null(rules);
-    assert_non_null(vocabulary->merges);
-    td_json_for_each(rule, merges) rules[count++] = json_rule(rule, &cursor);
-    if (text_source_resolve_merges(vocabulary->tokens, vocabulary->source.token_count, rules, count,
-                                   vocabulary->merges, &error) != TD_OK)
-        fail_msg("%s: %s", path, error.text);
-    vocabulary->source.merges = vocabulary->merges;
-    vocabulary->source.merge_count = count;
-    free(rules);
-    td_arena_fini(&arena);
-    free(data);
-}
-
-void test_vocabulary_fini(struct test_vocabulary *vocabulary)
-{
-    free(vocabulary->tokens);
-    free(vocabulary->merges);
-    free(vocabulary->data);
-}
-
 /* ------------------------------------------------------------------------------------------- */
+
+static const char *demo_model(const char *path)
+{
+    (void)path;
+    return test_demo_model();
+}
+
+static const char *golden_model(const char *path)
+{
+    (void)path;
+    return test_golden_model();
+}
+
+static const struct {
+    const char *name;
+    const char *(*find)(const char *path);
+    const char *path;
+    bool is_folder;
+} tokenizers[] = {
+    {"tiny_llama2", test_data_path, "text/tiny_llama2", true},
+    {"tiny_metaspace", test_data_path, "text/tiny_metaspace", true},
+    {"tiny_added", test_data_path, "text/tiny_added", true},
+    {"smollm2", demo_model, "", false},
+    {"qwen2.5-coder", golden_model, "", false},
+    {"gpt-2", test_shared_path, "tokenizer-vectors/ggml-vocab-gpt-2.gguf", false},
+    {"starcoder", test_shared_path, "tokenizer-vectors/ggml-vocab-starcoder.gguf", false},
+    {"refact", test_shared_path, "tokenizer-vectors/ggml-vocab-refact.gguf", false},
+    {"llama-spm", test_shared_path, "tokenizer-vectors/ggml-vocab-llama-spm.gguf", false},
+    {"qwen2.5", test_shared_path, "tokenizers/qwen2.5", true},
+    {"qwen3", test_shared_path, "tokenizers/qwen3", true},
+    {"llama3", test_cached_path, "tokenizers/llama3", true},
+};
+
+#define TOKENIZERS (sizeof tokenizers / sizeof tokenizers[0])
+
+const char *test_tokenizer_name(unsigned index)
+{
+    return index < TOKENIZERS ? tokenizers[index].name : NULL;
+}
+
+bool test_open_vocabulary(const char *name, struct test_vocabulary *vocabulary)
+{
+    for (unsigned i = 0; i < TOKENIZERS; i++) {
+        const char *path;
+
+        if (strcmp(name, tokenizers[i].name) != 0)
+            continue;
+        path = tokenizers[i].find(tokenizers[i].path);
+        if (path != NULL && tokenizers[i].is_folder)
+            test_vocabulary_from_folder(vocabulary, path);
+        else if (path != NULL)
+            test_vocabulary_from_gguf(vocabulary, path);
+        return path != NULL;
+    }
+    fail_msg("no tokenizer has the name %s", name);
+    return false;
+}
+
+struct text_model *test_open_tokenizer(const char *name)
+{
+    struct test_vocabulary vocabulary;
+    struct text_model *model;
+
+    if (!test_open_vocabulary(name, &vocabulary))
+        return NULL;
+    model = test_open_model(&vocabulary.source);
+    test_vocabulary_fini(&vocabulary);
+    return model;
+}
 
 struct text_model *test_open_model(const struct text_source *source)
 {
@@ -289,16 +145,7 @@ struct text_model *test_open_tiny_llama(void)
 
 struct text_model *test_open_smollm2(void)
 {
-    struct test_vocabulary vocabulary;
-    struct text_model *model;
-    const char *path = test_demo_model();
-
-    if (path == NULL)
-        return NULL;
-    test_vocabulary_from_gguf(&vocabulary, path);
-    model = test_open_model(&vocabulary.source);
-    test_vocabulary_fini(&vocabulary);
-    return model;
+    return test_open_tokenizer("smollm2");
 }
 
 /* ------------------------------------------------------------------------------------------- */

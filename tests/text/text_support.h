@@ -7,23 +7,36 @@
 #include "lib/base/json.h"
 #include "lib/text/model.h"
 #include "lib/text/value.h"
+#include "model/gguf.h"
+#include "model/gguf_text.h"
+#include "model/tokenizer_json.h"
 #include "tests/support/support.h"
 
-/* A tokenizer from a file, with the memory it points into. */
+/* A tokenizer from a file, with what it points into. */
 struct test_vocabulary {
-    char *data;
-    struct text_token *tokens;
-    struct text_merge *merges;
+    struct model_gguf *gguf;
+    struct model_tokenizer_json *folder;
     struct text_source source;
 };
 
 /* The metadata of a GGUF file as a text source; fails the test if it has none. */
 void test_vocabulary_from_gguf(struct test_vocabulary *vocabulary, const char *path);
 
-/* A tokenizer.json (byte-level BPE) as a text source without template. */
-void test_vocabulary_from_json(struct test_vocabulary *vocabulary, const char *path,
-                               const char *pretokenizer);
+/* The tokenizer.json and its companions of a folder as a text source. */
+void test_vocabulary_from_folder(struct test_vocabulary *vocabulary, const char *path);
 void test_vocabulary_fini(struct test_vocabulary *vocabulary);
+
+/*
+ * The tokenizers that tests know by name: small ones of ours, and those outside the tree that may be missing. With
+ * index 0, 1 ... all of them; NULL behind the last.
+ */
+const char *test_tokenizer_name(unsigned index);
+
+/* Opens one; false: it is not there. */
+bool test_open_vocabulary(const char *name, struct test_vocabulary *vocabulary);
+
+/* The model of one, or NULL. */
+struct text_model *test_open_tokenizer(const char *name);
 
 /* The model of a source; fails the test if it does not open. */
 struct text_model *test_open_model(const struct text_source *source);
