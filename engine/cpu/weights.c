@@ -6,8 +6,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine/cpu/cache.h"
 #include "engine/cpu/team.h"
 #include "lib/base/bytes.h"
+#include "lib/base/hash.h"
+#include "lib/base/log.h"
+#include "lib/base/time.h"
 
 /* What one thread packs at a time, and how often progress is told. */
 #define UNIT_GROUPS 8
@@ -33,6 +37,8 @@ struct item {
 };
 
 struct packing {
+    const struct cpu_weights_options *options;
+    struct cpu_team *team;
     struct item *items;
     size_t count;
     uint32_t units;
@@ -91,10 +97,19 @@ static td_status_t lay_out(const struct model *model, struct cpu_weights *weight
     return TD_OK;
 }
 
-static void place(struct cpu_weights *weights, const struct packing *packing)
+/* Points every matrix to its place in the content. */
+static void place(const struct packing *packing, const uint8_t *content)
 {
     for (size_t i = 0; i < packing->count; i++)
-        packing->items[i].target->data = weights->memory + packing->items[i].offset;
+        packing->items[i].target->data = content + packing->items[i].offset;
+}
+
+/* ------------------------------------------------------------------ packing */
+
+static void say(const struct packing *packing, const char *what, uint64_t done, uint64_t total)
+{
+    if (packing->options->progress != NULL)
+        packing->options->progress(packing->options->ctx, what, done, total);
 }
 
 static void pack_unit(void *context, uint32_t index, uint32_t thread)
@@ -123,30 +138,10 @@ static void pack_unit(void *context, uint32_t index, uint32_t thread)
                   packing->memory + item->offset);
 }
 
-static td_status_t pack_all(struct packing *packing, size_t bytes,
-                            const struct cpu_weights_options *options, struct td_error *error)
+static td_status_t pack_in_memory(struct cpu_weights *weights, struct packing *packing,
+                                  struct td_error *error)
 {
     uint32_t slice = packing->units / SLICES + 1;
-    struct cpu_team *team = NULL;
-    td_status_t status = cpu_team_open(options->threads > 0 ? options->threads : 1, &team, error);
-
-    if (status != TD_OK)
-        return status;
-    for (packing->first = 0; packing->first < packing->units; packing->first += slice) {
-        uint32_t left = packing->units - packing->first;
-
-        if (options->progress != NULL)
-            options->progress(options->ctx, "packing weights",
-                              bytes / packing->units * packing->first, bytes);
-        cpu_team_run(team, pack_unit, packing, left < slice ? left : slice);
-    }
-    cpu_team_close(team);
-    return TD_OK;
-}
-
-static td_status_t pack_in_memory(struct cpu_weights *weights, struct packing *packing,
-                                  const struct cpu_weights_options *options, struct td_error *error)
-{
     void *memory = mmap(NULL, weights->bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -155,23 +150,134 @@ static td_status_t pack_in_memory(struct cpu_weights *weights, struct packing *p
                        weights->bytes, strerror(errno));
     weights->memory = memory;
     packing->memory = memory;
-    return pack_all(packing, weights->bytes, options, error);
+    for (packing->first = 0; packing->first < packing->units; packing->first += slice) {
+        uint32_t left = packing->units - packing->first;
+
+        say(packing, "packing weights", weights->bytes / packing->units * packing->first,
+            weights->bytes);
+        cpu_team_run(packing->team, pack_unit, packing, left < slice ? left : slice);
+    }
+    say(packing, "packing weights", weights->bytes, weights->bytes);
+    place(packing, weights->memory);
+    return TD_OK;
 }
+
+/* ------------------------------------------------------------------ the cache */
+
+/* All that decides where which weights lie, apart from pack.h. */
+static td_status_t hash_plan(const struct packing *packing, struct td_u128 *hash_out,
+                             struct td_error *error)
+{
+    uint32_t(*plan)[3] = calloc(packing->count, sizeof *plan);
+
+    if (plan == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for the list of weights");
+    for (size_t i = 0; i < packing->count; i++) {
+        plan[i][0] = packing->items[i].source->type;
+        plan[i][1] = packing->items[i].source->rows;
+        plan[i][2] = packing->items[i].source->columns;
+    }
+    *hash_out = td_hash128(plan, packing->count * sizeof *plan);
+    free(plan);
+    return TD_OK;
+}
+
+static void say_waiting(void *ctx)
+{
+    say(ctx, "waiting for another process that packs these weights", 0, 0);
+}
+
+/* TD_NOT_FOUND and TD_CORRUPT: make it (again). */
+static td_status_t open_entry(struct cpu_weights *weights, const struct cpu_cache_entry *entry,
+                              const struct packing *packing, struct td_error *error)
+{
+    uint64_t start_ns = td_now_ns();
+    td_status_t status = cpu_cache_open(entry, packing->team, &weights->map, error);
+
+    if (status != TD_OK)
+        return status;
+    place(packing, weights->map.bytes + CPU_CACHE_HEADER_BYTES);
+    td_log(TD_LOG_INFO, "weights", "packed weights from the cache bytes %zu check_ms %.0f",
+           weights->bytes, td_ns_to_ms(td_now_ns() - start_ns));
+    return TD_OK;
+}
+
+/* With the lock. A cache that does not take the weights leaves them in memory. */
+static td_status_t make_entry(struct cpu_weights *weights, const struct cpu_cache_entry *entry,
+                              struct packing *packing, struct td_error *error)
+{
+    uint64_t bytes_max = packing->options->cache_bytes_max;
+    struct td_error why = {0};
+    uint8_t *memory;
+    td_status_t status = open_entry(weights, entry, packing, &why);
+
+    if (status == TD_OK) /* somebody else was faster */
+        return TD_OK;
+    if (status != TD_NOT_FOUND)
+        td_log(TD_LOG_WARN, "weights", "an entry of the cache is made again: %s", why.text);
+    status = pack_in_memory(weights, packing, error);
+    if (status != TD_OK)
+        return status;
+    say(packing, "writing the cache of weights", 0, 0);
+    if (bytes_max == 0)
+        bytes_max = CPU_CACHE_BYTES_DEFAULT;
+    status = cpu_cache_store(entry, weights->memory, bytes_max, packing->team, &why);
+    if (status == TD_OK)
+        status = open_entry(weights, entry, packing, &why);
+    if (status != TD_OK) {
+        td_log(TD_LOG_WARN, "weights", "packed weights stay in memory, for this process alone: %s",
+               why.text);
+        return TD_OK;
+    }
+    memory = weights->memory;
+    weights->memory = NULL;
+    munmap(memory, weights->bytes);
+    return TD_OK;
+}
+
+static td_status_t open_cached(struct cpu_weights *weights, const struct model *model,
+                               struct packing *packing, struct td_error *error)
+{
+    struct cpu_cache_entry entry = {.folder = packing->options->cache,
+                                    .digest = model->weights_digest,
+                                    .layout = CPU_PACK_VERSION,
+                                    .bytes = weights->bytes,
+                                    .model = model->name};
+    struct td_error why = {0};
+    struct cpu_cache_lock lock;
+    td_status_t status = hash_plan(packing, &entry.plan, error);
+
+    if (status != TD_OK || open_entry(weights, &entry, packing, &why) == TD_OK)
+        return status;
+    status = cpu_cache_lock(&entry, say_waiting, packing, &lock, &why);
+    if (status != TD_OK) {
+        td_log(TD_LOG_WARN, "weights", "no cache for packed weights, they are packed in memory: %s",
+               why.text);
+        return pack_in_memory(weights, packing, error);
+    }
+    status = make_entry(weights, &entry, packing, error);
+    cpu_cache_unlock(&lock);
+    return status;
+}
+
+/* ------------------------------------------------------------------ opening */
 
 td_status_t cpu_weights_open(const struct model *model, const struct cpu_weights_options *options,
                              struct cpu_weights **weights_out, struct td_error *error)
 {
     struct cpu_weights *weights = calloc(1, sizeof *weights);
-    struct packing packing = {0};
+    struct packing packing = {.options = options};
     td_status_t status;
 
     if (weights == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for weights");
     status = lay_out(model, weights, &packing, error);
     if (status == TD_OK)
-        status = pack_in_memory(weights, &packing, options, error);
+        status = cpu_team_open(options->threads > 0 ? options->threads : 1, &packing.team, error);
     if (status == TD_OK)
-        place(weights, &packing);
+        status = options->cache != NULL ? open_cached(weights, model, &packing, error)
+                                        : pack_in_memory(weights, &packing, error);
+    cpu_team_close(packing.team);
     free(packing.items);
     if (status != TD_OK) {
         cpu_weights_close(weights);
@@ -185,6 +291,7 @@ void cpu_weights_close(struct cpu_weights *weights)
 {
     if (weights == NULL)
         return;
+    model_map_close(&weights->map);
     if (weights->memory != NULL)
         munmap(weights->memory, weights->bytes);
     free(weights->layer);

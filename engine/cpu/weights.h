@@ -13,7 +13,10 @@
 
 #include "engine/cpu/pack.h"
 #include "lib/base/status.h"
+#include "model/map.h"
 #include "model/model.h"
+
+#define CPU_CACHE_BYTES_DEFAULT ((uint64_t)64 << 30)
 
 /* What struct model_layer has, packed. */
 struct cpu_layer {
@@ -30,18 +33,24 @@ struct cpu_weights {
     struct cpu_layer *layer;  /* [layers] */
     struct cpu_matrix output; /* the LM head */
     size_t bytes;             /* of all of them, packed */
-    uint8_t *memory;
+    struct model_map map;     /* where they are: a file of the cache ... */
+    uint8_t *memory;          /* ... or memory of this process */
 };
 
-/* Zero-initialised: one thread, nothing said. */
+/* Zero-initialised: one thread, no cache, nothing said. */
 struct cpu_weights_options {
     uint32_t threads;
+    const char *cache;        /* a folder; NULL: pack in memory */
+    uint64_t cache_bytes_max; /* of all files in it; 0: CPU_CACHE_BYTES_DEFAULT */
     /* Called now and then, on the caller's thread: so many bytes of something are done. May be NULL. */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
     void *ctx;
 };
 
-/* TD_LIMIT, TD_NO_MEMORY or TD_EXHAUSTED. The model may be closed before the weights. */
+/*
+ * TD_LIMIT, TD_NO_MEMORY or TD_EXHAUSTED. A cache that cannot be used is said in one line of log, and is no
+ * error: then the weights are packed in memory. The model may be closed before the weights.
+ */
 td_status_t cpu_weights_open(const struct model *model, const struct cpu_weights_options *options,
                              struct cpu_weights **weights_out, struct td_error *error) TD_MUST_USE;
 void cpu_weights_close(struct cpu_weights *weights);
