@@ -106,14 +106,16 @@ static td_status_t read_model(struct model_tokenizer_reading *reading)
                               reading->error);
     if (status == TD_OK)
         status = td_json_object(td_json_get(model, "vocab"), &reading->vocab, reading->error);
-    if (status == TD_OK && reading->vocab == NULL)
+    if (status != TD_OK)
+        return status;
+    if (reading->vocab == NULL)
         return td_fail(reading->error, TD_INVALID, "model: no vocab");
     source->algorithm = reading->pipeline.algorithm;
     source->pretokenizer = td_span_of(reading->pipeline.pretokenizer);
     source->prefix = reading->pipeline.prefix;
     source->normalize_nfc = reading->pipeline.normalize_nfc;
     source->strip_space = reading->pipeline.strip_space;
-    return status;
+    return TD_OK;
 }
 
 /* ------------------------------------------------------------------------------------------- */
