@@ -4,14 +4,50 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "lib/base/hash.h"
+#include "model/hf_folder.h"
+
+static td_status_t open_folder(const char *path, struct model **model_out, struct td_error *error)
+{
+    struct model *model = calloc(1, sizeof *model);
+    td_status_t status;
+
+    if (model == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for a model");
+    status = model_hf_folder_open(path, model, error);
+    if (status != TD_OK) {
+        td_fail_wrap(error, "%s", path);
+        model_close(model);
+        return status;
+    }
+    *model_out = model;
+    return TD_OK;
+}
+
+/* Whether somebody named a part of a folder instead of the folder. */
+static bool is_part_of_folder(const char *path)
+{
+    const char *end = strrchr(path, '.');
+
+    return end != NULL && (strcmp(end, ".safetensors") == 0 || strcmp(end, ".json") == 0);
+}
 
 td_status_t model_open(const char *path, struct model **model_out, struct td_error *error)
 {
     struct model_gguf *file = NULL;
-    td_status_t status = model_gguf_open(path, &file, error);
+    struct stat about;
+    td_status_t status;
 
+    if (stat(path, &about) == 0 && S_ISDIR(about.st_mode))
+        return open_folder(path, model_out, error);
+    if (is_part_of_folder(path))
+        return td_fail(error, TD_INVALID,
+                       "%s: this is one file of a model in Hugging Face's form; name its folder",
+                       path);
+    status = model_gguf_open(path, &file, error);
     if (status != TD_OK)
         return status;
     status = model_from_gguf(file, model_out, error);
@@ -30,6 +66,7 @@ void model_close(struct model *model)
     free(model->vectors);
     text_source_fini(&model->text);
     model_gguf_close(model->file);
+    model_hf_folder_close(model->folder);
     free(model);
 }
 

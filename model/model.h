@@ -76,13 +76,15 @@ struct model {
     struct td_u128 weights_digest; /* XXH3-128 of the whole file */
     bool has_text;                 /* the file has a tokenizer */
     struct text_source text;       /* borrows from this model */
-    struct model_gguf *file;
+    struct model_gguf *file;        /* NULL: it came from a folder */
+    struct model_hf_folder *folder; /* NULL: it came from a GGUF file */
 };
 
 /*
- * model_open: map, check and describe a model file.
- * Reads the whole file once, for its digest. TD_UNSUPPORTED names what is not known here (an
- * architecture, tensor type, rope scaling, tokenizer), TD_INVALID or TD_LIMIT the key or tensor.
+ * model_open: map, check and describe a model.
+ * path is a GGUF file, any part of a split one, or a folder with config.json and safetensors. Reads all weights
+ * once, for their digest. TD_UNSUPPORTED names what is not known here (an architecture, tensor type, rope
+ * scaling, tokenizer), TD_INVALID or TD_LIMIT the key or tensor.
  */
 td_status_t model_open(const char *path, struct model **model_out,
                        struct td_error *error) TD_MUST_USE;

@@ -291,10 +291,13 @@ static void old_and_new_forms_of_every_scaling_are_read_alike(void **state)
 static void the_description_is_one_that_rope_takes(void **state)
 {
     static const char *const forms[] = {
-        "\"rope_type\":\"default\"", "\"type\":\"linear\",\"factor\":4.0",
-        "\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
-        "\"original_max_position_embeddings\":128",
-        "\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":512"};
+        "\"rope_type\":\"default\"",
+        "\"type\":\"linear\",\"factor\":4.0",
+        ("\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1.0,"
+         "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":128"),
+        ("\"rope_type\":\"yarn\",\"factor\":4.0,"
+         "\"original_max_position_embeddings\":512"),
+    };
 
     (void)state;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
