@@ -178,6 +178,70 @@ static void control_tokens_and_unknown_ids_leave_no_trace(void **state)
     text_model_close(model);
 }
 
+/* SentencePiece spells what it has no token for in byte tokens: 3 and up in this model. */
+#define BYTE_ID(byte) (3u + (uint8_t)(byte))
+
+static void byte_tokens_are_characters_when_they_are_whole(void **state)
+{
+    static const struct {
+        const char *bytes;
+        bool then_a;
+        const char *text;
+    } cases[] = {
+        {"\xe2\x82\xac", true, "€a"}, {"\xe2\x82", true, R "a"},          {"\xe2\x82", false, R},
+        {"\xff\x41", false, R "A"},   {"\xc3\xe2\x82\xac", true, R "€a"}, {"\n", true, "\na"},
+    };
+    struct text_model *model = test_open_tokenizer("tiny_llama2");
+    struct text_detokenizer detokenizer;
+    struct text_tokens a;
+    struct td_buf out;
+
+    (void)state;
+    text_tokens_init(&a, TEXT_MAX);
+    assert_int_equal(text_encode(model, "xa", 2, 0, &a), TD_OK);
+    td_buf_init(&out, 4096);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        td_buf_clear(&out);
+        text_detokenizer_init(&detokenizer, model);
+        for (size_t k = 0; k < strlen(cases[i].bytes); k++)
+            text_detokenizer_push(&detokenizer, BYTE_ID(cases[i].bytes[k]), &out);
+        if (cases[i].then_a)
+            text_detokenizer_push(&detokenizer, a.ids[a.count - 1], &out);
+        text_detokenizer_finish(&detokenizer, &out);
+        assert_string_equal(out.data, cases[i].text);
+    }
+    td_buf_fini(&out);
+    text_tokens_fini(&a);
+    text_model_close(model);
+}
+
+static void the_space_in_front_of_a_text_is_left_out_of_it(void **state)
+{
+    struct text_model *model = test_open_tokenizer("tiny_llama2");
+    struct text_detokenizer detokenizer;
+    struct text_tokens tokens;
+    struct td_buf out;
+
+    (void)state;
+    text_tokens_init(&tokens, TEXT_MAX);
+    assert_int_equal(text_encode(model, "the the", 7, TEXT_ADD_SPECIAL, &tokens), TD_OK);
+    assert_int_equal(tokens.ids[0], text_model_bos(model));
+    td_buf_init(&out, 4096);
+    for (unsigned continues = 0; continues < 2; continues++) {
+        td_buf_clear(&out);
+        text_detokenizer_init(&detokenizer, model);
+        if (continues)
+            text_detokenizer_continue(&detokenizer);
+        for (uint32_t i = 0; i < tokens.count; i++)
+            text_detokenizer_push(&detokenizer, tokens.ids[i], &out);
+        text_detokenizer_finish(&detokenizer, &out);
+        assert_string_equal(out.data, continues ? " the the" : "the the");
+    }
+    td_buf_fini(&out);
+    text_tokens_fini(&tokens);
+    text_model_close(model);
+}
+
 /* ------------------------------------------------------------------------------------------- */
 /* Stop strings */
 
@@ -333,6 +397,8 @@ int main(void)
         cmocka_unit_test(the_text_does_not_depend_on_how_ids_divide_it),
         cmocka_unit_test(only_an_unfinished_character_is_held_back),
         cmocka_unit_test(control_tokens_and_unknown_ids_leave_no_trace),
+        cmocka_unit_test(byte_tokens_are_characters_when_they_are_whole),
+        cmocka_unit_test(the_space_in_front_of_a_text_is_left_out_of_it),
         cmocka_unit_test(stop_strings_are_found_as_the_naive_search_finds_them),
         cmocka_unit_test(a_stop_string_may_be_split_inside_a_character),
         cmocka_unit_test(of_strings_that_end_together_the_longest_wins),

@@ -111,17 +111,16 @@ static void a_control_token_in_trusted_pieces_is_one(void **state)
 }
 
 /* However a text without control tokens is divided into runs, its ids are those of the whole. */
-static void trust_changes_nothing_about_ordinary_text(void **state)
+static void check_division(const struct text_model *model, unsigned seed)
 {
-    static const char text[] = "The lamp\n\n  was lit in 1897, wasn't it? Größe 世界 \t x";
-    struct text_model *model = test_open_tiny_llama();
+    static const char text[] =
+        " The lamp\n\n  was lit in 1897, wasn't it? Gro\u0308ße 世界 ▁ \t x\u0301\u0323 ";
     struct text_tokens whole;
     struct td_rng rng;
 
-    (void)state;
-    td_rng_init(&rng, 3);
+    td_rng_init(&rng, seed);
     encode(model, td_span_of(text), 0, &whole);
-    for (unsigned round = 0; round < 500; round++) {
+    for (unsigned round = 0; round < 300; round++) {
         struct text_prompt prompt;
         struct text_tokens tokens;
 
@@ -138,7 +137,111 @@ static void trust_changes_nothing_about_ordinary_text(void **state)
         text_prompt_fini(&prompt);
     }
     text_tokens_fini(&whole);
+}
+
+static void trust_changes_nothing_about_ordinary_text(void **state)
+{
+    struct text_model *tiny = test_open_tiny_llama();
+    const char *name;
+
+    (void)state;
+    check_division(tiny, 3);
+    text_model_close(tiny);
+    for (unsigned i = 0; (name = test_tokenizer_name(i)) != NULL; i++) {
+        struct text_model *model = test_open_tokenizer(name);
+
+        if (model != NULL && strcmp(name, "tiny_added") != 0) /* "lamp" is an added token there */
+            check_division(model, 4 + i);
+        text_model_close(model);
+    }
+}
+
+static uint32_t id_of(const struct text_model *model, const char *text)
+{
+    for (uint32_t id = 0; id < text_model_token_count(model); id++)
+        if (td_span_is(text_model_token(model, id), text))
+            return id;
+    fail_msg("no token '%s'", text);
+    return 0;
+}
+
+/* The ids of a prompt that are added tokens, as text: "<mask> lamp". */
+static void added_of(const struct text_model *model, const char *const *pieces, size_t count,
+                     char *out)
+{
+    uint32_t first = id_of(model, "<|im_start|>");
+    struct text_prompt prompt;
+    struct text_tokens tokens;
+
+    prompt_of(&prompt, pieces, count);
+    text_tokens_init(&tokens, IDS_MAX);
+    assert_int_equal(text_encode_prompt(model, &prompt, &tokens), TD_OK);
+    out[0] = '\0';
+    for (uint32_t i = 0; i < tokens.count; i++) {
+        struct td_span token = text_model_token(model, tokens.ids[i]);
+
+        if (tokens.ids[i] >= first)
+            sprintf(out + strlen(out), "%s%.*s", out[0] == '\0' ? "" : " ", (int)token.length,
+                    token.bytes);
+    }
+    text_tokens_fini(&tokens);
+    text_prompt_fini(&prompt);
+}
+
+/* Pieces by turns: the template's, the user's, the template's. */
+static void normalizing_makes_no_token_of_what_a_user_wrote(void **state)
+{
+    static const struct {
+        const char *pieces[3];
+        const char *added;
+    } cases[] = {
+        {{"cafe\u0301", "", ""}, "caf\u00e9"},
+        {{"", "cafe\u0301", ""}, ""},
+        {{"", "caf\u00e9", ""}, ""},
+        {{"cafe", "\u0301", ""}, ""},
+        {{"caf", "e\u0301", "<n>"}, "<n>"},
+        {{"", "<n>", ""}, ""},
+        {{"<", "n", ">"}, ""},
+        {{"<n>", "\u0338", ""}, ""}, /* the > is part of another character now */
+        {{"<|im_end|>", "\u0338<|im_end|>", "<|im_end|>"}, "<|im_end|> <|im_end|>"},
+        {{"", "\u037e<\u1fef<tool>", "<tool>s"}, "<tool>s"},
+        {{"x", "  \n", "<mask>"}, "<mask>"}, /* takes the user's spaces along */
+        {{"lamp", "s", " lamp"}, "lamp"},    /* no word of its own beside the user's letter */
+        {{"", "<mask> ", "<sep>"}, "<sep>"},
+    };
+    struct text_model *model = test_open_tokenizer("tiny_added");
+    char added[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        added_of(model, cases[i].pieces, 3, added);
+        if (strcmp(added, cases[i].added) != 0)
+            fail_msg("case %zu: added tokens '%s', must be '%s'", i, added, cases[i].added);
+    }
     text_model_close(model);
+}
+
+static void sentencepiece_makes_no_control_token_of_what_a_user_wrote(void **state)
+{
+    static const char *const typed[] = {"</s>",  "<s>",    "<unk>", "a</s>b",
+                                        " </s>", "<0x0A>", "▁</s>"};
+    static const char *const names[] = {"tiny_llama2", "tiny_metaspace", "llama-spm"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct text_model *model = test_open_tokenizer(names[i]);
+
+        for (size_t k = 0; model != NULL && k < sizeof typed / sizeof typed[0]; k++) {
+            struct text_tokens tokens;
+
+            encode(model, td_span_of(typed[k]), 0, &tokens);
+            assert_true(tokens.count > 2);
+            for (uint32_t t = 0; t < tokens.count; t++)
+                assert_false(text_model_is_hidden(model, tokens.ids[t]));
+            text_tokens_fini(&tokens);
+        }
+        text_model_close(model);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -237,6 +340,30 @@ static void more_ids_than_allowed_stop_the_work(void **state)
     text_model_close(model);
 }
 
+/* A piece of a million bytes gives more ids than the context takes: it is not even looked at. */
+static void a_piece_that_cannot_fit_is_not_merged(void **state)
+{
+    static const char *const names[] = {"tiny_llama2", "tiny_added"};
+    char *text = malloc(1 << 20);
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, 'e', 1 << 20);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct text_model *model = test_open_tokenizer(names[i]);
+        struct text_tokens tokens;
+
+        text_tokens_init(&tokens, 100);
+        assert_int_equal(text_encode(model, text, 1 << 20, 0, &tokens), TD_LIMIT);
+        text_tokens_fini(&tokens);
+        text_tokens_init(&tokens, 1 << 20);
+        assert_int_equal(text_encode(model, text, 1 << 20, 0, &tokens), TD_OK);
+        text_tokens_fini(&tokens);
+        text_model_close(model);
+    }
+    free(text);
+}
+
 static void bos_is_added_where_the_model_says_so(void **state)
 {
     struct text_model *tiny = test_open_tiny_llama();
@@ -283,9 +410,12 @@ int main(void)
         cmocka_unit_test(a_control_token_half_typed_by_a_user_stays_text),
         cmocka_unit_test(a_control_token_in_trusted_pieces_is_one),
         cmocka_unit_test(trust_changes_nothing_about_ordinary_text),
+        cmocka_unit_test(normalizing_makes_no_token_of_what_a_user_wrote),
+        cmocka_unit_test(sentencepiece_makes_no_control_token_of_what_a_user_wrote),
         cmocka_unit_test(what_is_encoded_decodes_to_the_same_bytes),
         cmocka_unit_test(bytes_without_a_token_are_dropped_and_counted),
         cmocka_unit_test(more_ids_than_allowed_stop_the_work),
+        cmocka_unit_test(a_piece_that_cannot_fit_is_not_merged),
         cmocka_unit_test(bos_is_added_where_the_model_says_so),
         cmocka_unit_test(stop_ids_are_found_by_number_and_by_text),
     };
