@@ -235,6 +235,9 @@ static struct text_value filter_indent(struct text_eval *eval, const struct text
     }
     if (parts.kind != TEXT_LIST)
         return parts;
+    if (string->length == 0 ? text_eval_truth(given->values[1])
+                            : blank && string->bytes[string->length - 1] == '\n')
+        text_list_append(&eval->builder, parts, text_value_of(margin));
     return text_eval_join(eval, given->line, parts.list->items, parts.list->count);
 }
 

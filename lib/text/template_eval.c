@@ -150,7 +150,7 @@ static struct text_value input_variable(struct text_eval *eval, const struct tex
     const struct text_builtin *function = text_builtin_find(TEXT_FUNCTIONS, wanted);
     struct text_entry *entry = NULL;
 
-    if (function != NULL)
+    if (function != NULL || td_span_is(wanted, "namespace") || td_span_is(wanted, "dict"))
         return (struct text_value){.kind = TEXT_FUNCTION, .function = function};
     if (td_span_is(wanted, "messages"))
         return input->messages;

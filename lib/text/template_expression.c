@@ -230,6 +230,8 @@ static struct text_value slice_list(struct text_eval *eval,
         return text_value_undefined();
     for (uint32_t i = 0; i < slice.count; i++)
         text_list_append(&eval->builder, result, list->items[slice.start + i * slice.step]);
+    if (result.kind == TEXT_LIST)
+        result.list->form = list->form;
     return result;
 }
 
@@ -412,6 +414,8 @@ static struct text_value evaluate_sign(struct text_eval *eval,
     struct text_value value = text_eval_expression(eval, expression->base);
     bool negate = expression->kind == EXPRESSION_NEGATE;
 
+    if (negate && value.kind == TEXT_FLOAT) /* 0 - 0.0 would not be -0.0 */
+        return text_value_float(-value.number);
     return text_eval_operate(eval, expression->line, negate ? EXPRESSION_SUBTRACT : EXPRESSION_ADD,
                              text_value_int(0), value);
 }

@@ -7,6 +7,8 @@
 #include "lib/text/template_eval.h"
 #include "lib/text/unicode.h"
 
+#define SHARP_S 0xDF
+
 const struct text_string *text_method_base(struct text_eval *eval,
                                            const struct text_arguments *given)
 {
@@ -86,6 +88,22 @@ typedef uint32_t (*case_fn)(uint32_t character, bool begins);
 /* Whether a word begins behind the character (0: at the start of the text). */
 typedef bool (*boundary_fn)(uint32_t before);
 
+static uint32_t to_title(uint32_t character, bool begins)
+{
+    return begins ? text_to_upper(character) : text_to_lower(character);
+}
+
+/* Writes a character in its other case. The only one that becomes two of those that texts are full of is the sharp s. */
+static size_t write_mapped(char *out, uint32_t character, case_fn map, bool begins)
+{
+    uint32_t mapped = map(character, begins);
+
+    if (character != SHARP_S || mapped == SHARP_S)
+        return td_utf8_encode(mapped, out);
+    memcpy(out, map == to_title ? "Ss" : "SS", 2);
+    return 2;
+}
+
 /* Simple case mapping. A character has at most one byte more in the other case. */
 static struct text_value map_case(struct text_eval *eval, const struct text_arguments *given,
                                   case_fn map, boundary_fn is_boundary)
@@ -107,7 +125,7 @@ static struct text_value map_case(struct text_eval *eval, const struct text_argu
         uint32_t character = text_utf8_decode(bytes + at, string->length - at, &taken);
 
         if (character < TEXT_UNFINISHED) {
-            length += td_utf8_encode(map(character, is_boundary(before)), out + length);
+            length += write_mapped(out + length, character, map, is_boundary(before));
         } else {
             memcpy(out + length, bytes + at, taken);
             length += taken;
@@ -128,11 +146,6 @@ static uint32_t to_lower(uint32_t character, bool begins)
 {
     (void)begins;
     return text_to_lower(character);
-}
-
-static uint32_t to_title(uint32_t character, bool begins)
-{
-    return begins ? text_to_upper(character) : text_to_lower(character);
 }
 
 static bool at_start(uint32_t before)

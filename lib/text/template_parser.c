@@ -403,7 +403,7 @@ static struct text_statement *parse_print(struct text_parser *parser)
 
     if (statement == NULL)
         return NULL;
-    statement->value = text_parse_expression(parser);
+    statement->value = text_parse_tuple(parser);
     if (parser->next->kind == LEXEME_PRINT_END)
         parser->next++;
     else

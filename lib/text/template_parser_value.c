@@ -58,7 +58,8 @@ struct text_expression *text_parse_tuple(struct text_parser *parser)
     if (operands == NULL)
         return NULL;
     text_parse_operands_add(parser, operands, first);
-    while (text_parse_take_operator(parser, ",") && parser->next->kind != LEXEME_BLOCK_END)
+    while (text_parse_take_operator(parser, ",") && parser->next->kind != LEXEME_BLOCK_END &&
+           parser->next->kind != LEXEME_PRINT_END)
         text_parse_operands_add(parser, operands, text_parse_expression(parser));
     return text_parse_node(parser, EXPRESSION_TUPLE, NULL, operands);
 }

@@ -28,12 +28,6 @@ static const struct text_list *items_if_true(struct text_eval *eval,
     return text_eval_iterate(eval, given->line, is_true ? given->base : text_value_undefined());
 }
 
-static bool is_dotted(struct text_value name)
-{
-    return name.kind == TEXT_STRING &&
-           text_string_find(name.string, td_span_of("."), 0) != UINT32_MAX;
-}
-
 /* A part of a dotted name: a number counts, as in a.0.b. */
 static struct text_value part_of(struct text_eval *eval, const struct text_string *name,
                                  uint32_t start, uint32_t end)
@@ -54,7 +48,7 @@ static struct text_value member(struct text_eval *eval, uint32_t line, struct te
 {
     uint32_t start = 0;
 
-    if (!is_dotted(name))
+    if (name.kind != TEXT_STRING || name.string->length == 0)
         return text_eval_subscript(eval, line, item, name);
     while (start <= name.string->length && eval->status == TD_OK) {
         uint32_t end = text_string_find(name.string, td_span_of("."), start);

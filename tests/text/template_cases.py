@@ -1,4 +1,4 @@
-"""Inputs of make_data.py: message lists, and small templates that try one thing each."""
+"""Inputs of make_templates.py: message lists, small templates that try one thing each, and some in the style of real ones."""
 
 TOOL = {"type": "function", "function": {
     "name": "get_weather", "description": "Wetter für \"Orte\"\n",
@@ -225,6 +225,108 @@ SNIPPETS = rows(
     "{{ [[1, 2], [3]][0][1] }}",
     "{{ 1 if f else {} | length }}",
     "{{ 'x' in ['x', 'y'] and 'z' not in 'abc' }}",
+    # macros
+    "{% macro m(a, b='B', c=a) %}[{{ a }}{{ b }}{{ c }}]{% endmacro %}{{ m(1) }}{{ m(1, 2) }}{{ m(1, c=3) }}{{ m(b=2, a=1) }}{{ m() }}",
+    "{% macro m(n) %}{{ n }}{% if n > 0 %},{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(5) }}",
+    "{% macro a(x) %}<{{ b(x) }}>{% endmacro %}{% macro b(x) %}{{ x | upper }}{% endmacro %}{{ a('q') }}",
+    "{% macro m() %}{{ x }}{% endmacro %}{% set x = 'late' %}{{ m() }}",
+    "{% set y = 1 %}{% macro m() %}{{ y }}{% set y = 2 %}{{ y }}{% endmacro %}{{ m() }}{{ y }}",
+    "{% macro m() %}{{ r is defined }}{{ loop is defined }}{% endmacro %}{% for r in a %}{{ m() }}{% endfor %}",
+    "{% macro m(r) %}{% for r in r %}{{ loop.index }}{{ r.k }}{% endfor %}{% endmacro %}{{ m(a) }}{{ m([]) }}",
+    "{% macro m(x) %}\n  {{- x }}\n{% endmacro %}\n{{ m('a') | trim }}{{ m('b') ~ m('c') }}{{ m('d') + 'e' }}|{{ m('f') | length }}",
+    "{% set ns = namespace(n=0) %}{% macro m() %}{% set ns.n = ns.n + 1 %}{% endmacro %}{{ m() }}{{ m() }}{{ ns.n }}",
+    "{% macro m(x) %}{% if x is mapping %}{{ '{' }}{% for k, v in x.items() %}{{ k }}:{{ m(v) }}{% if not loop.last %},{% endif %}{% endfor %}{{ '}' }}{% elif x is iterable and x is not string %}[{% for v in x %}{{ m(v) }};{% endfor %}]{% else %}{{ x }}{% endif %}{% endmacro %}{{ m(d) }}{{ m(a) }}",
+    "{% macro f(g, x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}<{{ x }}>{% endmacro %}{{ f(g, 1) }}",
+    "{% macro m() %}x{% endmacro %}{{ m is defined }}{{ m is callable }}{{ n is callable }}{{ q is defined }}",
+    "{% if t %}{% macro m() %}yes{% endmacro %}{% endif %}{% if f %}{% macro o() %}{% endmacro %}{% endif %}{{ m() }}{{ o is defined }}",
+    "{% macro m(x) %}a{% endmacro %}{% macro m(x) %}b{% endmacro %}{{ m(1) }}",
+    "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, 2) }}",
+    "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(b=2) }}",
+    "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, a=2) }}",
+    "{{ m() }}{% macro m() %}x{% endmacro %}",
+    "{% macro m(a) %}{{ a + 'x' }}{% endmacro %}{{ m() }}",
+    "{% macro m() %}{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{% endmacro %}{% for j in [1, 2] %}{{ m() }}{% endfor %}",
+    # other blocks
+    "{% filter upper | trim %}  a{{ s }} {% endfilter %}|",
+    "{% filter replace('a', 'b') %}aXa{% endfilter %}",
+    "{% set v | upper | replace('A', '-') %}a{{ i }}b{% endset %}{{ v }}",
+    "{% set v %}{% set w = 5 %}{{ w }}{% endset %}{{ v }}{{ w is defined }}",
+    "{% generation %}a{{ i }}{% set q = 1 %}{% endgeneration %}{{ q is defined }}",
+    "a\n{% generation %}\nb\n{% endgeneration %}\nc",
+    "{% for r in l %}x{% else %}{% set q = 1 %}{{ q }}{% endfor %}{{ q is defined }}",
+    "{% raw %}{{ x }}{% if %}{# #}{% endraw %}|",
+    "a\n  {% raw %}\n {{ b }}\n  {% endraw %}\nc",
+    "a {%- raw -%} {{ b }} {%- endraw -%} c",
+    "a  {%+ raw %} x {%+ endraw +%}\n c",
+    "{% set p, q = 1, 2 %}{{ p }}{{ q }}{% set r = 1, %}{{ r }}",
+    # values as text
+    "{{ [1, 'a', none, true, 2.5, [], {}] }}{{ (1,) }}{{ (1, 'b') }}{{ () }}{{ {'a': {'b': [1, (2, 3)]}} }}",
+    "{{ d }}{{ a }}{{ [s] }}{{ [missing] }}",
+    "{{ ['it\\'s', 'say \"x\"', 'it\\'s \"x\"', '\\\\', '\\n\\t\\r\\x00\\x1b\\x7f\\x85\\xa0\\xad', '\\u2028\\ue000\\U0001F600\\ufeff'] }}",
+    "{{ ['é', '日本', '\\u0378', '\\u200b', '\\U000e0001'] }}",
+    "{{ [1e16, 1e-5, 0.1, 1e22, -0.0, 100.0] }}{{ 'x' ~ [1] ~ {'a': 1} }}{{ [1] | string | length }}",
+    "{{ d | string }}|{{ a | join(',') }}|{{ [[1], ['b']] | join('-') }}|{{ [1, 2] | upper }}",
+    "{{ d | items | list }}{{ d | dictsort }}{{ [1] + [2] }}{{ (1,) + (2,) }}{{ [0] * 3 }}{{ 2 * [1, 2] }}",
+    "{{ [1] + (2,) }}",
+    "{{ [1] == (1,) }}{{ (1, 2) == (1, 2) }}{{ d.items() | list == d | items | list }}",
+    # methods that are not called are there and true
+    "{{ d.items is defined }}{{ d['items'] is defined }}{{ d['items'] is mapping }}{{ s.upper is callable }}{{ 'x' if d.get else 'y' }}{{ d.nope is defined }}{{ s.items is defined }}",
+    "{{ raise_exception is defined }}{{ strftime_now is defined }}{{ range is defined }}{{ namespace is callable }}",
+    # filters
+    "{{ [3, 1, 2] | sort }}{{ ['b', 'A', 'c', 'a'] | sort }}{{ ['b', 'A', 'a'] | sort(case_sensitive=true) }}{{ [1, 2] | sort(reverse=true) }}{{ a | sort(attribute='n', reverse=true) | map(attribute='n') | list }}{{ a | sort(true, false, 'k') | map(attribute='n') | list }}",
+    "{{ [1, 'a'] | sort }}",
+    "{{ [none, 1] | sort }}",
+    "{{ [1, 1.0, 2, 1, 'a', 'A', 'a'] | unique | list }}{{ a | unique(attribute='k') | map(attribute='n') | list }}{{ ['a', 'A'] | unique(true) | list }}",
+    "{{ {'b': 1, 'A': 2, 'c': 0} | dictsort }}{{ {'b': 1, 'A': 2} | dictsort(true) }}{{ {'b': 1, 'A': 2, 'c': 0} | dictsort(by='value') }}{{ {'b': 1, 'A': 2} | dictsort(reverse=true) }}{{ {'b': 1, 'A': 2} | dictsort(false, 'value', true) }}",
+    "{{ a | dictsort }}",
+    "{{ [3, 1, 2] | min }}{{ [3, 1, 2] | max }}{{ ['b', 'A'] | min }}{{ a | max(attribute='n') }}{{ [] | min }}|{{ [1, 2.5] | sum }}{{ a | sum(attribute='n') }}{{ [] | sum(start=5) }}",
+    "{{ ['a'] | sum }}",
+    "{{ 7 | int }}{{ '42' | int }}{{ ' 7 ' | int }}{{ '3.9' | int }}{{ 3.9 | int }}{{ -3.9 | int }}{{ 'x' | int }}{{ 'x' | int(5) }}{{ none | int }}{{ true | int }}{{ '' | int(default=9) }}",
+    "{{ 7 | float }}{{ '4.5' | float }}{{ 'x' | float }}{{ '1e3' | float }}{{ none | float(1.5) }}",
+    "{{ 2.5 | round }}{{ 3.5 | round }}{{ 2.675 | round(2) }}{{ 7 | round }}{{ -1.5 | round }}{{ 42.55 | round(1) }}",
+    "{{ -3 | abs }}{{ (-2.5) | abs }}{{ 4 | abs }}",
+    "{{ 'a' | abs }}",
+    "[{{ 'a\nb\n\nc' | indent }}] [{{ 'a\nb' | indent(2, true) }}] [{{ 'a\n\nb\n' | indent(2, blank=true) }}] [{{ 'a\nb' | indent('> ') }}] [{{ '' | indent(2, true) }}] [{{ '\na' | indent(width=3, first=true) }}]",
+    "{{ 'hello wORLD' | capitalize }}{{ 'éa' | capitalize }}{{ 'foo-bar (baz) [q] <x> it\\'s' | title }}{{ '' | capitalize }}",
+    "{{ '<a href=\"x\">&\\'' | escape }}{{ '<' | e }}",
+    "{{ '<'|safe + '<' + 'a'|safe }}{{ ('<'|safe) ~ '<' }}{{ 'x' + '&' }}",
+    "{{ '<'|safe + missing }}",
+    "{{ d | tojson(separators=(',', ':')) }}{{ d | tojson(sort_keys=true) }}{{ s | tojson(ensure_ascii=true) }}{{ '\\x7f\\u2028😀\"' | tojson(ensure_ascii=true) }}{{ {'é': 1} | tojson(ensure_ascii=true) }}",
+    "{{ {'b': 1, 'A': {'d': 1, 'c': 2}} | tojson(sort_keys=true, indent=1, separators=[' , ', ' : ']) }}{{ [1] | tojson(indent=0) }}{{ [1] | tojson(indent=none) }}",
+    "{{ [1, 2, 3, 4] | select('odd') | list }}{{ [1, 2, 3] | reject('gt', 1) | list }}{{ [0, 1, '', 'a', none] | select | list }}{{ ['a', 'b'] | reject('in', ['a']) | list }}{{ [1, 2] | select('==', 2) | list }}{{ [1, none] | reject('none') | list }}",
+    "{{ a | map(attribute='nope', default='-') | list }}{{ [{'a': {'b': 1}}, {'a': {'b': 2}}] | map(attribute='a.b') | list }}{{ [[1, 2], [3, 4]] | map(attribute=1) | list }}{{ [[1, 2]] | map(attribute='0') | list }}{{ ['a-b'] | map('replace', '-', '+') | list }}{{ [[1, 2]] | map('join', ',') | list }}{{ [none] | map('default', 'x', true) | list }}",
+    "{{ a | selectattr('n', 'gt', 1) | map(attribute='n') | list }}{{ a | selectattr('k', 'in', ['y']) | list | length }}{{ [{'a': {'b': 1}}] | selectattr('a.b', '==', 1) | list }}",
+    "{% if a | selectattr('nope') %}true{% endif %}{{ none | map('upper') | list }}{{ none | select | list }}{{ '' | selectattr('x') | list }}",
+    "{{ a | select('nope') | list }}",
+    "{{ a | map('nope') | list }}",
+    "{{ a | selectattr('k') | length }}",
+    "{{ [1, 2] | map('string') | join('+') }}{{ 'abc' | map('upper') | join }}{{ d | map('upper') | list }}",
+    "{{ [1, 2] | first }}{{ range(3) | last }}{{ d | first }}{{ (1, 2) | reverse | list }}{{ range(3) | list }}{{ range(3)[1] }}{{ range(3) | length }}",
+    # tests
+    "{{ 4 is divisibleby 2 }}{{ 4 is divisibleby(3) }}{{ 1 is lt 2 }}{{ 1 is ge(2) }}{{ 'a' is lower }}{{ 'A' is lower }}{{ 'A' is upper }}{{ '1' is upper }}{{ range is callable }}{{ 2 is greaterthan 1 }}{{ 2 is le 2 }}{{ 2 is lessthan 1 }}",
+    "{{ d.items() is iterable }}{{ (a | select) is iterable }}{{ (a | select) is sequence }}{{ (1, 2) is sequence }}{{ d is iterable }}{{ t is iterable }}",
+    # methods
+    "{{ 'hello wORLD' .title() }}{{ \"it's a-b\".title() }}{{ 'aBC dE'.capitalize() }}",
+    "{{ 'a,b,,c'.rsplit(',', 1) }}{{ 'a,b,,c'.rsplit(',') }}{{ 'a b'.rsplit() }}{{ 'a,b'.rsplit(',', 0) }}{{ 'a,b,c'.rsplit(',', 2)[0] }}{{ 'abc'.rsplit('x', 1) }}",
+    "{{ 'a\\nb\\r\\nc\\n\\nd\\x0be\\u2028f'.splitlines() }}{{ 'a\\nb\\n'.splitlines(true) }}{{ ''.splitlines() }}",
+    "{{ ', '.join(['a', 'b']) }}{{ ''.join([]) }}|{{ '-'.join('abc') }}{{ ','.join(d) }}",
+    "{{ ','.join([1]) }}",
+    "{{ s.find('ß') }}{{ s.find('q') }}{{ ''.find('') }}{{ 'aXbX'.count('X') }}{{ 'añ'.count('') }}{{ 'aaa'.count('aa') }}",
+    "{{ 'prefix'.removeprefix('pre') }}{{ 'prefix'.removesuffix('fix') }}{{ 'x'.removeprefix('xx') }}{{ 'x'.removesuffix('y') }}{{ 'x'.removeprefix('') }}",
+    "{{ '<{}>{}'.format('a', 1) }}{{ '{0}{1}{0}'.format('x', 'y') }}{{ '{{}}{}'.format(2.5) }}{{ 'no'.format(1) }}",
+    "{{ '{}'.format() }}",
+    # operators, loops
+    "{{ 2 ** 10 }}{{ 2 ** -1 }}{{ 2.0 ** 0.5 }}{{ -2 ** 2 }}{{ 2 ** 3 ** 2 }}{{ 2 * 3 ** 2 }}{{ (-1) ** 3 }}{{ 0 ** 0 }}{{ 9 ** 0.5 }}",
+    "{{ 'a' ** 2 }}",
+    "{% for r in a %}{{ loop.cycle('x', 'y') }}{{ loop.previtem.n }}{{ loop.nextitem.n }};{% endfor %}",
+    "{% for r in a %}{{ loop.cycle() }}{% endfor %}",
+    "{{ 1 < 2 == true }}{{ 1 in [1] == true }}{{ 1 < 3 > 2 != 5 }}{{ not not t }}{{ (not t) == f }}",
+    "{{ dict(a=1, b='x') }}{{ dict(a=1).b is defined }}{{ dict() }}",
+    "{% for k, v in d.items() if v is sequence %}{{ k }}{% endfor %}{% for k in d.keys() %}{{ k }}{% endfor %}",
+    "{{ a[::-1][0].n }}{{ 'abc'[::-2] }}{{ [1, 2, 3, 4][3:0:-2] }}{{ (1, 2, 3)[1:] }}",
+    "{{ x if f }}|{{ (x if f) is defined }}|{{ (1 if f) | default('none') }}",
+    "{{ 'a' if t else missing.x }}{{ missing.x if f else 'b' }}",
+    "{{ 1,\n 2 }}",
     # syntax errors
     "{{ }}",
     "{{ 1 + }}",
@@ -258,4 +360,149 @@ SNIPPETS = rows(
     "{% for x in a %}{% endif %}",
     "{{ s | replace('a') }}",
     "{{ 'a' is eq }}",
+    "{% macro %}{% endmacro %}",
+    "{% macro m( %}{% endmacro %}",
+    "{% macro m() %}",
+    "{% macro m(a=1, b) %}{% endmacro %}",
+    "{% macro m() %}{% endmacro m %}",
+    "{% macro m() %}{% break %}{% endmacro %}",
+    "{% filter %}{% endfilter %}",
+    "{% filter nope %}{% endfilter %}",
+    "{% raw %}x",
+    "{% endraw %}",
+    "{% set x | nope %}{% endset %}",
+    "{% generation %}",
+    "{% for x in a %}{% generation %}{% break %}{% endgeneration %}{% endfor %}",
+    "{{ m(a=1, 2) }}{% macro m(a, b) %}{% endmacro %}",
 )
+
+# Templates in the style of real ones, written for this file, for those who cannot fetch the real ones.
+STYLES = {
+    "marked roles": """{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>\\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>\\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>\\n' + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}""",
+    "instructions": """{%- if messages[0]["role"] == "system" %}
+    {%- set first = messages[0]["content"] %}
+    {%- set rest = messages[1:] %}
+{%- else %}
+    {%- set rest = messages %}
+{%- endif %}
+{%- if not tools is defined %}{% set tools = none %}{% endif %}
+{%- set asked = rest | selectattr("role", "equalto", "user") | list %}
+{%- for m in rest | rejectattr("role", "in", ["tool", "ipython"]) | rejectattr("tool_calls", "defined") %}
+    {%- if (m["role"] == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("The roles of a conversation must take turns: user, assistant, user, ...") }}
+    {%- endif %}
+{%- endfor %}
+{{- bos_token }}
+{%- for m in rest %}
+    {%- if m["role"] == "user" %}
+        {%- if tools is not none and m == asked[-1] %}
+            {{- "[TOOLS] [" }}
+            {%- for tool in tools %}
+                {{- '{"type": "function", "function": {' }}
+                {%- for key, value in tool.function.items() if key != "return" %}
+                    {{- '"' + key + '": ' }}{{ value if value is number else value | tojson }}
+                    {%- if not loop.last %}{{ ", " }}{% endif %}
+                {%- endfor %}
+                {{- "}}" }}{{ "" if loop.last else ", " }}
+            {%- endfor %}
+            {{- "][/TOOLS]" }}
+        {%- endif %}
+        {{- "[INST] " ~ (first ~ "\\n\\n" if loop.last and first is defined) ~ m["content"] ~ "[/INST]" }}
+    {%- elif m.tool_calls is defined and m.tool_calls is not none %}
+        {{- "[CALLS] [" }}
+        {%- for c in m.tool_calls %}
+            {%- if c.id is undefined or c.id | length != 9 %}
+                {{- raise_exception("A call's id must have 9 characters!") }}
+            {%- endif %}
+            {{- (c.function | tojson)[:-1] }}, "id": "{{ c.id }}"}{{ ", " if not loop.last else "]" + eos_token }}
+        {%- endfor %}
+    {%- elif m["role"] == "assistant" %}
+        {{- " " + m["content"] | trim + eos_token }}
+    {%- elif m["role"] in ("tool", "ipython") %}
+        {%- if m.content is mapping and m.content.content is defined %}{% set text = m.content.content %}{% else %}{% set text = m.content %}{% endif %}
+        {{- "[RESULT] {\\"content\\": " + text | string + "}[/RESULT]" }}
+    {%- else %}
+        {{- raise_exception("Only user, assistant and tool are known, not " ~ m["role"]) }}
+    {%- endif %}
+{%- endfor %}""",
+    "typed tools": """{%- macro type_of(schema, required=[], depth=0) -%}
+    {%- if schema.anyOf is defined -%}
+        {%- for one in schema.anyOf %}{{ type_of(one, depth=depth + 1) }}{{ " | " if not loop.last }}{% endfor -%}
+    {%- elif schema.type == "object" -%}
+        {{- "{" }}
+        {%- for name, inner in (schema.properties or {}) | dictsort %}
+            {%- if inner is mapping %}
+                {{- "\\n" + "  " * (depth + 1) + name }}{{ "" if name in required else "?" }}: {{ type_of(inner, inner.required | default([], true), depth + 1) }}
+                {%- if inner.default is defined %} = {{ inner.default | tojson }}{% endif %}
+                {%- if inner.description %} // {{ inner.description | replace("\\n", " ") }}{% endif %}
+            {%- endif %}
+        {%- endfor %}
+        {{- "}" }}
+    {%- elif schema.type == "array" -%}
+        {{- type_of(schema["items"], depth=depth) ~ "[]" if schema["items"] is mapping else "any[]" }}
+    {%- elif schema.enum is defined -%}
+        {{- schema.enum | map("tojson") | join(" | ") }}
+    {%- elif schema.type is string -%}
+        {{- {"integer": "number"}[schema.type] | default(schema.type) }}
+    {%- else -%}
+        {{- schema.type | default("any") }}
+    {%- endif -%}
+{%- endmacro -%}
+{%- macro text_of(content) -%}
+    {%- if content is none or content is not defined %}
+    {%- elif content is string %}{{ content }}
+    {%- else %}{% for part in content %}{{ part.text if part.type == "text" else "<" ~ part.type ~ ">" }}{% endfor %}
+    {%- endif -%}
+{%- endmacro -%}
+{%- set ns = namespace(last=-1, calls=[]) -%}
+{%- for m in messages %}{% if m.role == "user" %}{% set ns.last = loop.index0 %}{% endif %}{% endfor -%}
+<|begin|>
+{% if tools %}
+{% for tool in tools %}
+{% set f = tool.function if tool.function is defined else tool %}
+{% filter trim %}
+tool {{ f.name | title }} ({{ type_of(f.parameters, f.parameters.required or []) }})
+{% endfilter %}
+
+{% endfor %}
+{% endif %}
+{% for m in messages -%}
+<|{{ m.role | capitalize }}|>
+    {%- if m.role == "assistant" %}
+        {%- set thought = m.reasoning_content or "" %}
+        {%- if "</think>" in text_of(m.content) %}
+            {%- set thought = text_of(m.content).split("</think>")[0].split("<think>")[-1].strip("\\n") %}
+        {%- endif %}
+        {%- generation %}
+        {%- if thought and loop.index0 > ns.last %}<think>{{ thought | indent(2) }}</think>{% endif %}
+        {{- text_of(m.content).split("</think>")[-1].lstrip("\\n") }}
+        {%- for c in m.tool_calls or [] %}
+            {%- set c = c.function or c %}
+            {{- "\\n<call " + c.name + ">" }}
+            {%- for key, value in (c.arguments if c.arguments is mapping else {"text": c.arguments}).items() %}
+                {{- "\\n" ~ key ~ "=" ~ (value if value is string else value | tojson(indent=2)) }}
+            {%- endfor %}
+            {%- set ns.calls = ns.calls + [c.name] %}
+        {%- endfor %}
+        {%- endgeneration %}
+    {%- else %}
+        {{- text_of(m.content) if m.content is not mapping else m.content }}
+    {%- endif %}
+    {%- if loop.nextitem is not defined or loop.nextitem.role != m.role %}<|end|>{% endif %}
+
+{% endfor %}
+{% if ns.calls %}called: {{ ns.calls }}, {{ ns.calls | unique | sort | join("/") }}
+{% endif %}
+{% if add_generation_prompt %}<|Assistant|>{{ "<think></think>" if enable_thinking is defined and not enable_thinking }}{% endif %}""",
+}

@@ -7,7 +7,7 @@
 #include "lib/text/template.h"
 #include "tests/text/text_support.h"
 
-#define NOW_SECONDS 1763726400 /* as in make_data.py */
+#define NOW_SECONDS 1763726400 /* as in make_templates.py */
 
 /* A rendering: the prompt, or why there is none. */
 struct rendered {
@@ -128,27 +128,7 @@ static void assert_refused(const char *template_text, td_status_t status, const 
 struct comparison {
     struct text_builder builder;
     unsigned compared;
-    unsigned left_out; /* their template lies outside the tree and was not found */
 };
-
-/* The template of a case: in the line itself, or in a tokenizer_config.json beside the checkout. */
-static const struct td_json *config_of(const struct td_json *line, struct td_arena *arena,
-                                       char **data_out)
-{
-    struct td_json_limits limits = {
-        .bytes_max = 1 << 20, .nodes_max = 10000, .depth_max = TD_JSON_DEPTH_MAX};
-    const char *path = test_shared_path(test_text(line, "config").bytes);
-    const struct td_json *root;
-    size_t length;
-
-    if (path == NULL)
-        return NULL;
-    *data_out = test_read_file(path, &length);
-    td_arena_init(arena, td_json_arena_bytes(&limits));
-    assert_int_equal(td_json_parse(arena, td_span_over(*data_out, length), &limits, &root, NULL),
-                     TD_OK);
-    return root;
-}
 
 static void compare_case(struct comparison *comparison, const struct td_json *line, unsigned number,
                          struct td_span template_text)
@@ -177,22 +157,11 @@ static void compare_case(struct comparison *comparison, const struct td_json *li
 static void compare_line(const struct td_json *line, unsigned number, void *context)
 {
     struct comparison *comparison = context;
-    struct td_arena config_arena;
     struct td_arena arena;
-    const struct td_json *config;
-    char *data;
 
     td_arena_init(&arena, 1 << 20);
     comparison->builder = text_builder_in(&arena);
-    if (td_json_find(line, "config") == NULL) {
-        compare_case(comparison, line, number, test_text(line, "template"));
-    } else if ((config = config_of(line, &config_arena, &data)) != NULL) {
-        compare_case(comparison, line, number, test_text(config, "chat_template"));
-        td_arena_fini(&config_arena);
-        free(data);
-    } else {
-        comparison->left_out++;
-    }
+    compare_case(comparison, line, number, test_text(line, "template"));
     td_arena_fini(&arena);
 }
 
@@ -203,10 +172,7 @@ static void every_template_gives_what_jinja_gives(void **state)
     (void)state;
     test_each_line(test_data_path("text/templates.jsonl"), compare_line, &comparison);
     print_message("%u renderings equal Jinja's\n", comparison.compared);
-    if (comparison.left_out > 0)
-        print_message("[  SKIPPED ] %u renderings: their templates are not here\n",
-                      comparison.left_out);
-    assert_true(comparison.compared > 200);
+    assert_true(comparison.compared > 300);
 }
 
 /* ------------------------------------------------------------------------------------------- */
