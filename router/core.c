@@ -50,10 +50,8 @@ void router_core_close(struct router_core *core)
     struct router_journey *journey;
     size_t cursor = 0;
 
-    while ((journey = td_map_next(&core->journeys, &cursor)) != NULL) {
-        free(journey->tokens);
-        free(journey);
-    }
+    while ((journey = td_map_next(&core->journeys, &cursor)) != NULL)
+        journey_free_memory(journey);
     td_map_fini(&core->journeys);
     td_map_fini(&core->placing);
     links_close(core);

@@ -149,6 +149,8 @@ void journey_fail_with(struct router_journey *journey, td_status_t status, const
 bool journey_misses(const struct router_journey *journey, const Td__Update *update);
 void journey_on_update(struct router_journey *journey, const Td__Update *update);
 void journey_link_lost(struct router_journey *journey);
+/* The storage alone, for what leaves nothing behind. */
+void journey_free_memory(struct router_journey *journey);
 void journey_free(struct router_journey *journey);
 
 /* place.c */

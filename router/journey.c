@@ -43,6 +43,13 @@ static void on_timer(struct td_timer *timer, uint64_t now_ns)
 
 /* --- lifetime --- */
 
+void journey_free_memory(struct router_journey *journey)
+{
+    free(journey->tokens);
+    free(journey->sampling.bias_tokens);
+    free(journey);
+}
+
 /* One allocation for both arrays, which the message borrows. */
 static bool take_biases(struct router_journey *journey, const struct router_start *start)
 {
@@ -95,8 +102,7 @@ static struct router_journey *journey_new(struct router_core *core,
     take_sampling(journey, &start->sampling);
     if (!take_biases(journey, start) ||
         td_map_insert(&core->journeys, journey->id, journey) != TD_OK) {
-        free(journey->sampling.bias_tokens);
-        free(journey);
+        journey_free_memory(journey);
         return NULL;
     }
     td_list_init(&journey->node);
@@ -145,9 +151,7 @@ void journey_free(struct router_journey *journey)
     admission_release(journey);
     td_timer_cancel(&core->timers, &journey->timer);
     td_map_remove(&core->journeys, journey->id);
-    free(journey->tokens);
-    free(journey->sampling.bias_tokens);
-    free(journey);
+    journey_free_memory(journey);
     admission_run(core);
 }
 

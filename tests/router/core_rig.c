@@ -157,10 +157,19 @@ void rig_wait_ms(struct rig *rig, uint32_t ms)
 td_status_t rig_ask(struct rig *rig, struct rig_client *client, uint32_t tokens,
                     uint32_t remaining_ms)
 {
+    static const struct front_bias biases[] = {{7, -100}, {3, 0.5f}};
     struct router_start start = {.model = "model",
                                  .token_count = tokens,
                                  .max_new_tokens = 8,
-                                 .sampling = {.top_p = 1},
+                                 .sampling = {.temperature = 0.7f,
+                                              .top_k = 20,
+                                              .top_p = 0.8f,
+                                              .min_p = 0.05f,
+                                              .repetition_penalty = 1.1f,
+                                              .presence_penalty = -0.5f,
+                                              .frequency_penalty = 0.25f},
+                                 .biases = biases,
+                                 .bias_count = 2,
                                  .text_id = td_u128_from_u64(RIG_TEXT),
                                  .remaining_ms = remaining_ms};
     uint32_t retry_after_ms;

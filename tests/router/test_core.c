@@ -188,6 +188,49 @@ static void a_try_on_another_worker_has_another_id(void **state)
     assert_int_equal(counters()->stale_messages, 1);
 }
 
+/* The next start on the last link, as bytes. */
+static size_t next_sampling(uint8_t out[static 256])
+{
+    const Td__GenerateIn *message;
+
+    do {
+        message = rig_next(&rig);
+        assert_non_null(message);
+    } while (message->kind_case != TD__GENERATE_IN__KIND_START);
+    assert_in_range(td__sampling__get_packed_size(message->start->sampling), 1, 256);
+    return td__sampling__pack(message->start->sampling, out);
+}
+
+/* Also where the request names no seed. */
+static void every_try_draws_alike(void **state)
+{
+    uint8_t before[256];
+    uint8_t after[256];
+    size_t length;
+    Td__Sampling *sampling;
+
+    (void)state;
+    assert_int_equal(rig_ask(&rig, &client, 10, 0), TD_OK);
+    rig_placed(&rig, 1);
+    rig_link_up(&rig, 1);
+    length = next_sampling(before);
+    rig_end(&rig, router_journey_id(client.journey), TD__FINISH__FINISH_FAILED, TD_INTERNAL, 0);
+    rig_placed(&rig, 2);
+    rig_link_up(&rig, 2);
+    assert_int_equal(next_sampling(after), length);
+    assert_memory_equal(before, after, length);
+    sampling = td__sampling__unpack(NULL, length, after);
+    assert_non_null(sampling);
+    assert_true(sampling->temperature == 0.7f && sampling->top_p == 0.8f);
+    assert_true(sampling->min_p == 0.05f && sampling->repetition_penalty == 1.1f);
+    assert_true(sampling->presence_penalty == -0.5f && sampling->frequency_penalty == 0.25f);
+    assert_true(sampling->top_k == 20 && sampling->seed != 0);
+    assert_true(sampling->n_bias_tokens == 2 && sampling->n_bias_values == 2);
+    assert_true(sampling->bias_tokens[0] == 7 && sampling->bias_values[0] == -100);
+    assert_true(sampling->bias_tokens[1] == 3 && sampling->bias_values[1] == 0.5f);
+    td__sampling__free_unpacked(sampling, NULL);
+}
+
 static void what_is_wrong_with_the_request_is_not_tried_again(void **state)
 {
     static const td_status_t final[] = {TD_INVALID, TD_LIMIT, TD_UNSUPPORTED, TD_TIMEOUT};
@@ -516,6 +559,7 @@ int main(void)
         TEST(an_answer_that_comes_too_late_does_nothing),
         TEST(a_worker_that_is_not_known_yet_is_not_waited_for),
         TEST(a_try_on_another_worker_has_another_id),
+        TEST(every_try_draws_alike),
         TEST(what_is_wrong_with_the_request_is_not_tried_again),
         TEST(the_tries_are_counted_even_if_no_other_worker_is_left),
         TEST(after_the_first_token_nothing_is_tried_again),
