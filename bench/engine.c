@@ -353,7 +353,15 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
                                         .options = options};
     const struct td_flags program = {.program = "tandem bench engine",
                                      .summary = "Measures the CPU backend with a model file.",
-                                     .usage = "MODEL.gguf [flags]",
+                                     .usage = "MODEL [flags]",
+                                     .purpose = "measures prompt and decode speed on this machine",
+                                     .about =
+                                         "Prints tokens per second of reading and writing, and "
+                                         "the memory bandwidth of the same minute, which bounds "
+                                         "writing. Stop other work first.",
+                                     .examples = "  tandem bench engine model.gguf\n"
+                                                 "  tandem bench engine model.gguf --json\n",
+                                     .see_also = "tandem-bench(1), tandem-inspect(1)",
                                      .tables = &table,
                                      .table_count = 1};
     struct td_flags_result result = {0};

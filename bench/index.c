@@ -328,6 +328,13 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
     const struct td_flags program = {.program = "tandem bench index",
                                      .summary = "Measures the scheduler's prefix index.",
                                      .usage = "[flags]",
+                                     .purpose = "measures the scheduler's prefix index",
+                                     .about =
+                                         "Prints changes and matches a second beside the random "
+                                         "reads that the memory can do, which bound both.",
+                                     .examples = "  tandem bench index\n"
+                                                 "  tandem bench index --json\n",
+                                     .see_also = "tandem-bench(1), tandem-scheduler(1)",
                                      .tables = &table,
                                      .table_count = 1};
     struct td_flags_result result = {0};

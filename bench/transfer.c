@@ -91,6 +91,12 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
         .program = "tandem bench transfer",
         .summary = "Measures the transfer of KV blocks between two processes on this host.",
         .usage = "[flags]",
+        .purpose = "measures KV between two processes, by each transport",
+        .about =
+            "Prints the bandwidth of each transport beside that of memcpy over the same blocks.",
+        .examples = "  tandem bench transfer\n"
+                    "  tandem bench transfer --json\n",
+        .see_also = "tandem-bench(1), tandem-check(1)",
         .tables = &table,
         .table_count = 1};
     struct td_flags_result result = {0};

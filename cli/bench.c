@@ -16,6 +16,7 @@ int cli_bench(int argc, char **argv)
 {
     const struct cli_menu menu = {
         .program = "tandem bench",
+        .purpose = "measures parts of Tandem on this machine",
         .summary = "Measures parts of Tandem on this machine; --json gives one object.",
         .examples = "  tandem bench engine model.gguf --json\n"
                     "  tandem bench transfer\n",

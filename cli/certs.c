@@ -70,6 +70,15 @@ int cli_certs(int argc, char **argv)
                    "TLS between\nprocesses on several hosts. Nothing that exists is overwritten "
                    "but by --renew.",
         .usage = "DIR [flags]",
+        .purpose = "makes the certificates of a cluster",
+        .about =
+            "Give each host the folder of its own role only, and keep ca.key offline. The role is "
+            "in the certificate: what a peer may do depends on it, not on an address. A "
+            "certificate is good for 397 days, the authority for ten years; `tandem check --certs "
+            "DIR` says how long is left.\n\n"
+            "Any other PKI will do as well: a certificate names its role as the URI "
+            "tandem://role/ROLE, and the cluster as the DNS name tandem.",
+        .see_also = "tandem(1), tandem-check(1), tandem-scheduler(1)",
         .examples = examples,
         .tables = &table,
         .table_count = 1,

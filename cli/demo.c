@@ -284,7 +284,16 @@ int cli_demo(int argc, char **argv)
         .summary = "Starts a cluster on this host, asks it one question, streams the answer, shows "
                    "where the time\nwent and how much KV crossed by which transport, and keeps "
                    "serving until Ctrl-C.",
-        .usage = "MODEL.gguf [flags]",
+        .usage = "MODEL [flags]",
+        .purpose = "answers one question, and shows how prefill and decode worked on it",
+        .about =
+            "The scheduler is told to have every prompt prefilled elsewhere, however short, so "
+            "that there is something to see. The text is the same with --aggregated, where one "
+            "process does everything.",
+        .statuses = "  0   it was answered, and KV crossed (with --aggregated: it was answered)\n"
+                    "  1   no answer came, or no KV crossed; stderr says why\n"
+                    "  2   the command line or the environment is wrong; stderr names the flag\n",
+        .see_also = "tandem(1), tandem-serve(1), tandem-chat(1), tandem-bench(1)",
         .examples = examples,
         .tables = tables,
         .table_count = sizeof tables / sizeof tables[0],
@@ -294,7 +303,9 @@ int cli_demo(int argc, char **argv)
     int exit_status = net_program_flags(&flags, argc, argv, &arena, &result);
 
     if (exit_status < 0 && result.positionals.count != 1) {
-        fprintf(stderr, "tandem demo: one model file is wanted: tandem demo MODEL.gguf\n");
+        fprintf(stderr, "tandem demo: one model is wanted: tandem demo MODEL.gguf, or a folder; "
+
+                        "tandem help start tells where to get one\n");
         exit_status = NET_EXIT_USAGE;
     }
     if (exit_status < 0)

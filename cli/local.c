@@ -205,7 +205,9 @@ static td_status_t check_model(const char *path, struct td_error *error)
 {
     if (access(path, R_OK) == 0)
         return TD_OK;
-    return td_fail(error, TD_NOT_FOUND, "cannot read the model %.150s: %s", path, strerror(errno));
+    return td_fail(
+        error, TD_NOT_FOUND, "cannot read the model %.120s: %s; %s", path, strerror(errno),
+        errno == EACCES ? "who may read it? ls -l" : "tandem help start tells where to get one");
 }
 
 static td_status_t plan(struct cli_local *local, struct td_error *error)

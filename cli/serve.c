@@ -22,8 +22,8 @@ static const struct td_flag serve_flags[] = {
 static const char examples[] =
     "  tandem serve model.gguf\n"
     "  tandem serve model.gguf --prefill 2 --decode 2 --kv-transport ucx --port 9000\n"
-    "  TANDEM_REMOTE_TOKENS_MIN=256 tandem serve model.gguf   (flags of the processes it starts\n"
-    "                                                          can be set as variables)\n";
+    "  TANDEM_REMOTE_TOKENS_MIN=256 tandem serve model.gguf    a flag of a process that it "
+    "starts\n";
 
 struct td_flag_table cli_serve_table(struct cli_cluster_options *options)
 {
@@ -46,7 +46,22 @@ int cli_serve(int argc, char **argv)
             "Starts router, scheduler, prefill and decode workers on this host, starts again what "
             "ends\nby itself, and says 'ready http://...' on stdout when requests are answered.\n"
             "Ctrl-C finishes what runs and ends; a second one stops at once.",
-        .usage = "MODEL.gguf [flags]",
+        .usage = "MODEL [flags]",
+        .purpose = "serves a model on this host: router, scheduler, prefill and decode workers",
+        .about = "MODEL is a GGUF file, or a folder with config.json and safetensors; `tandem "
+                 "check MODEL` says "
+                 "beforehand whether it will work here. Any OpenAI client can then talk to "
+                 "http://HOST:PORT/v1; /ready, /health and /metrics are at the same port.\n\n"
+                 "The processes talk to each other through sockets in a private folder. One that "
+                 "ends by "
+                 "itself is started again after a pause that doubles from 0.25 s to 10 s.",
+        .environment = "  XDG_RUNTIME_DIR   where the folder for sockets is made; else /tmp\n",
+        .statuses = "  0   it was asked to end, and everything ended well\n"
+                    "  1   a process could not start, had to be killed, or failed while it was "
+                    "stopping\n"
+                    "  2   the command line or the environment is wrong; stderr names the flag\n",
+        .see_also = "tandem(1), tandem-chat(1), tandem-check(1), tandem-router(1), "
+                    "tandem-scheduler(1), tandem-prefill(1), tandem-decode(1)",
         .examples = examples,
         .tables = tables,
         .table_count = sizeof tables / sizeof tables[0],
@@ -57,7 +72,9 @@ int cli_serve(int argc, char **argv)
     int exit_status = net_program_flags(&flags, argc, argv, &arena, &result);
 
     if (exit_status < 0 && result.positionals.count != 1) {
-        fprintf(stderr, "tandem serve: one model file is wanted: tandem serve MODEL.gguf\n");
+        fprintf(stderr, "tandem serve: one model is wanted: tandem serve MODEL.gguf, or a folder; "
+
+                        "tandem help start tells where to get one\n");
         exit_status = NET_EXIT_USAGE;
     }
     if (exit_status < 0) {

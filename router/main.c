@@ -35,6 +35,14 @@ static int parse(struct router *router, int argc, char **argv, struct td_arena *
         .summary = "Serves the OpenAI API: tokenizes, asks a scheduler where each request should "
                    "run, and streams the tokens of decode workers to clients.",
         .usage = "[flags]",
+        .purpose = "serves the OpenAI API and hands requests to workers",
+        .about =
+            "It needs no model file: tokenizers and chat templates come from the workers. Without "
+            "a scheduler it places requests by what it knows. The HTTP port has no TLS of its "
+            "own: put it behind whatever ends TLS for you.\n\n"
+            "/v1/models, /v1/chat/completions and /v1/completions are the API; /ready, /health and "
+            "/metrics are for operators.",
+        .see_also = "tandem(1), tandem-serve(1), tandem-scheduler(1), tandem-decode(1)",
         .examples = "  tandem-router --scheduler 127.0.0.1:7100\n"
                     "  tandem-router --listen 0.0.0.0:8000 --scheduler a:7100 --scheduler b:7100 "
                     "--certs certs/router\n"

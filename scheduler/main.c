@@ -28,6 +28,13 @@ static int parse(struct scheduler *scheduler, int argc, char **argv, struct td_a
         .summary = "Knows the workers, their load and the KV blocks that they cache, and tells "
                    "routers where to run each request.",
         .usage = "[flags]",
+        .purpose = "knows all workers and what they cache, and places requests",
+        .about =
+            "It keeps nothing on disk: after a restart the workers tell it again what they cache. "
+            "Several may run side by side; routers and workers are then told of all of them.\n\n"
+            "/fleet at --http-listen shows every worker with its state, load and cache as JSON; "
+            "/ready, /health and /metrics are there, too.",
+        .see_also = "tandem(1), tandem-serve(1), tandem-router(1), tandem-certs(1)",
         .examples = "  tandem-scheduler\n"
                     "  tandem-scheduler --listen 10.0.0.5:7100 --certs certs/scheduler\n"
                     "  curl http://127.0.0.1:7180/fleet\n",

@@ -314,6 +314,15 @@ int sim_main(int argc, char **argv)
         .program = program_name = argv[0],
         .summary = "Runs a whole cluster in one process under a seed, with faults, and checks it.",
         .usage = "[flags]",
+        .purpose = "runs a whole cluster in one process under a seed, with faults",
+        .about =
+            "Clock, network and engines are simulated, the rest is what runs in production. Every "
+            "answer is compared with the right one, and at the end nothing may be left over. A run "
+            "that fails prints its seed, and the same seed fails again in the same way.",
+        .statuses = "  0   all runs went well\n"
+                    "  1   a run failed; its seed is printed\n"
+                    "  2   the command line is wrong\n",
+        .see_also = "tandem(1)",
         .examples = "  tandem sim --seed 7\n"
                     "  tandem sim --seeds 1000 --faults crash,freeze\n"
                     "  tandem sim --seed 7 --trace run.txt\n",
@@ -323,26 +332,31 @@ int sim_main(int argc, char **argv)
     struct td_flags_result result;
     struct td_error error = {0};
     struct td_arena arena;
+    struct td_buf text;
     td_status_t status;
     int code = 2;
 
     td_arena_init(&arena, ARENA_BYTES);
+    td_buf_init(&text, ARENA_BYTES);
+    if (td_flags_answer(&flags, list, TANDEM_VERSION, &text)) {
+        fputs(text.data != NULL ? text.data : "", stdout);
+        code = 0;
+        goto fini;
+    }
     status = td_flags_parse(&flags, &arena, list, &result, &error);
     if (status == TD_OK && result.positionals.count > 0)
         status = td_fail(&error, TD_INVALID, "\"%.80s\" is no flag", result.positionals.items[0]);
     if (status != TD_OK) {
         fprintf(stderr, "%s: %s\n", program_name, error.text);
     } else if (result.help) {
-        struct td_buf text;
-
-        td_buf_init(&text, ARENA_BYTES);
         td_flags_print_help(&flags, &text);
         fputs(text.data != NULL ? text.data : "", stdout);
-        td_buf_fini(&text);
         code = 0;
     } else {
         code = run(&words);
     }
+fini:
+    td_buf_fini(&text);
     td_arena_fini(&arena);
     return code;
 }

@@ -28,6 +28,9 @@ static int parse(struct worker_program *worker, int argc, char **argv)
                              .summary = worker->role->summary,
                              .usage = "MODEL [flags]",
                              .examples = worker->role->examples,
+                             .purpose = worker->role->purpose,
+                             .about = worker->role->about,
+                             .see_also = worker->role->see_also,
                              .tables = tables,
                              .table_count = WORKER_TABLES + 2};
     struct td_flags_result result;

@@ -11,6 +11,9 @@ struct worker_role {
     const char *name;    /* in log lines: "decode" */
     const char *summary; /* one sentence for --help */
     const char *examples;
+    const char *purpose; /* as in struct td_flags */
+    const char *about;
+    const char *see_also;
     const char *listen; /* defaults */
     const char *http_listen;
     struct worker_policy policy;

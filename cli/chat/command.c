@@ -267,6 +267,27 @@ int cli_chat(int argc, char **argv)
             "model file, which is served for the time of the chat. Lines that begin with a "
             "slash are commands; /help lists them.",
         .usage = "[URL|MODEL] [flags]",
+        .purpose = "talks with a model in the terminal",
+        .about =
+            "A URL without a path gets /v1; HOST:PORT is http. The chat's memory is what was said: "
+            "all of it is sent with each question, and nothing is dropped when the model's context "
+            "is "
+            "full: the server says so, and /undo, /reset and /save are there.\n\n"
+            "Ctrl-C stops an answer, on the server too, and keeps the chat; once more, or Ctrl-D, "
+            "ends. "
+            "Three double quotes begin and end a message of several lines. A message that begins "
+            "with a slash is typed with two.\n\n"
+            "If stdin is no terminal, each line is a message or a command, and stdout has the "
+            "answers "
+            "and nothing else; the first failure ends it with status 1.",
+        .environment =
+            "  OPENAI_BASE_URL   the server, if none is named; else http://127.0.0.1:8000\n"
+            "  OPENAI_API_KEY    its key, unless --api-key-file names one\n"
+            "  NO_COLOR, TERM    no dimmed text if NO_COLOR is set, or TERM is dumb\n",
+        .statuses = "  0   the chat was ended, or all messages of a script were answered\n"
+                    "  1   there is no such server or model, or in a script: an answer failed\n"
+                    "  2   the command line or the environment is wrong; stderr names the flag\n",
+        .see_also = "tandem(1), tandem-serve(1), editrc(5) for the keys that edit a line",
         .examples = examples,
         .tables = tables,
         .table_count = sizeof tables / sizeof tables[0],

@@ -20,6 +20,8 @@ static const struct td_flag check_flags[] = {
      .help = "Looks at the certificates in this folder: of one role, or with a folder for each."},
     {TD_FLAG_AS_LIST(OPTIONS, listen), .name = "listen", .value = "ADDRESS",
      .help = "More addresses that must be free: HOST:PORT or unix:/PATH; may be repeated."},
+    {TD_FLAG_AS_UINT32(OPTIONS, cluster.port), .name = "port", .value = "PORT", .fallback = "8000",
+     .max = 65535, .help = "Port of the OpenAI API, which must be free; 0: any."},
     {TD_FLAG_AS_CHOICE(OPTIONS, cluster.kv_transport), .name = "kv-transport", .fallback = "auto",
      .choices = cli_kv_transports,
      .help = "The transport that must work; a lane that only others would use is a note."},
@@ -116,8 +118,13 @@ int cli_check(int argc, char **argv)
         .summary =
             "Looks at this machine, the ports, certificates and transports, and at a model, as "
             "`tandem serve`\nwith the same flags would find them; says what to do where "
-            "something is wrong.\nExit status 0: it will work; 1: it will not.",
+            "something is wrong.",
         .usage = "[MODEL] [flags]",
+        .purpose = "says whether Tandem will work here, and what to do if not",
+        .statuses = "  0   it will work\n"
+                    "  1   it will not; each problem's line says what to do\n"
+                    "  2   the command line or the environment is wrong; stderr names the flag\n",
+        .see_also = "tandem(1), tandem-inspect(1), tandem-serve(1), tandem-certs(1)",
         .examples = examples,
         .tables = tables,
         .table_count = sizeof tables / sizeof tables[0],

@@ -125,8 +125,13 @@ int cli_inspect(int argc, char **argv)
         .summary =
             "Shows what is in a model file or folder: architecture, tensors, tokenizer, chat "
             "template,\nthe memory it needs, and what this machine would use; or precisely why "
-            "it is not served.\nExit status 0: it is served; 1: it is not.",
+            "it is not served.",
         .usage = "MODEL [flags]",
+        .purpose = "shows what is in a model file and what it needs",
+        .statuses = "  0   the model is served\n"
+                    "  1   it is not; the last line says why\n"
+                    "  2   the command line or the environment is wrong; stderr names the flag\n",
+        .see_also = "tandem(1), tandem-check(1), tandem-serve(1)",
         .examples = examples,
         .tables = &table,
         .table_count = 1,

@@ -92,6 +92,13 @@ struct td_flags {
     const char *examples; /* lines that can be pasted, each ended by '\n'; NULL: none */
     const struct td_flag_table *tables;
     size_t table_count;
+
+    /* For help that teaches; each may be NULL. */
+    const char *purpose;     /* "serves a model on this host"; NULL: the summary's first sentence */
+    const char *about;       /* paragraphs, a blank line between them */
+    const char *environment; /* variables beside those of flags: lines "  NAME   text\n" */
+    const char *statuses;    /* exit statuses, likewise; NULL: those that all programs have */
+    const char *see_also;    /* "tandem-serve(1), tandem-chat(1)" */
 };
 
 struct td_flags_result {
@@ -116,6 +123,25 @@ void td_flags_defaults(const struct td_flag_table *table);
 
 /* Appends the text of --help. */
 void td_flags_print_help(const struct td_flags *flags, struct td_buf *out);
+
+/* Appends a page of section 1 for man, in the macros of man(7). version: "0.1.0". */
+void td_flags_print_man(const struct td_flags *flags, const char *version, struct td_buf *out);
+
+/*
+ * Appends what the last of the words may become, for the completion of shells: lines "CANDIDATE TAB text",
+ * and a last line that says what else would do: ":files", ":folders", or ":" for nothing. What is a file is
+ * known by what stands for the value in help: MODEL, FILE, PATH, DIR. "=" alone is the way in which bash
+ * hands over "--flag=value".
+ */
+void td_flags_complete(const struct td_flags *flags, struct td_flag_list words, struct td_buf *out);
+
+/* What nobody types: the first word asks for one of the two above. */
+#define TD_FLAGS_WORD_COMPLETE "--complete"
+#define TD_FLAGS_WORD_MAN      "--man"
+
+/* If the first word is one of these, appends what it asks for. False: it is an ordinary command line. */
+bool td_flags_answer(const struct td_flags *flags, struct td_flag_list words, const char *version,
+                     struct td_buf *out);
 
 /* Appends a Markdown table of one group, for docs/operations.md. */
 void td_flags_print_markdown(const struct td_flag_table *table, struct td_buf *out);

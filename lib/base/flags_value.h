@@ -27,6 +27,17 @@ void td_flag_print_range(const struct td_flag *flag, struct td_buf *out);
 /* What stands for the value in help. */
 const char *td_flag_placeholder(const struct td_flag *flag);
 
+/* ---- for help and man pages ---- */
+
+#define TD_FLAGS_SIZE_TEXT "a number of bytes, or 64KiB, 512MiB, 2GiB (1GB is decimal)"
+#define TD_FLAGS_TIME_TEXT "0, or a number with its unit: 250ms, 30s, 5m, 2h"
+
+extern const char td_flags_statuses[];
+
+/* Whether any flag is of a kind from first to last. */
+bool td_flags_have_kind(const struct td_flags *flags, enum td_flag_kind first,
+                        enum td_flag_kind last);
+
 /* TANDEM_<FLAG>, cut to size. */
 void td_flag_environment_name(const struct td_flag *flag, char *out, size_t size);
 

@@ -102,6 +102,17 @@ td_status_t net_listen_check(const char *address, bool has_certificates, bool in
                    address);
 }
 
+/* What a person can do about a port that cannot be had. */
+static const char *next_step(int reason)
+{
+    switch (reason) {
+    case EADDRINUSE: return "; choose another port (0 takes any), or end what has it: ss -ltnp";
+    case EACCES: return "; ports below 1024 are for root: choose another one";
+    case EADDRNOTAVAIL: return "; no interface of this host has that address: ip address";
+    default: return "";
+    }
+}
+
 static td_status_t bind_and_listen(int fd, const struct addrinfo *where, bool reuse_port)
 {
     const int on = 1;
@@ -151,7 +162,8 @@ td_status_t net_listen(const char *address, bool reuse_port, int *fd_out,
     fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind_and_listen(fd, found, reuse_port) != TD_OK ||
         real_address(fd, real_out) != TD_OK) {
-        status = td_fail(error, TD_IO, "cannot listen on %.150s: %s", address, strerror(errno));
+        status = td_fail(error, TD_IO, "cannot listen on %.120s: %s%s", address, strerror(errno),
+                         next_step(errno));
         if (fd >= 0)
             close(fd);
     } else {

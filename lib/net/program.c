@@ -41,17 +41,13 @@ struct td_flag_table net_program_table(struct net_program_options *options)
                                   .options = options};
 }
 
-static int print_help(const struct td_flags *flags)
+static int write_out(struct td_buf *text)
 {
-    struct td_buf text;
-    int status = NET_EXIT_OK;
+    bool good = text->status == TD_OK &&
+                fwrite(text->data, 1, text->length, stdout) == text->length && fflush(stdout) == 0;
 
-    td_buf_init(&text, HELP_BYTES_MAX);
-    td_flags_print_help(flags, &text);
-    if (text.status != TD_OK || fwrite(text.data, 1, text.length, stdout) != text.length)
-        status = NET_EXIT_FAILURE;
-    td_buf_fini(&text);
-    return status;
+    td_buf_fini(text);
+    return good ? NET_EXIT_OK : NET_EXIT_FAILURE;
 }
 
 int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
@@ -59,14 +55,19 @@ int net_program_flags(const struct td_flags *flags, int argc, char *const *argv,
 {
     struct td_flag_list words = {argc > 0 ? argv + 1 : argv, argc > 0 ? (size_t)argc - 1 : 0};
     struct td_error error = {0};
+    struct td_buf text;
     int status = -1;
 
     td_arena_init(arena_out, FLAG_ARENA_BYTES_MAX);
-    if (td_flags_parse(flags, arena_out, words, result_out, &error) != TD_OK) {
+    td_buf_init(&text, HELP_BYTES_MAX);
+    if (td_flags_answer(flags, words, TANDEM_VERSION, &text)) {
+        status = write_out(&text);
+    } else if (td_flags_parse(flags, arena_out, words, result_out, &error) != TD_OK) {
         net_program_report_failure(flags->program, error.text);
         status = NET_EXIT_USAGE;
     } else if (result_out->help) {
-        status = print_help(flags);
+        td_flags_print_help(flags, &text);
+        status = write_out(&text);
     } else if (result_out->version) {
         printf("%s %s\n", flags->program, TANDEM_VERSION);
         status = NET_EXIT_OK;

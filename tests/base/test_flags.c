@@ -1,5 +1,6 @@
 /* test_flags.c: precedence, values, errors, help and documentation of flags. */
 #include "lib/base/flags.h"
+#include "lib/base/roff.h"
 #include "tests/support/support.h"
 
 #include <stdio.h>
@@ -298,6 +299,79 @@ static void help_shows_groups_defaults_and_ranges(void **state)
     td_buf_fini(&out);
 }
 
+static void expect_completion(const char *const *words, const char *expected)
+{
+    struct td_flag_list list = {(char *const *)(uintptr_t)words, 0};
+    struct td_buf out;
+
+    while (words[list.count] != NULL)
+        list.count++;
+    td_buf_init(&out, 1 << 16);
+    assert_true(td_flags_answer(&flags, list, "1", &out));
+    assert_string_equal(out.data, expected);
+    td_buf_fini(&out);
+}
+
+#define COMPLETE(...) ((const char *const[]){"--complete", __VA_ARGS__, NULL})
+
+static void a_half_typed_line_is_completed(void **state)
+{
+    struct td_buf out;
+
+    (void)state;
+    expect_completion(COMPLETE("--po"), "--port\tPort of the API\n:\n");
+    expect_completion(COMPLETE("--no"), "--no-cache\tUse the cache\n:\n");
+    expect_completion(COMPLETE("--kv-transport-of-this-worker", "m"), "map\t\n:\n");
+    expect_completion(COMPLETE("--kv-transport-of-this-worker=m"),
+                      "--kv-transport-of-this-worker=map\t\n:\n");
+    expect_completion(COMPLETE("--kv-transport-of-this-worker", "=", "m"), "map\t\n:\n");
+    expect_completion(COMPLETE("--insecure", "=", ""), "true\t\nfalse\t\n:\n");
+    expect_completion(COMPLETE("--insecure="), "--insecure=true\t\n--insecure=false\t\n:\n");
+    expect_completion(COMPLETE("--model", "x"), ":files\n");
+    expect_completion(COMPLETE("--port", ""), ":\n");
+    expect_completion(COMPLETE("--port=1", "--po"), ":\n"); /* was given */
+    expect_completion(
+        COMPLETE("--scheduler", "a", "--sc"),
+        "--scheduler\tSchedulers to use, with a help text that is long enough to need a "
+        "second\n:\n");
+    expect_completion(COMPLETE("--", "--po"), ":files\n");
+    expect_completion(COMPLETE("--unknown", ""), ":files\n");
+    expect_completion(COMPLETE("--unknown=5"), ":\n");
+    expect_completion(COMPLETE("file", ""), ":\n");
+    expect_completion(COMPLETE("="), ":files\n");
+    expect_completion((const char *const[]){"--complete", NULL}, ":files\n");
+    td_buf_init(&out, 1 << 16);
+    assert_false(td_flags_answer(&flags, (struct td_flag_list){0}, "1", &out));
+    assert_int_equal(out.length, 0);
+    td_buf_fini(&out);
+}
+
+static void a_man_page_is_escaped(void **state)
+{
+    struct td_buf out;
+
+    (void)state;
+    td_buf_init(&out, 1 << 16);
+    td_flags_print_man(&flags, "1.2", &out);
+    assert_int_equal(strncmp(out.data, ".TH TANDEM\\-TEST 1 \"\" \"Tandem 1.2\"", 34), 0);
+    assert_non_null(strstr(out.data,
+                           "\n.SH \"OPTIONS\"\n.SS \"Serving\"\n.TP\n.BI \"\\-\\-port\" \" PORT\"\n"
+                           "Port of the API. Default: 8000. Allowed: 1 to 65535. "
+                           "Environment: TANDEM_PORT.\n"));
+    assert_non_null(
+        strstr(out.data, "\n.SH \"EXAMPLES\"\n.nf\n  tandem\\-test \\-\\-port 1\n.fi\n"));
+    td_buf_clear(&out);
+    td_roff_text("a\\b `bold`\n.c\n\n'd", &out);
+    assert_string_equal(out.data, "a\\eb \\fBbold\\fR .c\n.PP\n\\&'d\n");
+    td_buf_clear(&out);
+    td_roff_lines(".x\n'y\n", &out);
+    assert_string_equal(out.data, ".nf\n\\&.x\n\\&'y\n.fi\n");
+    td_buf_clear(&out);
+    td_roff_section(1, "say \"x\"", &out);
+    assert_string_equal(out.data, ".SH \"say \"\"x\"\"\"\n");
+    td_buf_fini(&out);
+}
+
 static void documentation_is_a_table(void **state)
 {
     struct td_buf out;
@@ -351,6 +425,8 @@ int main(void)
         cmocka_unit_test(a_flag_wins_over_the_environment_which_wins_over_the_default),
         cmocka_unit_test(help_and_version_end_the_parsing),
         cmocka_unit_test(help_shows_groups_defaults_and_ranges),
+        cmocka_unit_test(a_half_typed_line_is_completed),
+        cmocka_unit_test(a_man_page_is_escaped),
         cmocka_unit_test(documentation_is_a_table),
         cmocka_unit_test(defaults_of_one_table_can_be_set_alone),
         cmocka_unit_test(an_arena_without_room_is_an_error),

@@ -290,8 +290,7 @@ static void what_is_no_chat_is_refused_and_changes_nothing(void **state)
         "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}",
         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000b\"}]}",
         "{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}",
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"system\",\"content\":"
-        "\"x\"}]}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"\"},{\"role\":\"system\"}]}",
         "{\"messages\":[],\"temperature\":\"hot\"}",
         "{\"messages\":[],\"seed\":1.5}",
         "{\"messages\":[]",

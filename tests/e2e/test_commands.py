@@ -51,7 +51,8 @@ def test_a_file_that_is_no_model_ends_the_whole_with_its_message(sockets, tmp_pa
 def test_a_missing_model_is_said_before_anything_starts(sockets):
     result = tandem("serve", "/nowhere/model.gguf", folder=sockets)
     assert result.returncode == 1
-    assert result.stderr == "tandem serve: cannot read the model /nowhere/model.gguf: No such file or directory\n"
+    assert result.stderr == ("tandem serve: cannot read the model /nowhere/model.gguf: No such file or directory; "
+                             "tandem help start tells where to get one\n")
 
 
 def test_a_port_that_is_taken_ends_the_whole(sockets, tiny):
