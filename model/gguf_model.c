@@ -1,7 +1,7 @@
 /*
  * gguf_model.c: hyperparameters, position encoding and tensors of a GGUF file; see model.h.
  *
- * Keys of an architecture begin with its name: "%s" below stands for it, and messages have the whole key.
+ * Keys of an architecture begin with its name, which key_of puts in front; messages have the whole key.
  */
 #include <inttypes.h>
 #include <stdio.h>

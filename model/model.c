@@ -70,6 +70,39 @@ void model_close(struct model *model)
     free(model);
 }
 
+/* The length of text without "-00001-of-00003" at its end. */
+static size_t without_part(const char *text, size_t length)
+{
+    static const char pattern[] = "-#####-of-#####";
+    size_t size = sizeof pattern - 1;
+
+    if (length <= size)
+        return length;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[length - size + i];
+
+        if (pattern[i] == '#' ? c < '0' || c > '9' : c != pattern[i])
+            return length;
+    }
+    return length - size;
+}
+
+void model_name_of_path(const char *path, char *out, size_t size)
+{
+    static const char ending[] = ".gguf";
+    size_t end = strlen(path);
+    size_t start;
+
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (start = end; start > 0 && path[start - 1] != '/'; start--)
+        continue;
+    if (end - start > sizeof ending - 1 &&
+        memcmp(path + end - (sizeof ending - 1), ending, sizeof ending - 1) == 0)
+        end = start + without_part(path + start, end - start - (sizeof ending - 1));
+    snprintf(out, size, "%.*s", (int)(end - start), path + start);
+}
+
 struct td_u128 model_content_id(struct td_u128 weights_digest, const char *rope,
                                 const char *kv_dtype, const char *numerics)
 {

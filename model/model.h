@@ -96,6 +96,12 @@ td_status_t model_from_gguf(struct model_gguf *file, struct model **model_out,
 void model_close(struct model *model);
 
 /*
+ * model_name_of_path: what a model is called after its file or folder.
+ * Without the folders above it, ".gguf" and the number of a part: "m/Q.Q4_1-00001-of-00002.gguf" is "Q.Q4_1".
+ */
+void model_name_of_path(const char *path, char *out, size_t size);
+
+/*
  * model_content_id: what makes KV of two workers interchangeable bit for bit, as one hash.
  * Over a canonical text of the weights digest, the position encoding, the KV type ("f16"), the
  * numerics class ("cpu-f32-1") and the adapter (none yet).

@@ -12,18 +12,6 @@
 
 /* --- model and text --- */
 
-/* "models/SmolLM2-135M.Q4_1.gguf" -> "SmolLM2-135M.Q4_1" */
-static void name_of_file(const char *path, char out[static WORKER_MODEL_NAME_BYTES])
-{
-    const char *slash = strrchr(path, '/');
-    const char *base = slash != NULL ? slash + 1 : path;
-    size_t length = strlen(base);
-
-    if (length > 5 && strcmp(base + length - 5, ".gguf") == 0)
-        length -= 5;
-    snprintf(out, WORKER_MODEL_NAME_BYTES, "%.*s", (int)length, base);
-}
-
 /* worker_options_check has seen to it that they fit. */
 static void take_names(const struct worker_options *options, struct worker_identity *identity)
 {
@@ -33,7 +21,7 @@ static void take_names(const struct worker_options *options, struct worker_ident
         snprintf(identity->models[i], WORKER_MODEL_NAME_BYTES, "%s", names->items[i]);
     identity->model_count = (uint32_t)names->count;
     if (names->count == 0) {
-        name_of_file(options->model, identity->models[0]);
+        model_name_of_path(options->model, identity->models[0], sizeof identity->models[0]);
         identity->model_count = 1;
     }
 }

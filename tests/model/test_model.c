@@ -540,6 +540,30 @@ static void messages_name_the_architectures_that_are_served(void **state)
 
 /* ---- identity ---- */
 
+static void models_are_called_after_their_file_or_folder(void **state)
+{
+    static const char *const names[][2] = {
+        {"models/SmolLM2-135M.Q4_1.gguf", "SmolLM2-135M.Q4_1"},
+        {"/m/Qwen-00001-of-00003.gguf", "Qwen"},
+        {"Qwen-00001-of-0003.gguf", "Qwen-00001-of-0003"},
+        {"-00001-of-00003.gguf", "-00001-of-00003"},
+        {"models/Qwen2.5-0.5B/", "Qwen2.5-0.5B"},
+        {"models//Qwen2.5-0.5B//", "Qwen2.5-0.5B"},
+        {".gguf", ".gguf"},
+        {"/", ""},
+        {"", ""},
+    };
+    char name[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        model_name_of_path(names[i][0], name, sizeof name);
+        assert_string_equal(name, names[i][1]);
+    }
+    model_name_of_path("models/SmolLM2.gguf", name, 4);
+    assert_string_equal(name, "Smo");
+}
+
 static void the_content_id_covers_all_that_changes_kv(void **state)
 {
     struct td_u128 weights = {.hi = 1, .lo = 2};
@@ -600,6 +624,7 @@ int main(void)
         cmocka_unit_test(variants_of_an_architecture_are_refused_by_name),
         cmocka_unit_test(yarn_is_read_from_its_keys),
         cmocka_unit_test(messages_name_the_architectures_that_are_served),
+        cmocka_unit_test(models_are_called_after_their_file_or_folder),
         cmocka_unit_test(the_content_id_covers_all_that_changes_kv),
         cmocka_unit_test(pools_that_do_not_fit_the_model_are_refused),
     };
