@@ -3,8 +3,9 @@ import concurrent.futures
 
 import pytest
 
-from cluster import Cluster
-from conftest import PATIENT
+import models
+from cluster import BIN, Cluster
+from conftest import PATIENT, Model
 
 MODES = {
     "ucx-shm": (["--kv-transport", "ucx"], {"TANDEM_UCX_TCP": "false"}, "ucx"),
@@ -80,3 +81,32 @@ def test_two_of_each_answer_as_one(tiny, prompts):
     assert apart == alone
     received = sum(metrics[name]["tandem_worker_kv_bytes_received_total"] for name in metrics)
     assert received == sum(answer.trace["kv"]["bytes"] for answers in apart for answer in answers) > 0
+
+
+# ---- every architecture, element type and form of file ----
+
+# One of each architecture, and between them a K type, a plain quantised one, a float, and three forms.
+SOME = [("llama", "Q4_K", "split"), ("qwen2", "Q5_0", "gguf"), ("qwen3", "BF16", "shards")]
+SHORT = ("chat-hello", "chat-multi", "raw-once", "raw-digits", "raw-repeat", "raw-list")
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What the model of an architecture and type said, in whatever form it was read first."""
+    return {}
+
+
+@pytest.mark.parametrize("architecture, kind, form", [
+    pytest.param(*each, marks=[] if each in SOME else pytest.mark.long, id="-".join(each))
+    for each in models.combinations()])
+def test_every_kind_of_file_answers_alike(architecture, kind, form, tmp_path, prompts, said):
+    """Two processes as one, and each form of the same weights as every other."""
+    made = Model(models.make(tmp_path, architecture, kind, form), models.CONTEXT, BIN, models.LAYERS, models.KV_HEADS,
+                 models.HEAD_DIM[architecture], models.HIDDEN)
+    some = [prompt for prompt in prompts if prompt["id"] in SHORT]
+    alone, _ = answers_of(made, some, ["--prefill", 0], {})
+    apart, metrics = answers_of(made, some, ["--kv-transport", "map"], {})
+    assert apart == alone
+    check_kv(made, apart[0] + apart[1], metrics, "map")
+    assert any(answer.text for answer in alone[0])
+    assert said.setdefault((architecture, kind), alone) == alone
