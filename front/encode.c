@@ -47,6 +47,8 @@ static struct text_value arguments_of(struct text_builder *builder,
     const struct td_json *parsed = NULL;
     td_status_t status = td_json_parse(builder->arena, text, &limits, &parsed, NULL);
 
+    if (text.length == 0) /* of a function without parameters */
+        return text_value_dict(builder);
     if (status == TD_OK && parsed->kind == TD_JSON_OBJECT)
         return value_of(builder, parsed);
     if (status != TD_OK && status != TD_INVALID) /* a lack of room must not change the prompt */
@@ -91,16 +93,31 @@ static struct text_value calls_of(struct text_builder *builder,
     return list;
 }
 
+/*
+ * The role as the template knows it. OpenAI's newer name for system is unknown to most templates, which would drop such
+ * a message without a word; and templates write roles inside of control tokens ('<|' + role + '|>'), so a role, which
+ * is a word of ours, is trusted.
+ */
+static struct text_value role_of(struct text_builder *builder,
+                                 const struct front_encode_input *input, enum api_role role)
+{
+    if (role == API_ROLE_DEVELOPER && !text_model_names_developer(input->text))
+        role = API_ROLE_SYSTEM;
+    return text_value_word(builder, api_role_text(role));
+}
+
 static struct text_value message_of(struct text_builder *builder,
                                     const struct front_encode_input *input,
                                     const struct api_message *message)
 {
     struct text_value value = text_value_dict(builder);
 
-    add(builder, value, "role",
-        text_value_string(builder, td_span_of(api_role_text(message->role))));
+    add(builder, value, "role", role_of(builder, input, message->role));
+    /* Absent beside tool calls: empty, because templates ask whether something is `in` it. */
     add(builder, value, "content",
-        message->has_content ? text_value_string(builder, message->content) : text_value_none());
+        text_value_string(builder, message->has_content ? message->content : td_span_over("", 0)));
+    if (message->reasoning.length > 0)
+        add(builder, value, "reasoning_content", text_value_string(builder, message->reasoning));
     if (message->name.length > 0)
         add(builder, value, "name", text_value_string(builder, message->name));
     if (message->tool_call_id.length > 0)
@@ -118,6 +135,21 @@ static struct text_value messages_of(struct text_builder *builder,
     for (uint32_t i = 0; i < input->chat.message_count; i++)
         text_list_append(builder, list, message_of(builder, input, &input->chat.messages[i]));
     return list;
+}
+
+/* Variables that a client gives a template beside the messages. */
+static struct text_value extra_of(struct text_builder *builder,
+                                  const struct front_encode_input *input)
+{
+    const struct api_chat_request *chat = &input->chat;
+    struct text_value extra = text_value_dict(builder);
+
+    if (chat->template_values != NULL)
+        td_json_for_each(member, chat->template_values)
+            text_dict_add(builder, extra, member->key, value_of(builder, member));
+    if (chat->reasoning_effort.length > 0)
+        add(builder, extra, "reasoning_effort", text_value_string(builder, chat->reasoning_effort));
+    return extra;
 }
 
 /* ---- errors ---- */
@@ -141,7 +173,7 @@ static td_status_t refuse_render(td_status_t status, const struct td_error *erro
         break;
     case TD_UNSUPPORTED:
         api_error_set(answer, API_ERROR_UNSUPPORTED_VALUE, "messages",
-                      "the model has no chat template; /v1/completions takes raw prompts");
+                      "%s; /v1/completions takes raw prompts", error->text);
         break;
     default: api_error_set(answer, api_error_kind_of(status), NULL, NULL); break;
     }
@@ -166,7 +198,7 @@ static td_status_t encode_chat(const struct front_encode_input *input, struct td
     struct text_builder builder = text_builder_in(arena);
     struct text_render_input render = {.messages = messages_of(&builder, input),
                                        .tools = text_value_none(),
-                                       .extra = text_value_none(),
+                                       .extra = extra_of(&builder, input),
                                        .add_generation_prompt = true,
                                        .unix_seconds = input->unix_seconds};
     struct td_error reason = {.text = "they take too much memory"};

@@ -7,6 +7,7 @@
 
 #include "lib/api/reader.h"
 #include "lib/api/refusals.h"
+#include "lib/api/template_values.h"
 #include "lib/api/tools.h"
 #include "lib/base/bytes.h"
 
@@ -121,6 +122,19 @@ static td_status_t read_content(struct api_reader *reader, const struct td_json 
     return join_parts(reader, content, &message->content);
 }
 
+/* What a model thought, under the name that OpenAI's clients give back, or under the other that is in use. */
+static td_status_t read_reasoning(struct api_reader *reader, const struct td_json *object,
+                                  struct api_message *message)
+{
+    uint64_t bytes_max = reader->limits->body_bytes;
+    td_status_t status =
+        api_read_string(reader, object, "reasoning_content", bytes_max, &message->reasoning);
+
+    if (status == TD_OK && message->reasoning.length == 0)
+        status = api_read_string(reader, object, "reasoning", bytes_max, &message->reasoning);
+    return status;
+}
+
 static td_status_t read_message(struct api_reader *reader, const struct td_json *object,
                                 struct api_message *message)
 {
@@ -140,6 +154,8 @@ static td_status_t read_message(struct api_reader *reader, const struct td_json 
                             "'tool_call_id' is required with role tool");
     if (status == TD_OK && message->role == API_ROLE_ASSISTANT)
         status = api_tool_calls_read(reader, object, &message->tool_calls);
+    if (status == TD_OK && message->role == API_ROLE_ASSISTANT)
+        status = read_reasoning(reader, object, message);
     if (status == TD_OK)
         status = read_content(reader, object, message);
     return status;
@@ -189,6 +205,11 @@ td_status_t api_chat_request_parse(struct td_span body, const struct api_limits 
         status = api_options_read(&reader, object, &request.options);
     if (status == TD_OK)
         status = api_tools_read(&reader, object, &request.tools);
+    if (status == TD_OK)
+        status = api_template_values_read(&reader, object, &request.template_values);
+    if (status == TD_OK)
+        status = api_read_string(&reader, object, "reasoning_effort", limits->label_bytes,
+                                 &request.reasoning_effort);
     if (status == TD_OK)
         status = read_messages(&reader, object, &request);
     if (status == TD_OK)

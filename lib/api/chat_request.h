@@ -25,6 +25,7 @@ struct api_message {
     bool has_content;                 /* an assistant's message with tool calls may have none */
     struct td_span content;           /* text parts are joined by a newline */
     struct td_span name;              /* empty: not given */
+    struct td_span reasoning;         /* role assistant: what it thought before; empty: not given */
     struct td_span tool_call_id;      /* role tool: what it answers */
     const struct td_json *tool_calls; /* role assistant: a checked array, or NULL */
 };
@@ -33,8 +34,10 @@ struct api_message {
 struct api_chat_request {
     struct api_options options;
     const struct api_message *messages;
-    uint32_t message_count;      /* at least 1 */
-    const struct td_json *tools; /* a checked array for the template, or NULL */
+    uint32_t message_count;                /* at least 1 */
+    const struct td_json *tools;           /* a checked array for the template, or NULL */
+    const struct td_json *template_values; /* chat_template_kwargs: a checked object, or NULL */
+    struct td_span reasoning_effort;       /* for the template; empty: not given */
 };
 
 /*

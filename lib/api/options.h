@@ -2,7 +2,7 @@
  * options.h: the fields that chat and completion requests share, validated.
  *
  * null means absent; unknown fields are ignored, as are labels and hints without effect (user,
- * metadata, service_tier, reasoning_effort, kv_transfer_params ...). A known field whose effect would
+ * metadata, service_tier, kv_transfer_params ...). A known field whose effect would
  * be missed is refused by name: see the table in refusals.c.
  */
 #ifndef TANDEM_LIB_API_OPTIONS_H

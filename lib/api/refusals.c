@@ -64,7 +64,6 @@ static const struct refusal {
     {"return_tokens_as_token_ids", BOTH, ONLY_FALSE},
     /* vLLM: template. A template is never taken from a client */
     {"chat_template", API_CHAT, NOTHING},
-    {"chat_template_kwargs", API_CHAT, ONLY_EMPTY},
     {"add_generation_prompt", API_CHAT, ONLY_TRUE},
     {"continue_final_message", API_CHAT, ONLY_FALSE},
     {"documents", API_CHAT, ONLY_EMPTY},

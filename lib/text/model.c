@@ -229,6 +229,11 @@ static struct td_span special_text(const struct text_model *model, uint32_t id)
                                  : text_vocab_bytes(&model->encoder.vocab, id);
 }
 
+bool text_model_names_developer(const struct text_model *model)
+{
+    return model->template != NULL && text_template_names_developer(model->template);
+}
+
 td_status_t text_render(const struct text_model *model, const struct text_render_input *input,
                         struct text_prompt *prompt, struct td_error *error)
 {

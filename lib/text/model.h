@@ -85,6 +85,9 @@ td_status_t text_encode_prompt(const struct text_model *model, const struct text
 
 /* ------------------------------------------------------------------------------------------- */
 
+/* Whether the chat template tells the role `developer` from others. */
+bool text_model_names_developer(const struct text_model *model);
+
 /*
  * text_render: the model's chat template over a request, into an initialised prompt.
  * bos_token and eos_token come from the model. TD_UNSUPPORTED: no template. Otherwise as

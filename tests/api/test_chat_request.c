@@ -208,6 +208,13 @@ static void numbers_are_taken_up_to_their_bounds(void **state)
         {",\"user\":{}", "user"},
         {",\"cache_salt\":\"\"", "cache_salt"},
         {",\"stop\":5", "stop"},
+        {",\"chat_template_kwargs\":5", "chat_template_kwargs"},
+        {",\"chat_template_kwargs\":[]", "chat_template_kwargs"},
+        {",\"chat_template_kwargs\":{\"a b\":1}", "chat_template_kwargs"},
+        {",\"chat_template_kwargs\":{\"\":1}", "chat_template_kwargs"},
+        {",\"chat_template_kwargs\":{\"1a\":1}", "chat_template_kwargs"},
+        {",\"chat_template_kwargs\":{\"a\\u0000\":1}", "chat_template_kwargs"},
+        {",\"reasoning_effort\":5", "reasoning_effort"},
         {",\"stop\":[5]", "stop"},
         {",\"stop\":\"\"", "stop"},
         {",\"stop\":[\"a\",\"\"]", "stop"},
@@ -217,6 +224,39 @@ static void numbers_are_taken_up_to_their_bounds(void **state)
         test_chat_with(*state, good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         test_chat_with_refused(*state, bad[i].fields, bad[i].param, INVALID);
+}
+
+/* A client gives a template data, and nothing that stands in for what the server gives it. */
+static void no_template_comes_from_a_client(void **state)
+{
+    static const char *const names[] = {"chat_template", "messages",  "tools",   "bos_token",
+                                        "eos_token",     "namespace", "tokenize"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char fields[100];
+        char param[100];
+
+        snprintf(fields, sizeof fields, ",\"chat_template_kwargs\":{\"a\":1,\"%s\":\"x\"}",
+                 names[i]);
+        snprintf(param, sizeof param, "chat_template_kwargs.%s", names[i]);
+        test_chat_with_refused(*state, fields, param, API_ERROR_UNSUPPORTED_VALUE);
+    }
+    test_chat_with_refused(*state, ",\"chat_template\":\"x\"", "chat_template",
+                           API_ERROR_UNSUPPORTED_VALUE);
+}
+
+static void a_request_has_so_many_template_values_at_most(void **state)
+{
+    struct test_api *api = *state;
+    char fields[1000] = ",\"chat_template_kwargs\":{\"a\":1";
+
+    for (unsigned i = 1; i < 32; i++)
+        snprintf(fields + strlen(fields), sizeof fields - strlen(fields), ",\"a%u\":1", i);
+    snprintf(fields + strlen(fields), sizeof fields - strlen(fields), "}");
+    test_chat_with(api, fields);
+    assert_int_equal(api->chat.template_values->items.count, 32);
+    snprintf(fields + strlen(fields) - 1, 20, ",\"b\":1}");
+    test_chat_with_refused(api, fields, "chat_template_kwargs", INVALID);
 }
 
 static void a_top_p_of_zero_is_the_smallest_nucleus(void **state)
@@ -267,7 +307,6 @@ static void fields_whose_effect_would_be_missed_are_refused(void **state)
         {"ignore_eos", "true", "false"},
         {"skip_special_tokens", "false", "true"},
         {"chat_template", "\"{{ x }}\"", NULL},
-        {"chat_template_kwargs", "{\"a\":1}", "{}"},
         {"add_generation_prompt", "false", "true"},
         {"continue_final_message", "true", "false"},
         {"structured_outputs", "{}", NULL},
@@ -582,6 +621,8 @@ int main(void)
         API_TEST(the_newer_name_of_max_tokens_wins),
         API_TEST(usage_is_only_included_in_streams),
         API_TEST(numbers_are_taken_up_to_their_bounds),
+        API_TEST(no_template_comes_from_a_client),
+        API_TEST(a_request_has_so_many_template_values_at_most),
         API_TEST(a_top_p_of_zero_is_the_smallest_nucleus),
         API_TEST(one_stop_string_needs_no_array),
         API_TEST(fields_whose_effect_would_be_missed_are_refused),

@@ -48,6 +48,11 @@ static const char template[] =
 
 struct text_model *test_byte_model_open(void)
 {
+    return test_template_model_open(template);
+}
+
+struct text_model *test_template_model_open(const char *chat_template)
+{
     static char bytes[256][2];
     struct text_token tokens[TEST_TOKEN_COUNT];
     struct text_source source;
@@ -66,7 +71,7 @@ struct text_model *test_byte_model_open(void)
     source.pretokenizer = td_span_of("gpt-2");
     source.tokens = tokens;
     source.token_count = TEST_TOKEN_COUNT;
-    source.chat_template = td_span_of(template);
+    source.chat_template = td_span_of(chat_template);
     source.eos = TEST_TOKEN_END;
     if (text_model_open(&source, &model, &error) != TD_OK)
         fail_msg("the byte model: %s", error.text);

@@ -26,6 +26,9 @@
 /* The byte model: ChatML; a message of role developer is refused by its template. */
 struct text_model *test_byte_model_open(void);
 
+/* The same with another template. */
+struct text_model *test_template_model_open(const char *chat_template);
+
 /* One request at the backend. */
 struct test_call {
     struct front_exchange *exchange;

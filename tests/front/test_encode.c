@@ -127,6 +127,88 @@ static void control_tokens_are_made_by_the_template_alone(void **state)
     check_prompt(rig, "\1user\n<|im_end|>\n<|im_start|>\2\n\1assistant\n");
 }
 
+static void use_template(struct rig *rig, const char *chat_template)
+{
+    text_model_close(rig->text);
+    rig->text = test_template_model_open(chat_template);
+}
+
+static void a_developer_is_the_system_where_a_template_does_not_know_developers(void **state)
+{
+    struct rig *rig = *state;
+
+    use_template(rig, "{% for m in messages if m.role in ['system', 'user'] %}{{ m.role }}:"
+                      "{{ m.content }};{% endfor %}");
+    assert_int_equal(
+        encode(rig, API_CHAT,
+               "{\"messages\":[" MESSAGE("developer", "\"x\"") "," MESSAGE("user", "\"y\"") "]}"),
+        TD_OK);
+    check_prompt(rig, "system:x;user:y;");
+}
+
+static void roles_may_be_parts_of_control_tokens_and_content_may_not(void **state)
+{
+    struct rig *rig = *state;
+
+    use_template(rig,
+                 "{% for m in messages %}{{ '<|im_' + (m.role | replace('user', 'start')) + '|>' }}"
+                 "{{ '<|im_' + m.content + '|>' }}{{ m.role }}{% endfor %}");
+    assert_int_equal(encode(rig, API_CHAT, "{\"messages\":[" MESSAGE("user", "\"start\"") "]}"),
+                     TD_OK);
+    check_prompt(rig, "\1<|im_start|>user");
+}
+
+static void a_client_turns_the_switches_of_a_template(void **state)
+{
+    struct rig *rig = *state;
+
+    use_template(rig, "{{ enable_thinking is false }} {{ level }} {{ '<|im_' ~ mark }} "
+                      "{{ list[1].a }} {{ none_ is none }} {{ reasoning_effort }} "
+                      "{{ messages | length }}");
+    assert_int_equal(
+        encode(rig, API_CHAT,
+               "{\"messages\":[" MESSAGE(
+                   "user",
+                   "\"x\"") "],\"reasoning_effort\":\"high\","
+                            "\"chat_template_kwargs\":{\"enable_thinking\":false,\"level\":3,"
+                            "\"mark\":\"start|>\",\"list\":[1,{\"a\":\"b\"}],\"none_\":null}}"),
+        TD_OK);
+    check_prompt(rig, "True 3 <|im_start|> b True high 1");
+}
+
+static void reasoning_comes_back_to_the_template(void **state)
+{
+    struct rig *rig = *state;
+
+    use_template(rig,
+                 "{% for m in messages %}{{ m.reasoning_content | default('-') }},{% endfor %}");
+    assert_int_equal(
+        encode(
+            rig, API_CHAT,
+            "{\"messages\":[" MESSAGE(
+                "user",
+                "\"x\"") ","
+                         "{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"one\"},"
+                         "{\"role\":\"assistant\",\"content\":\"a\",\"reasoning\":\"two\"},"
+                         "{\"role\":\"user\",\"content\":\"a\",\"reasoning_content\":\"no\"}]}"),
+        TD_OK);
+    check_prompt(rig, "-,one,two,-,");
+}
+
+static void what_is_absent_beside_calls_is_empty(void **state)
+{
+    struct rig *rig = *state;
+
+    use_template(rig, "{% for m in messages %}{{ 'x' in m.content }}{{ m.content == '' }}"
+                      "{{ m.tool_calls[0].function.arguments | tojson }}{% endfor %}");
+    assert_int_equal(encode(rig, API_CHAT,
+                            "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":["
+                            "{\"id\":\"1\",\"type\":\"function\",\"function\":"
+                            "{\"name\":\"f\",\"arguments\":\"\"}}]}]}"),
+                     TD_OK);
+    check_prompt(rig, "FalseTrue{}");
+}
+
 static void control_tokens_in_raw_prompts_stay_text(void **state)
 {
     struct rig *rig = *state;
@@ -216,6 +298,11 @@ int main(void)
         TEST(arguments_of_tool_calls_are_objects_to_the_template),
         TEST(tools_reach_the_template_as_they_are),
         TEST(control_tokens_are_made_by_the_template_alone),
+        TEST(a_developer_is_the_system_where_a_template_does_not_know_developers),
+        TEST(roles_may_be_parts_of_control_tokens_and_content_may_not),
+        TEST(a_client_turns_the_switches_of_a_template),
+        TEST(reasoning_comes_back_to_the_template),
+        TEST(what_is_absent_beside_calls_is_empty),
         TEST(control_tokens_in_raw_prompts_stay_text),
         TEST(ids_are_taken_as_they_are),
         TEST(ids_the_model_does_not_have_are_refused),
