@@ -2,18 +2,19 @@
 #include "cli/model_needs.h"
 
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/pack.h"
 
 static uint64_t matrix_bytes(const struct model_matrix *matrix)
 {
-    return (uint64_t)matrix->rows * matrix->row_bytes;
+    return (uint64_t)cpu_pack_groups(matrix->rows) *
+           cpu_pack_group_bytes(matrix->type, matrix->columns);
 }
 
+/* As the kernels read them; the embedding stays in the model's file, of which few rows are looked at. */
 static uint64_t weights_bytes(const struct model *model)
 {
-    uint64_t bytes = matrix_bytes(&model->embedding);
+    uint64_t bytes = matrix_bytes(&model->output);
 
-    if (model->output.data != model->embedding.data)
-        bytes += matrix_bytes(&model->output);
     for (uint32_t i = 0; i < model->layers; i++) {
         const struct model_layer *layer = &model->layer[i];
         const struct model_matrix *const matrices[] = {&layer->q,

@@ -11,7 +11,7 @@
 #define CLI_BLOCK_TOKENS 16 /* the workers' default of --block-tokens */
 
 struct cli_model_needs {
-    uint64_t weights_bytes;   /* mapped; shared by the workers of a host */
+    uint64_t weights_bytes;   /* packed, in a file that the workers of a host share */
     uint64_t workspace_bytes; /* of one worker, with its default batch sizes */
     uint64_t block_bytes;     /* of one KV block, f16 */
     uint64_t kv_bytes_per_1000_tokens;

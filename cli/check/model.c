@@ -259,6 +259,7 @@ static void look_at_tokens(struct work *work, const struct model *model,
                  "%" PRIu32 " written at %.1f/s",
                  threads, threads == 1 ? "" : "s", result.prompt_tokens, result.prompt_tokens_per_s,
                  result.new_tokens, result.decode_tokens_per_s);
+    check_value(row, "pack_s", result.pack_s);
     check_value(row, "prompt_tokens_per_s", result.prompt_tokens_per_s);
     check_value(row, "decode_tokens_per_s", result.decode_tokens_per_s);
     row = check_add(&work->rows, AREA, "same bits");

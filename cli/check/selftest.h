@@ -11,16 +11,17 @@
 #include "model/model.h"
 
 struct selftest_result {
+    double pack_s; /* what a worker without a cache would spend on packing, with all CPUs */
     uint32_t prompt_tokens;
     double prompt_tokens_per_s;
     uint32_t new_tokens;
     double decode_tokens_per_s;
     bool is_invariant; /* the same prompt in other pieces beside another one gave the same bits */
-    double open_s;     /* the backend */
 };
 
 /*
- * Opens a backend with so many threads and runs a prompt, a few tokens after it, and the prompt again.
+ * Packs the weights in memory, opens a backend with so many threads, and runs a prompt, a few tokens
+ * after it, and the prompt again.
  * The error says what failed: memory, a kernel, or logits that are no numbers.
  */
 td_status_t selftest_run(const struct model *model, uint32_t threads, const uint32_t *prompt,
