@@ -129,7 +129,7 @@ int cli_inspect(int argc, char **argv)
         .usage = "MODEL [flags]",
         .purpose = "shows what is in a model file and what it needs",
         .statuses = "  0   the model is served\n"
-                    "  1   it is not; the last line says why\n"
+                    "  1   it is not; the line NOT SERVED says why\n"
                     "  2   the command line or the environment is wrong; stderr names the flag\n",
         .see_also = "tandem(1), tandem-check(1), tandem-serve(1)",
         .examples = examples,
