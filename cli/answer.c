@@ -233,10 +233,13 @@ void cli_answer_head(struct cli_answer_reader *reader, int status, const char *c
 
 void cli_answer_body(struct cli_answer_reader *reader, const void *bytes, size_t length)
 {
-    if (!reader->is_stream)
+    if (!reader->is_stream) {
         td_buf_append(&reader->body, bytes, length);
-    else if (http_sse_feed(&reader->sse, bytes, length) != TD_OK)
+        if (reader->body.status != TD_OK)
+            fail(&reader->answer, "the answer is longer than any that is taken");
+    } else if (http_sse_feed(&reader->sse, bytes, length) != TD_OK) {
         fail(&reader->answer, "an event of the stream is too long");
+    }
 }
 
 /* An answer in one piece (the server does not stream), or a refusal. */

@@ -88,7 +88,7 @@ void cli_answer_fini(struct cli_answer_reader *reader);
 /* The head: status and content type (NULL: none was given). */
 void cli_answer_head(struct cli_answer_reader *reader, int status, const char *content_type);
 
-/* Bytes of the body, in any split. */
+/* Bytes of the body, in any split. Once the answer has a failure, nothing more is wanted. */
 void cli_answer_body(struct cli_answer_reader *reader, const void *bytes, size_t length);
 
 /* The end, once: TD_OK, or why the connection failed. */

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "lib/base/list.h"
+
 static void on_head(void *ctx, int status)
 {
     struct cli_question *question = ctx;
@@ -16,6 +18,18 @@ static void on_body(void *ctx, const void *bytes, size_t length)
     struct cli_question *question = ctx;
 
     cli_answer_body(&question->reader, bytes, length);
+    if (question->reader.answer.failure[0] == '\0')
+        return;
+    /* whatever follows changes nothing any more, and may be endless */
+    http_client_cancel(question->client);
+    net_defer_post(question->config.loop, &question->end);
+}
+
+static void on_given_up(struct net_defer *defer)
+{
+    struct cli_question *question = td_container_of(defer, struct cli_question, end);
+
+    question->config.on_end(question->config.ctx, &question->reader.answer);
 }
 
 static void on_end(void *ctx, td_status_t status, const char *reason)
@@ -66,6 +80,7 @@ td_status_t cli_question_init(struct cli_question *question,
     td_status_t status;
 
     *question = (struct cli_question){.config = *config};
+    net_defer_init(&question->end, on_given_up);
     cli_answer_init(&question->reader, config->on_piece, config->ctx);
     status = http_client_open(config->loop, config->base, &question->client, error);
     if (status == TD_OK)
@@ -77,6 +92,9 @@ td_status_t cli_question_init(struct cli_question *question,
 
 void cli_question_fini(struct cli_question *question)
 {
+    if (question->config.loop == NULL)
+        return; /* was never opened */
+    net_defer_cancel(&question->end);
     http_client_close(question->client);
     question->client = NULL;
     cli_answer_fini(&question->reader);

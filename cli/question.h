@@ -27,6 +27,7 @@ struct cli_question {
     struct cli_question_config config;
     struct http_client *client;
     struct cli_answer_reader reader;
+    struct net_defer end; /* of an answer that is given up in the middle */
 };
 
 td_status_t cli_question_init(struct cli_question *question,

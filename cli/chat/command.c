@@ -230,6 +230,12 @@ static int talk_to(struct chat *chat, const char *url, const char *named_by)
     return run_server(chat);
 }
 
+/* A file may have any name, also that of a host and a port. */
+static bool names_server(const char *word)
+{
+    return chat_endpoint_is_url(word) && access(word, F_OK) != 0;
+}
+
 static int run(const OPTIONS *options, const char *word)
 {
     struct chat *chat = calloc(1, sizeof *chat);
@@ -239,7 +245,7 @@ static int run(const OPTIONS *options, const char *word)
     if (chat == NULL)
         return fail(&(struct td_error){TD_NO_MEMORY, "no memory"});
     chat->options = options;
-    if (word != NULL && chat_endpoint_is_url(word) && access(word, F_OK) != 0)
+    if (word != NULL && names_server(word))
         exit_status = talk_to(chat, word, "URL");
     else if (word != NULL)
         exit_status = run_file(chat, word);
@@ -247,7 +253,7 @@ static int run(const OPTIONS *options, const char *word)
         exit_status = talk_to(chat, variable, "OPENAI_BASE_URL");
     else
         exit_status = talk_to(chat, DEFAULT_URL, "URL");
-    explicit_bzero(&chat->config.endpoint.key, sizeof chat->config.endpoint.key);
+    explicit_bzero(chat, sizeof *chat); /* the key is in it */
     free(chat);
     return exit_status;
 }
@@ -299,6 +305,13 @@ int cli_chat(int argc, char **argv)
     if (exit_status < 0 && result.positionals.count > 1) {
         fprintf(stderr, "tandem chat: one URL or one model file is wanted; messages are typed, or "
                         "come through stdin\n");
+        exit_status = NET_EXIT_USAGE;
+    }
+    if (exit_status < 0 && options.api_key_file != NULL && result.positionals.count > 0 &&
+        !names_server(result.positionals.items[0])) {
+        fprintf(stderr,
+                "tandem chat: --api-key-file is for a server; %s is taken for a model file\n",
+                result.positionals.items[0]);
         exit_status = NET_EXIT_USAGE;
     }
     if (exit_status < 0)

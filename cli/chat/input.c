@@ -243,6 +243,9 @@ static enum chat_input_kind read_one(struct chat_input *input)
     td_buf_clear(&input->line);
     kind = input->editor != NULL ? edit_line(input) : read_line(input);
     td_buf_append(&input->line, "", 0); /* so that there is a text, if only an empty one */
+    for (size_t i = 0; i < input->line.length; i++)
+        if (input->line.data[i] == '\0') /* a text would end there without a word */
+            input->line.data[i] = ' ';
     return input->line.status == TD_OK ? kind : CHAT_INPUT_END;
 }
 

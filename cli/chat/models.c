@@ -21,7 +21,7 @@ static td_status_t take_names(struct chat_models *models, const struct td_json *
         const struct td_json *id = item->kind == TD_JSON_OBJECT ? td_json_find(item, "id") : NULL;
 
         if (id == NULL || id->kind != TD_JSON_STRING || id->string.length == 0 ||
-            models->count >= CHAT_MODELS_MAX)
+            id->string.length > CHAT_MODEL_BYTES_MAX || models->count >= CHAT_MODELS_MAX)
             continue;
         models->names[models->count] =
             td_arena_text(&models->arena, id->string.bytes, id->string.length);

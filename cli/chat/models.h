@@ -11,7 +11,8 @@
 #include "lib/net/http_client.h"
 #include "lib/net/loop.h"
 
-#define CHAT_MODELS_MAX 1000
+#define CHAT_MODELS_MAX      1000
+#define CHAT_MODEL_BYTES_MAX 1024 /* of a name; longer ones are passed over */
 
 struct chat_models {
     struct td_arena arena;

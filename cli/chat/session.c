@@ -10,7 +10,6 @@
 #include "lib/net/program.h"
 
 #define REQUEST_BYTES_MAX (8 * CHAT_BYTES_MAX)
-#define NAME_BYTES_MAX    4096
 
 /* Some servers say nothing while they read a long prompt. Ctrl-C is always there for a person. */
 #define SILENCE_MS 600000
@@ -96,7 +95,8 @@ static bool take_line(struct chat_session *session, char *text)
     }
     if (!session->multi.is_open && text[0] == '\0')
         return true;
-    text[strcspn(text, "\r\n")] = '\0';
+    for (size_t length = strlen(text); length > 0 && strchr("\r\n", text[length - 1]) != NULL;)
+        text[--length] = '\0';
     return take_part(session, text);
 }
 
@@ -271,6 +271,9 @@ void chat_session_interrupt(struct chat_session *session)
                          has_text ? "stopped; what was said is part of the chat (Ctrl-C again ends)"
                                   : "stopped; /retry asks again (Ctrl-C again ends)");
         prompt(session);
+    } else if (session->state == CHAT_LISTING && session->screen.is_typed) {
+        chat_models_close(&session->models);
+        prompt(session);
     } else if (session->state != CHAT_READING || !session->screen.is_typed ||
                ++session->interrupts >= 2) {
         chat_session_end(session, session->screen.is_typed ? NET_EXIT_OK : NET_EXIT_FAILURE);
@@ -428,12 +431,16 @@ td_status_t chat_session_open(struct chat_session *session,
     chat_history_init(&session->history);
     net_defer_init(&session->give_up, on_give_up);
     td_buf_init(&session->multi.text, CHAT_MESSAGE_BYTES_MAX);
-    td_buf_init(&session->model, NAME_BYTES_MAX);
-    td_buf_init(&session->wanted, NAME_BYTES_MAX);
+    td_buf_init(&session->model, CHAT_MODEL_BYTES_MAX);
+    td_buf_init(&session->wanted, CHAT_MODEL_BYTES_MAX);
     td_buf_init(&session->request, REQUEST_BYTES_MAX);
     if (config->model != NULL)
         use_model(session, config->model);
-    status = prepare(session, error);
+    status = session->model.status;
+    if (status == TD_OK)
+        status = prepare(session, error);
+    else
+        td_fail(error, TD_INVALID, "--model-name is longer than %d bytes", CHAT_MODEL_BYTES_MAX);
     if (status != TD_OK) {
         chat_session_close(session);
         return status;

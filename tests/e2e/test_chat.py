@@ -148,6 +148,19 @@ def test_settings_system_prompt_and_model_are_sent():
     assert third["messages"][-1]["content"] == "/slash"
 
 
+def test_a_server_that_does_not_stream_is_understood():
+    def answer(handler, request):
+        handler.refuse(200, {"model": "m", "choices": [{"message": {"role": "assistant", "content": "whole"},
+                                                        "finish_reason": "length"}]})
+
+    with Foreign(answer) as server:
+        assert chat(server.url, text="x\n").stdout == "whole\n"
+        with terminal(server.url) as screen:
+            screen.wait_for(PROMPT)
+            screen.type("x\r")
+            screen.wait_for(r"whole\r\n.*cut off.*/set max_tokens")
+
+
 def test_the_url_may_come_from_the_environment():
     with Foreign(says("hi")) as server:
         result = chat(text="x\n", environment={"OPENAI_BASE_URL": server.url + "/v1/"})
@@ -186,7 +199,8 @@ def test_what_is_not_there_is_named_with_the_next_step(words):
 
 
 @pytest.mark.parametrize("words", [["ftp://host"], ["http://"], ["http://a@b"], ["a:1", "b:1"],
-                                   ["127.0.0.1:1", "--set", "warmth=1"]])
+                                   ["127.0.0.1:1", "--set", "warmth=1"], ["m.gguf", "--api-key-file", "key"],
+                                   ["127.0.0.1:1", "--model-name", "x" * 2000]])
 def test_a_wrong_command_line_is_status_2(words):
     result = chat(*words)
     assert result.returncode == 2 and result.stderr.startswith("tandem chat: "), result.stderr
@@ -264,6 +278,29 @@ def test_a_server_that_dies_in_the_middle_leaves_the_chat_alive():
         screen.wait_for(r"answer, whole[^>]*" + PROMPT)
         screen.type("\x04")
         assert screen.wait_end() == 0
+
+
+@pytest.mark.parametrize("beginning, expected", [
+    ('data: {"error":{"message":"the engine is lost"}}\n\n', "the engine is lost"),
+    ("data: no json\n\n", "no JSON"),
+    ("data: ", "too long"),
+])
+def test_what_follows_a_failure_is_not_waited_for(beginning, expected):
+    gone = threading.Event()
+
+    def answer(handler, request):
+        handler.begin()
+        handler.put(beginning)
+        try:
+            while not gone.is_set():
+                handler.put("x" * 65536)
+        except OSError:
+            gone.set()
+
+    with Foreign(answer) as server:
+        result = chat(server.url, text="x\n")
+        assert gone.wait(60), "the request was not given up"
+    assert result.returncode == 1 and expected in result.stderr
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_the_chat():
