@@ -1,6 +1,6 @@
 /*
- * load.c: what a worker needs before it can be asked anything: model, tokenizer, pool, the engine thread
- * and the transfer thread. Runs before the loop does.
+ * load.c: what a worker needs before it can be asked anything: model, tokenizer, weights (load_model.c), pool,
+ * the engine thread and the transfer thread. Runs before the loop does; a signal ends the process then.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -8,9 +8,10 @@
 #include <string.h>
 
 #include "kvtransfer/host.h"
+#include "worker/interrupt.h"
 #include "worker/runtime_internal.h"
 
-/* --- model and text --- */
+/* --- names --- */
 
 /* worker_options_check has seen to it that they fit. */
 static void take_names(const struct worker_options *options, struct worker_identity *identity)
@@ -26,22 +27,6 @@ static void take_names(const struct worker_options *options, struct worker_ident
     }
 }
 
-static td_status_t open_text(struct worker_engines *engines, struct td_error *error)
-{
-    const struct text_source *source = &engines->model->text;
-    td_status_t status;
-
-    if (!engines->model->has_text)
-        return td_fail(error, TD_UNSUPPORTED, "the model file has no tokenizer");
-    td_buf_init(&engines->text_bytes, TEXT_SOURCE_BYTES_MAX);
-    status = text_source_encode(source, &engines->text_bytes, error);
-    if (status == TD_OK)
-        status = text_model_open(source, &engines->text, error);
-    if (status == TD_OK)
-        engines->text_id = text_source_id(engines->text_bytes.data, engines->text_bytes.length);
-    return status;
-}
-
 /* --- pool and engine --- */
 
 static uint32_t cores_available(void)
@@ -51,6 +36,11 @@ static uint32_t cores_available(void)
     if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 1)
         return 1;
     return (uint32_t)CPU_COUNT(&set);
+}
+
+uint32_t worker_threads(const struct worker_options *options)
+{
+    return options->threads != 0 ? options->threads : cores_available();
 }
 
 static td_status_t open_pool(struct worker_engines *engines, const struct worker_options *options,
@@ -82,8 +72,8 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
-    struct cpu_options cpu = {.threads =
-                                  options->threads != 0 ? options->threads : cores_available(),
+    struct cpu_options cpu = {.threads = worker_threads(options),
+                              .weights = engines->weights,
                               .rows_max = options->step_tokens,
                               .outputs_max = options->sequences_max};
     struct engine_runtime_config config = {
@@ -212,15 +202,14 @@ static td_status_t take_transports(const struct worker_engines *engines,
 /* --- all of it --- */
 
 static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
-                            struct worker_identity *identity, struct td_error *error)
+                            struct worker_identity *identity, struct worker_load_times *times,
+                            struct td_error *error)
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
-    td_status_t status = model_open(options->model, &engines->model, error);
+    td_status_t status = worker_model_open(runtime, times, error);
 
     take_names(options, identity);
-    if (status == TD_OK)
-        status = open_text(engines, error);
     if (status == TD_OK)
         status = open_pool(engines, options, error);
     if (status == TD_OK)
@@ -237,11 +226,15 @@ td_status_t worker_engines_open(struct worker_runtime *runtime, uint64_t epoch,
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
+    struct worker_load_times times = {0};
+    struct worker_interrupt interrupt;
     uint64_t start_ns = td_now_ns();
     td_status_t status;
 
     td_log(TD_LOG_INFO, "load", "loading %s", options->model);
-    status = open_all(runtime, epoch, identity_out, error);
+    worker_interrupt_begin(&interrupt);
+    status = open_all(runtime, epoch, identity_out, &times, error);
+    worker_interrupt_end(&interrupt);
     if (status != TD_OK)
         return status; /* the caller closes what is open */
     identity_out->epoch = epoch;
@@ -250,9 +243,12 @@ td_status_t worker_engines_open(struct worker_runtime *runtime, uint64_t epoch,
     identity_out->max_sequences = options->sequences_max;
     identity_out->max_waiting = options->waiting_max;
     td_log(TD_LOG_INFO, "load",
-           "loaded %s ms %.0f threads %u kv_blocks %u block_bytes %zu context %u",
-           identity_out->models[0], td_ns_to_ms(td_now_ns() - start_ns), identity_out->threads,
-           engines->kv.block_count, engines->kv.block_bytes, identity_out->model.max_context);
+           "loaded %s ms %.0f model_ms %.0f text_ms %.0f weights_ms %.0f threads %u kv_blocks %u "
+           "block_bytes %zu context %u",
+           identity_out->models[0], td_ns_to_ms(td_now_ns() - start_ns),
+           td_ns_to_ms(times.model_ns), td_ns_to_ms(times.text_ns), td_ns_to_ms(times.weights_ns),
+           identity_out->threads, engines->kv.block_count, engines->kv.block_bytes,
+           identity_out->model.max_context);
     return TD_OK;
 }
 
@@ -264,6 +260,7 @@ void worker_engines_close(struct worker_engines *engines)
     if (engines->engine != NULL)
         engine_runtime_close(engines->engine);
     engine_kv_close(&engines->kv);
+    cpu_weights_close(engines->weights);
     text_model_close(engines->text);
     td_buf_fini(&engines->text_bytes);
     model_close(engines->model);

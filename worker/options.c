@@ -38,6 +38,13 @@ static const struct td_flag serving[] = {
 static const struct td_flag engine[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .min = 0, .max = 256,
      .help = "Compute threads; 0: as many as this process may use cores."},
+    {TD_FLAG_AS_TEXT(OPTIONS, weights_cache), .name = "weights-cache", .value = "DIR",
+     .help = "Where packed weights are kept for all workers of this host, or none. Default: "
+             "tandem/weights in XDG_CACHE_HOME or ~/.cache; see 'tandem cache'."},
+    {TD_FLAG_AS_BYTES(OPTIONS, weights_cache_bytes), .name = "weights-cache-bytes",
+     .fallback = "64GiB", .min = MiB, .max = 64 * 1024 * GiB,
+     .help = "The most that the files in --weights-cache may have together; those not used for "
+             "longest go."},
     {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .fallback = "512MiB", .min = MiB,
      .max = 1024 * GiB, .help = "Memory of the KV block pool."},
     {TD_FLAG_AS_UINT32(OPTIONS, block_tokens), .name = "block-tokens", .fallback = "16", .min = 16,

@@ -28,6 +28,9 @@ struct worker_options {
     struct td_flag_list schedulers;
     unsigned generation; /* enum front_generation */
 
+    const char *weights_cache; /* a folder, or "none"; NULL: the user's */
+    uint64_t weights_cache_bytes;
+
     uint32_t threads; /* 0: the cores that this process may use */
     uint64_t kv_bytes;
     uint32_t block_tokens;

@@ -40,6 +40,7 @@
 
 struct worker_engines {
     struct model *model;
+    struct cpu_weights *weights;
     struct text_model *text;
     struct td_buf text_bytes; /* the serialised source, for routers */
     struct td_u128 text_id;
@@ -99,6 +100,20 @@ struct worker_runtime {
 };
 
 /* load.c */
+/* How long the parts of loading took; text and weights run at the same time. */
+struct worker_load_times {
+    uint64_t model_ns;
+    uint64_t text_ns;
+    uint64_t weights_ns;
+};
+
+/* load_model.c: the parts that the model file is behind. The caller closes what is open, also on failure. */
+td_status_t worker_model_open(struct worker_runtime *runtime, struct worker_load_times *times_out,
+                              struct td_error *error) TD_MUST_USE;
+
+/* The compute threads: as asked for, or the cores that this process may use. */
+uint32_t worker_threads(const struct worker_options *options);
+
 td_status_t worker_engines_open(struct worker_runtime *runtime, uint64_t epoch,
                                 struct worker_identity *identity_out,
                                 struct td_error *error) TD_MUST_USE;

@@ -275,8 +275,9 @@ td_status_t cpu_weights_open(const struct model *model, const struct cpu_weights
     if (status == TD_OK)
         status = cpu_team_open(options->threads > 0 ? options->threads : 1, &packing.team, error);
     if (status == TD_OK)
-        status = options->cache != NULL ? open_cached(weights, model, &packing, error)
-                                        : pack_in_memory(weights, &packing, error);
+        status = options->cache != NULL && weights->bytes >= options->cache_bytes_min
+                     ? open_cached(weights, model, &packing, error)
+                     : pack_in_memory(weights, &packing, error);
     cpu_team_close(packing.team);
     free(packing.items);
     if (status != TD_OK) {

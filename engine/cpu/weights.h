@@ -41,6 +41,7 @@ struct cpu_weights {
 struct cpu_weights_options {
     uint32_t threads;
     const char *cache;        /* a folder; NULL: pack in memory */
+    uint64_t cache_bytes_min; /* fewer are packed in memory all the same */
     uint64_t cache_bytes_max; /* of all files in it; 0: CPU_CACHE_BYTES_DEFAULT */
     /* Called now and then, on the caller's thread: so many bytes of something are done. May be NULL. */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
