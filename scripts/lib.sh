@@ -20,16 +20,39 @@ fail() {
     exit 1
 }
 
-# Runs a command and shows its output only if it fails.
+# While something takes long: for how long, and how much has come if it fills a folder ($watched).
+# In the background; ends with the script whatever happens to it.
+show_waiting() {
+    local started=$SECONDS amount is_later=
+    sleep 2 >/dev/null 2>&1
+    while kill -0 $$ 2>/dev/null; do
+        amount=
+        [ -n "${watched:-}" ] &&
+            amount=$(du -sm "$watched" 2>/dev/null | cut -f1) && amount="$amount MB, "
+        if [ -t 2 ]; then
+            printf '\r    %s%d s\033[K' "$amount" $((SECONDS - started)) >&2
+            sleep 1 >/dev/null 2>&1
+        else
+            [ -n "$is_later" ] && printf '    %s%d s\n' "$amount" $((SECONDS - started)) >&2
+            is_later=y
+            sleep 10 >/dev/null 2>&1
+        fi
+    done
+}
+
+# Runs a command and shows its output only if it fails; meanwhile, for how long it has been running.
 quietly() {
-    local log
+    local log waiting status=0
     log=$(mktemp)
-    if ! "$@" >"$log" 2>&1; then
-        cat "$log" >&2
-        rm -f "$log"
-        fail "failed: $*"
-    fi
+    show_waiting &
+    waiting=$!
+    "$@" >"$log" 2>&1 || status=$?
+    kill "$waiting" 2>/dev/null || true
+    wait "$waiting" 2>/dev/null || true
+    [ -t 2 ] && printf '\r\033[K' >&2
+    [ "$status" -eq 0 ] || cat "$log" >&2
     rm -f "$log"
+    [ "$status" -eq 0 ] || fail "failed: $*"
 }
 
 # Whether a file is in the cache and intact; the checksum is remembered in a file beside it.
