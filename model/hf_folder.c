@@ -276,31 +276,14 @@ static td_status_t read_text(struct opening *opening)
 
 /* ------------------------------------------------------------------ the whole */
 
-/* NAME, if this is a folder of huggingface_hub's cache: .../models--ORG--NAME/snapshots/HASH. */
-static const char *cached_name(char *path)
-{
-    static const char prefix[] = "/models--";
-    char *end = strstr(path, "/snapshots/");
-    char *name = strstr(path, prefix);
-    char *after_owner;
-
-    if (name == NULL || end == NULL || end < name)
-        return NULL;
-    *end = '\0';
-    name += sizeof prefix - 1;
-    after_owner = strstr(name, "--");
-    return after_owner != NULL ? after_owner + 2 : name;
-}
-
-/* The folder's own name, for people. A folder without one is no reason to refuse a model. */
+/* For people. A folder whose name cannot be found out is no reason to refuse a model. */
 static void read_name(const char *path, struct model *model)
 {
-    char *real = realpath(path, NULL);
-    const char *name = real != NULL ? cached_name(real) : NULL;
+    char *real = realpath(path, NULL); /* "." has a name as well */
+    char name[NAME_BYTES];
 
-    if (name == NULL && real != NULL)
-        name = strrchr(real, '/') + 1; /* an absolute path has one */
-    model_gguf_show(td_span_of(name != NULL ? name : "model"), model->name, sizeof model->name);
+    model_name_of_path(real != NULL ? real : path, name, sizeof name);
+    model_gguf_show(td_span_of(name), model->name, sizeof model->name);
     free(real);
 }
 

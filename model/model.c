@@ -87,20 +87,51 @@ static size_t without_part(const char *text, size_t length)
     return length - size;
 }
 
+/* What stands behind the last slash of the first length bytes; slashes at the end do not count. */
+static struct td_span last_part(const char *path, size_t length)
+{
+    size_t start;
+
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    for (start = length; start > 0 && path[start - 1] != '/'; start--)
+        continue;
+    return td_span_over(path + start, length - start);
+}
+
+/*
+ * The cache of huggingface_hub has models in folders models--OWNER--NAME/snapshots/COMMIT. Of such a path, whose last
+ * part is given, NAME; of any other the last part.
+ */
+static struct td_span cached_name(const char *path, struct td_span last)
+{
+    static const char prefix[] = "models--";
+    struct td_span parent = last_part(path, (size_t)(last.bytes - path));
+    struct td_span name = last_part(path, (size_t)(parent.bytes - path));
+    const char *owner_end;
+
+    if (!td_span_is(parent, "snapshots") || name.length < sizeof prefix ||
+        memcmp(name.bytes, prefix, sizeof prefix - 1) != 0)
+        return last;
+    name = td_span_over(name.bytes + sizeof prefix - 1, name.length - (sizeof prefix - 1));
+    owner_end = memmem(name.bytes, name.length, "--", 2);
+    if (owner_end != NULL)
+        name = td_span_over(owner_end + 2, name.length - (size_t)(owner_end + 2 - name.bytes));
+    return name;
+}
+
 void model_name_of_path(const char *path, char *out, size_t size)
 {
     static const char ending[] = ".gguf";
-    size_t end = strlen(path);
-    size_t start;
+    const size_t ending_length = sizeof ending - 1;
+    struct td_span name = last_part(path, strlen(path));
 
-    while (end > 1 && path[end - 1] == '/')
-        end--;
-    for (start = end; start > 0 && path[start - 1] != '/'; start--)
-        continue;
-    if (end - start > sizeof ending - 1 &&
-        memcmp(path + end - (sizeof ending - 1), ending, sizeof ending - 1) == 0)
-        end = start + without_part(path + start, end - start - (sizeof ending - 1));
-    snprintf(out, size, "%.*s", (int)(end - start), path + start);
+    if (name.length > ending_length &&
+        memcmp(name.bytes + name.length - ending_length, ending, ending_length) == 0)
+        name.length = without_part(name.bytes, name.length - ending_length);
+    else
+        name = cached_name(path, name);
+    snprintf(out, size, "%.*s", (int)name.length, name.bytes);
 }
 
 struct td_u128 model_content_id(struct td_u128 weights_digest, const char *rope,

@@ -68,14 +68,14 @@ struct model {
     uint32_t max_context;
     float rms_epsilon;
     struct model_rope rope;
-    struct model_matrix embedding; /* vocab x hidden */
-    struct model_matrix output;    /* the LM head; the embedding itself where they are tied */
-    const float *output_norm;      /* hidden */
-    struct model_layer *layer;     /* [layers] */
-    float *vectors;                /* memory behind norms and biases */
-    struct td_u128 weights_digest; /* XXH3-128 of the whole file */
-    bool has_text;                 /* the file has a tokenizer */
-    struct text_source text;       /* borrows from this model */
+    struct model_matrix embedding;  /* vocab x hidden */
+    struct model_matrix output;     /* the LM head; the embedding itself where they are tied */
+    const float *output_norm;       /* hidden */
+    struct model_layer *layer;      /* [layers] */
+    float *vectors;                 /* memory behind norms and biases */
+    struct td_u128 weights_digest;  /* XXH3-128 of the whole file */
+    bool has_text;                  /* the file has a tokenizer */
+    struct text_source text;        /* borrows from this model */
     struct model_gguf *file;        /* NULL: it came from a folder */
     struct model_hf_folder *folder; /* NULL: it came from a GGUF file */
 };
@@ -98,6 +98,7 @@ void model_close(struct model *model);
 /*
  * model_name_of_path: what a model is called after its file or folder.
  * Without the folders above it, ".gguf" and the number of a part: "m/Q.Q4_1-00001-of-00002.gguf" is "Q.Q4_1".
+ * In the cache of huggingface_hub "models--Qwen--Qwen3-0.6B/snapshots/c1899de" is "Qwen3-0.6B".
  */
 void model_name_of_path(const char *path, char *out, size_t size);
 
