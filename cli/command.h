@@ -54,6 +54,7 @@ int cli_chat(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_certs(int argc, char **argv);
+int cli_cache(int argc, char **argv);
 int cli_completion(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_sim(int argc, char **argv);

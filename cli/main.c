@@ -16,6 +16,8 @@ static const struct cli_command commands[] = {
      cli_check},
     {"inspect", "MODEL [flags]", "shows what is in a model file and what it needs", cli_inspect},
     {"certs", "DIR [flags]", "makes the certificates of a cluster", cli_certs},
+    {"cache", "[list|remove|clear]", "shows and removes the packed weights that workers keep",
+     cli_cache},
     {"completion", "bash|zsh|fish", "prints what makes bash, zsh or fish complete these commands",
      cli_completion},
     {"bench", "WHAT [flags]", "measures engine, KV transfer and prefix index on this machine",

@@ -45,6 +45,10 @@ struct cli_certs_options {
     bool add_missing;
 };
 
+struct cli_cache_options {
+    const char *folder;
+};
+
 /* What these commands have beside cli_cluster_table. */
 struct td_flag_table cli_serve_table(struct cli_cluster_options *options);
 struct td_flag_table cli_demo_table(struct cli_demo_options *options);
@@ -54,5 +58,6 @@ struct td_flag_table cli_chat_cluster_table(struct cli_chat_options *options);
 struct td_flag_table cli_check_table(struct cli_check_options *options);
 struct td_flag_table cli_inspect_table(struct cli_inspect_options *options);
 struct td_flag_table cli_certs_table(struct cli_certs_options *options);
+struct td_flag_table cli_cache_table(struct cli_cache_options *options);
 
 #endif

@@ -46,6 +46,7 @@ static void tandem(struct td_buf *out)
     struct cli_check_options check;
     struct cli_inspect_options inspect;
     struct cli_certs_options certs;
+    struct cli_cache_options cache;
     const struct td_flag_table tables[] = {
         cli_cluster_table(&demo.cluster),
         cli_serve_table(&demo.cluster),
@@ -55,6 +56,7 @@ static void tandem(struct td_buf *out)
         cli_check_table(&check),
         cli_inspect_table(&inspect),
         cli_certs_table(&certs),
+        cli_cache_table(&cache),
     };
 
     print_all(tables, sizeof tables / sizeof tables[0], out);
