@@ -16,7 +16,8 @@ static const char *const generations[] = FRONT_GENERATION_CHOICES;
 
 static const struct td_flag serving[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, model), .name = "model", .value = "FILE",
-     .help = "The model, a GGUF file; may also be given as the only word without a flag."},
+     .help = "The model: a GGUF file or a Hugging Face folder. It may also be the only word "
+             "without a flag."},
     {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
      .help =
          "Names by which clients ask for the model; the first is canonical. Default: the file's "
