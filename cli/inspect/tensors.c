@@ -170,7 +170,7 @@ void inspect_put_tensor(void *ctx, const struct inspect_tensor *tensor)
         td_json_end(&sheet->json);
         return;
     }
-    td_buf_printf(&sheet->out, "  %-44s %-5s %8" PRIu64 " x %-6" PRIu64 " %9s\n", tensor->name,
+    td_buf_printf(&sheet->out, "  %-47s %-4s %6" PRIu64 " x %-6" PRIu64 " %8s\n", tensor->name,
                   tensor->type, tensor->rows, tensor->columns,
                   cli_show_bytes(tensor->bytes, bytes));
 }

@@ -76,13 +76,13 @@ static void write_bar(char out[static BAR_CELLS + 3], unsigned share)
     out[BAR_CELLS + 2] = '\0';
 }
 
-/* "  45 %, 12 s, about 15 s more" */
+/* " 45 %, 15 s left" */
 static void write_amount(char *out, size_t size, unsigned share, double elapsed_s)
 {
     double rest_s = share > 0 ? elapsed_s * (1000 - share) / share : 0.0;
 
     if (share > 0 && elapsed_s >= 2.0)
-        snprintf(out, size, "%3u %%, %.0f s, about %.0f s more", share / 10, elapsed_s, rest_s);
+        snprintf(out, size, "%3u %%, %.0f s left", share / 10, rest_s);
     else
         snprintf(out, size, "%3u %%", share / 10);
 }

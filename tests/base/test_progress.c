@@ -72,7 +72,7 @@ static void a_log_gets_a_plain_line_every_few_seconds(void **state)
         update(&rig, ms, 20000, ms);
     td_progress_hide(&rig.progress);
     assert_string_equal(written(&rig), "tandem test: loading a file   5 %\n"
-                                       "tandem test: loading a file  30 %, 6 s, about 14 s more\n");
+                                       "tandem test: loading a file  30 %, 14 s left\n");
     close_rig(&rig);
 }
 
