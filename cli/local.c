@@ -2,6 +2,7 @@
 #include "cli/local.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -210,6 +211,23 @@ static td_status_t check_model(const char *path, struct td_error *error)
         errno == EACCES ? "who may read it? ls -l" : "tandem help start tells where to get one");
 }
 
+static td_status_t check_programs(const char *folder, struct td_error *error)
+{
+    static const char *const names[] = {"tandem-scheduler", "tandem-router", "tandem-prefill",
+                                        "tandem-decode"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        if (access(path, X_OK) != 0)
+            return td_fail(error, TD_NOT_FOUND,
+                           "cannot run %.120s: %s; all programs of Tandem belong in one folder",
+                           path, strerror(errno));
+    }
+    return TD_OK;
+}
+
 static td_status_t plan(struct cli_local *local, struct td_error *error)
 {
     struct cli_cluster_surroundings surroundings = {.runtime_folder = local->folder,
@@ -217,6 +235,8 @@ static td_status_t plan(struct cli_local *local, struct td_error *error)
     const struct cli_cluster_options *options = local->config->options;
     td_status_t status = cli_program_folder(&local->arena, &surroundings.program_folder, error);
 
+    if (status == TD_OK)
+        status = check_programs(surroundings.program_folder, error);
     if (status == TD_OK)
         status = cli_runtime_folder_make(local->folder, error);
     if (status == TD_OK)

@@ -36,8 +36,10 @@ td_status_t cli_runtime_folder_make(char path_out[static CLI_RUNTIME_FOLDER_BYTE
         return TD_OK;
     if (make_below("/tmp", path_out))
         return TD_OK;
-    return td_fail(error, TD_IO, "cannot make a folder for sockets below /tmp: %s",
-                   strerror(errno));
+    return td_fail(
+        error, TD_IO,
+        "cannot make a folder for sockets below /tmp: %s; XDG_RUNTIME_DIR may name another place",
+        strerror(errno));
 }
 
 void cli_runtime_folder_remove(const char *path)

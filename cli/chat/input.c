@@ -173,11 +173,12 @@ static bool open_editor(struct chat_input *input)
     el_set(input->editor, EL_HIST, history, input->history);
     el_set(input->editor, EL_GETCFN, next_character);
     el_set(input->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_set(input->editor, EL_ADDFN, "tandem-tab", "completes the name of a command", on_tab);
+    /* el_set would leak the two texts; el_wset takes them as they are */
+    el_wset(input->editor, EL_ADDFN, L"tandem-tab", L"completes the name of a command", on_tab);
     el_set(input->editor, EL_BIND, "^I", "tandem-tab", NULL);
     el_source(input->editor, NULL); /* the user's ~/.editrc */
     /* Ctrl-C as a key while a line is edited, and only then */
-    el_set(input->editor, EL_ADDFN, "tandem-interrupt", "gives the line up", on_interrupt);
+    el_wset(input->editor, EL_ADDFN, L"tandem-interrupt", L"gives the line up", on_interrupt);
     el_set(input->editor, EL_SETTY, "-d", "-isig", NULL);
     el_set(input->editor, EL_BIND, "^C", "tandem-interrupt", NULL);
     return true;

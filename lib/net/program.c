@@ -81,8 +81,8 @@ int net_program_no_words(const struct td_flags *flags, const struct td_flags_res
 {
     if (result->positionals.count == 0)
         return -1;
-    fprintf(stderr, "%s: '%.100s' is no flag, and nothing else is expected\n", flags->program,
-            result->positionals.items[0]);
+    fprintf(stderr, "%s: '%.100s' is no flag, and nothing else is expected; %s --help\n",
+            flags->program, result->positionals.items[0], flags->program);
     return NET_EXIT_USAGE;
 }
 
