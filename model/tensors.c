@@ -12,6 +12,8 @@
 #include "model/architecture.h"
 #include "model/model.h"
 
+#define SHAPE_BYTES 96 /* four numbers of 20 digits, commas and the NUL */
+
 struct taking {
     struct model *model;
     const struct model_tensors *tensors;
@@ -99,19 +101,34 @@ static td_status_t take_vocab(struct taking *taking, const struct model_tensor *
     return TD_OK;
 }
 
+/* As its file writes it: GGUF begins with the columns, safetensors with the rows. */
+static const char *show_shape(const uint64_t *dims, uint32_t rank, bool is_hf,
+                              char out[SHAPE_BYTES])
+{
+    size_t length = 0;
+
+    out[0] = '\0';
+    for (uint32_t i = 0; i < rank; i++)
+        length += (size_t)snprintf(out + length, SHAPE_BYTES - length, "%s%" PRIu64,
+                                   i > 0 ? ", " : "", dims[is_hf ? rank - 1 - i : i]);
+    return out;
+}
+
 static td_status_t check_shape(struct taking *taking, const struct model_role *role,
                                const struct model_tensor *tensor, const char *name)
 {
-    uint64_t columns = extent_of(taking->model, role->columns);
-    uint64_t rows = extent_of(taking->model, role->rows);
+    const uint64_t wanted[] = {extent_of(taking->model, role->columns),
+                               extent_of(taking->model, role->rows)};
+    bool is_hf = taking->tensors->has_hf_names;
+    char actual_text[SHAPE_BYTES];
+    char wanted_text[SHAPE_BYTES];
 
-    if (tensor->dims[0] != columns || tensor->dims[1] != rows || tensor->dims[2] != 1 ||
+    if (tensor->dims[0] != wanted[0] || tensor->dims[1] != wanted[1] || tensor->dims[2] != 1 ||
         tensor->dims[3] != 1)
-        return td_fail(taking->error, TD_INVALID,
-                       "tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
-                       "] where [%" PRIu64 ", %" PRIu64 "] was expected",
-                       name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3],
-                       columns, rows);
+        return td_fail(
+            taking->error, TD_INVALID, "tensor %s has shape [%s] where [%s] was expected", name,
+            show_shape(tensor->dims, tensor->rank, is_hf, actual_text),
+            show_shape(wanted, role->rows == MODEL_EXTENT_NONE ? 1 : 2, is_hf, wanted_text));
     return TD_OK;
 }
 

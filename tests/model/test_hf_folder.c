@@ -350,9 +350,11 @@ static void tensors_that_are_missing_or_strange_are_refused_by_name(void **state
     check_weights("model.layers.1.mlp.up_proj.weight", "model.layers.3.mlp.up_proj.weight", NULL, 0,
                   0, TD_INVALID, "tensor model.layers.1.mlp.up_proj.weight is missing");
     check_weights("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight", "F32",
-                  64, 128, TD_INVALID, "tensor model.layers.0.mlp.up_proj.weight has shape");
+                  64, 128, TD_INVALID,
+                  "tensor model.layers.0.mlp.up_proj.weight has shape [64, 128] where [128, 64]");
     check_weights("model.embed_tokens.weight", "model.embed_tokens.weight", "F32", 512, 128,
-                  TD_INVALID, "tensor model.embed_tokens.weight has shape");
+                  TD_INVALID,
+                  "tensor model.embed_tokens.weight has shape [512, 128] where [1024, 64]");
     check_weights("model.embed_tokens.weight", "model.embed_tokens.weight", "I32", 1024, 64,
                   TD_UNSUPPORTED,
                   "tensor model.embed_tokens.weight (in model.safetensors) has type I32");

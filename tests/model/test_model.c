@@ -257,7 +257,7 @@ static void tensors_that_do_not_fit_are_named(void **state)
         TD_UNSUPPORTED,
         "tensor blk.0.ffn_down.weight has type Q2_K; served are " MODEL_TYPES_SERVED);
     check_refused(&(struct change){.text = "embedding_length", .behind = 4, .value = 9, .size = 4},
-                  TD_INVALID, "tensor token_embd.weight has shape [8, 10, 1, 1] where [9, 10]");
+                  TD_INVALID, "tensor token_embd.weight has shape [8, 10] where [9, 10]");
     check_refused(&(struct change){.text = "block_count", .behind = 4, .value = 2, .size = 4},
                   TD_INVALID, "blk.1.");
 }
