@@ -118,9 +118,10 @@ static td_status_t read_config(struct opening *opening)
         return status;
     status = model_hf_config_read(td_span_over((const char *)map.bytes, map.length),
                                   &opening->config, opening->error);
-    if (status != TD_OK)
+    if (status == TD_OK) /* its length is within a limit, then */
+        opening->config_digest = td_hash128(map.bytes, map.length);
+    else
         td_fail_wrap(opening->error, CONFIG);
-    opening->config_digest = td_hash128(map.bytes, map.length);
     model_map_close(&map);
     return status;
 }
@@ -207,9 +208,15 @@ static td_status_t read_weights(struct opening *opening)
 
 /* ------------------------------------------------------------------ text */
 
+static bool may_be_cut(const struct text_token *token)
+{
+    return token->type == TEXT_TOKEN_CONTROL || token->type == TEXT_TOKEN_USER_DEFINED ||
+           token->type == TEXT_TOKEN_UNUSED;
+}
+
 /*
  * Some tokenizers name tokens that were added without a row in the embedding (padding, mostly). The
- * model can neither read nor write these: they are left out, unless they are ordinary text.
+ * model can neither read nor write these: they are left out, unless ordinary text is made of them.
  */
 static td_status_t cut_tokens(struct model *model, struct td_error *error)
 {
@@ -219,7 +226,7 @@ static td_status_t cut_tokens(struct model *model, struct td_error *error)
     if (text->token_count <= model->vocab)
         return TD_OK;
     for (uint32_t id = model->vocab; id < text->token_count; id++)
-        if (text->tokens[id].type == TEXT_TOKEN_NORMAL)
+        if (!may_be_cut(&text->tokens[id]))
             return td_fail(error, TD_INVALID,
                            "tokenizer.json: token %" PRIu32 " where 'vocab_size' is %" PRIu32, id,
                            model->vocab);

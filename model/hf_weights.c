@@ -7,23 +7,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/base/arena.h"
-#include "lib/base/json.h"
 #include "model/gguf.h"
+#include "model/hf_index.h"
 #include "model/map.h"
 #include "model/quant.h"
 #include "model/safetensors.h"
 
-#define SUFFIX          ".safetensors"
-#define FILE_BYTES_MAX  255
-#define SHOWN_BYTES     80
-#define INDEX_DEPTH_MAX 8
+#define SHOWN_BYTES 80
 
 /* What is known of a tensor, beside its file's own index. */
 enum { LISTED = 1, USED = 2 };
 
 struct shard {
-    char name[FILE_BYTES_MAX + 1];
+    char name[MODEL_HF_FILE_BYTES_MAX + 1];
     struct model_safetensors *file;
     uint8_t *marks; /* by the place in the file's order */
 };
@@ -130,22 +126,7 @@ static td_status_t open_single(const char *folder, struct model_hf_weights **wei
     return TD_OK;
 }
 
-/* ------------------------------------------------------------------ the index */
-
-/* A file's name, and nothing that could lead out of the folder. */
-static bool is_file_name(struct td_span name)
-{
-    size_t suffix = strlen(SUFFIX);
-
-    if (name.length <= suffix || name.length > FILE_BYTES_MAX || name.bytes[0] == '.' ||
-        memcmp(name.bytes + name.length - suffix, SUFFIX, suffix) != 0)
-        return false;
-    for (size_t i = 0; i < name.length; i++)
-        if (name.bytes[i] < 0x20 || name.bytes[i] == '/' || name.bytes[i] == '\\' ||
-            name.bytes[i] == 0x7f)
-            return false;
-    return true;
-}
+/* ------------------------------------------------------------------ many files */
 
 static int compare_shards(const void *a, const void *b)
 {
@@ -155,51 +136,21 @@ static int compare_shards(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
-static struct shard *find_shard(const struct model_hf_weights *weights, const char *name)
-{
-    for (size_t i = 0; i < weights->count; i++)
-        if (strcmp(weights->shards[i].name, name) == 0)
-            return &weights->shards[i];
-    return NULL;
-}
-
-/* Collects the distinct names of files. */
-static td_status_t list_shards(struct model_hf_weights *weights, const struct td_json *map,
-                               struct td_error *error)
-{
-    td_json_for_each(entry, map)
-    {
-        char shown[SHOWN_BYTES];
-
-        if (entry->kind != TD_JSON_STRING || !is_file_name(entry->string))
-            return td_fail(error, TD_INVALID,
-                           "tensor %s is not in a file of this folder with a name that ends "
-                           "in " SUFFIX,
-                           model_gguf_show(entry->key, shown, sizeof shown));
-        if (find_shard(weights, entry->string.bytes) != NULL)
-            continue;
-        if (weights->count == MODEL_HF_SHARDS_MAX)
-            return td_fail(error, TD_LIMIT, "more than %d files", MODEL_HF_SHARDS_MAX);
-        memcpy(weights->shards[weights->count++].name, entry->string.bytes, entry->string.length);
-    }
-    qsort(weights->shards, weights->count, sizeof *weights->shards, compare_shards);
-    return TD_OK;
-}
-
 /* Every tensor of the index must be in the file that it names. */
-static td_status_t mark_listed(struct model_hf_weights *weights, const struct td_json *map,
+static td_status_t mark_listed(struct model_hf_weights *weights, const struct model_hf_index *index,
                                struct td_error *error)
 {
-    td_json_for_each(entry, map)
-    {
-        struct shard *shard = find_shard(weights, entry->string.bytes);
+    for (size_t i = 0; i < index->place_count; i++) {
+        const struct model_hf_place *place = &index->places[i];
+        struct shard *shard = &weights->shards[place->file];
         const struct model_safetensors_tensor *tensor =
-            model_safetensors_tensor(shard->file, entry->key.bytes);
+            model_safetensors_tensor(shard->file, place->tensor);
         char shown[SHOWN_BYTES];
 
-        if (tensor == NULL || strlen(entry->key.bytes) != entry->key.length)
+        if (tensor == NULL)
             return td_fail(error, TD_INVALID, "tensor %s is not in %s, where the index has it",
-                           model_gguf_show(entry->key, shown, sizeof shown), shard->name);
+                           model_gguf_show(td_span_of(place->tensor), shown, sizeof shown),
+                           shard->name);
         shard->marks[tensor - model_safetensors_at(shard->file, 0)] |= LISTED;
     }
     return TD_OK;
@@ -219,66 +170,45 @@ static td_status_t check_listed(const struct model_hf_weights *weights, struct t
     return TD_OK;
 }
 
-static td_status_t open_listed(const char *folder, const struct td_json *map,
+static td_status_t open_listed(const char *folder, const struct model_hf_index *index,
                                struct model_hf_weights *weights, struct td_error *error)
 {
-    td_status_t status = list_shards(weights, map, error);
+    td_status_t status = TD_OK;
+
+    for (uint32_t i = 0; i < index->file_count && status == TD_OK; i++) {
+        struct shard *shard = &weights->shards[weights->count++];
+
+        snprintf(shard->name, sizeof shard->name, "%s", index->files[i]);
+        status = open_shard(folder, shard, error);
+    }
+    if (status == TD_OK)
+        status = mark_listed(weights, index, error);
+    if (status == TD_OK)
+        status = check_listed(weights, error);
+    qsort(weights->shards, weights->count, sizeof *weights->shards, compare_shards);
+    return status;
+}
+
+static td_status_t open_index(const char *folder, const struct model_map *file,
+                              struct model_hf_weights **weights_out, struct td_error *error)
+{
+    struct model_hf_weights *weights = NULL;
+    struct model_hf_index index;
+    td_status_t status =
+        model_hf_index_read(td_span_over((const char *)file->bytes, file->length), &index, error);
 
     if (status != TD_OK) {
         td_fail_wrap(error, "%s", MODEL_HF_INDEX);
         return status;
     }
-    for (size_t i = 0; i < weights->count && status == TD_OK; i++)
-        status = open_shard(folder, &weights->shards[i], error);
-    if (status != TD_OK)
-        return status;
-    status = mark_listed(weights, map, error);
-    return status == TD_OK ? check_listed(weights, error) : status;
-}
-
-/* The object weight_map of the index's text. */
-static td_status_t read_index(struct td_arena *arena, struct td_span text,
-                              const struct td_json **map_out, struct td_error *error)
-{
-    const struct td_json_limits limits = {
-        .bytes_max = MODEL_HF_INDEX_BYTES_MAX,
-        .nodes_max = (uint32_t)MODEL_SAFETENSORS_TENSORS_MAX * 2,
-        .depth_max = INDEX_DEPTH_MAX,
-    };
-    const struct td_json *root = NULL;
-    td_status_t status = td_json_parse(arena, text, &limits, &root, error);
-
-    if (status == TD_OK && root->kind != TD_JSON_OBJECT)
-        status = td_fail(error, TD_INVALID, "byte 0: the document is no object");
+    status = weights_new(index.file_count, &weights, error);
     if (status == TD_OK)
-        status = td_json_object(td_json_get(root, "weight_map"), map_out, error);
-    if (status == TD_OK && (*map_out == NULL || (*map_out)->items.count == 0))
-        status = td_fail(error, TD_INVALID, "'weight_map' names no tensor");
-    if (status != TD_OK)
-        td_fail_wrap(error, "%s", MODEL_HF_INDEX);
-    return status;
-}
-
-static td_status_t open_index(const char *folder, const struct model_map *index,
-                              struct model_hf_weights **weights_out, struct td_error *error)
-{
-    struct model_hf_weights *weights = NULL;
-    const struct td_json *map = NULL;
-    struct td_arena arena;
-    td_status_t status;
-
-    td_arena_init(&arena, 2 * MODEL_HF_INDEX_BYTES_MAX);
-    status =
-        read_index(&arena, td_span_over((const char *)index->bytes, index->length), &map, error);
-    if (status == TD_OK)
-        status = weights_new(MODEL_HF_SHARDS_MAX, &weights, error);
-    if (status == TD_OK)
-        status = open_listed(folder, map, weights, error);
+        status = open_listed(folder, &index, weights, error);
     if (status == TD_OK)
         *weights_out = weights;
     else
         model_hf_weights_close(weights);
-    td_arena_fini(&arena);
+    model_hf_index_fini(&index);
     return status;
 }
 

@@ -1,9 +1,8 @@
 /*
  * hf_weights.h: the tensors of a Hugging Face folder, in one safetensors file or in many.
  *
- * Owns the open files and the index that says which tensor is in which of them. The index is untrusted: file
- * names stay inside the folder, every tensor must be where the index says, and no file may hold one that the index
- * does not name. Notes which tensors were asked for, so that none is left out silently. It knows no
+ * Owns the open files. Every tensor must be where the index (hf_index.h) says, and no file may hold one that the
+ * index does not name. Notes which tensors were asked for, so that none is left out silently. It knows no
  * architecture: names are only names here.
  */
 #ifndef TANDEM_MODEL_HF_WEIGHTS_H
@@ -16,9 +15,7 @@
 #include "lib/base/u128.h"
 #include "model/architecture.h"
 
-#define MODEL_HF_PATH_BYTES      4096
-#define MODEL_HF_SHARDS_MAX      512
-#define MODEL_HF_INDEX_BYTES_MAX ((size_t)32 << 20)
+#define MODEL_HF_PATH_BYTES 4096
 
 #define MODEL_HF_SINGLE "model.safetensors"
 #define MODEL_HF_INDEX  "model.safetensors.index.json"

@@ -423,7 +423,7 @@ static void an_index_that_lies_is_refused(void **state)
                 "model-00003-of-00002.safetensors");
     check_index(norm, "\"model.norm.weight\": 7", TD_INVALID, "tensor model.norm.weight");
     check_index(norm, "\"model.norm.weight\\u0000x\": \"" SECOND "\"", TD_INVALID,
-                "tensor model.norm.weight?x is not in");
+                "tensor model.norm.weight?x: its name has a NUL");
     check_index("\"weight_map\"", "\"map\"", TD_INVALID, "'weight_map'");
     check_index("\"weight_map\": {", "\"weight_map\": {{", TD_INVALID,
                 "model.safetensors.index.json: byte");
