@@ -69,6 +69,7 @@ static void on_signal(void *ctx)
         cli_supervisor_stop(local->supervisor);
         return;
     }
+    cli_starting_hide(&local->starting);
     cli_say("finishing what runs (at most %.0f s); once more stops at once",
             (double)local->config->options->drain_ms / 1e3);
     cli_local_stop(local);

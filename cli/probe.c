@@ -30,12 +30,16 @@ void cli_probe_unshare(void *memory, size_t bytes)
         munmap(memory, bytes);
 }
 
-/* The new process's life. It is its own group, so that what it starts can be ended with it. */
+/*
+ * The new process's life. It is its own group, so that what it starts can be ended with it; but not if it
+ * writes to the terminal, which may stop all but the group in the foreground.
+ */
 static void live(const struct cli_probe *probe, int stderr_fd, pid_t parent)
 {
     int status;
 
-    setpgid(0, 0);
+    if (!probe->is_shown)
+        setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(127); /* the parent died before the line above */
@@ -104,7 +108,7 @@ td_status_t cli_probe_run(const struct cli_probe *probe, struct cli_probe_end *e
                           struct td_error *error)
 {
     struct cli_probe_end end = {.exit_status = -1};
-    int said_fd = probe->keeps_stderr ? -1 : memfd_create("tandem-said", MFD_CLOEXEC);
+    int said_fd = probe->is_shown ? -1 : memfd_create("tandem-said", MFD_CLOEXEC);
     pid_t parent = getpid();
     pid_t pid;
     int status;

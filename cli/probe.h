@@ -20,7 +20,7 @@ struct cli_probe {
     const char *program; /* "tandem check", for the line that shows the time */
     const char *what;    /* "reading model.gguf" */
     uint64_t deadline_ms;
-    bool keeps_stderr; /* what it writes there is shown; else it is kept back, see below */
+    bool is_shown; /* it writes to the terminal itself; else what it says on stderr is kept back */
     /* In the new process: returns its exit status. What ctx points to must be shared to come back. */
     int (*run)(void *ctx);
     void *ctx;
@@ -30,7 +30,7 @@ struct cli_probe_end {
     int exit_status;                 /* -1: it did not end by itself */
     int signal;                      /* that ended it; 0: none */
     bool timed_out;                  /* it was killed at the deadline */
-    char said[CLI_PROBE_SAID_BYTES]; /* the last line that was kept back from stderr */
+    char said[CLI_PROBE_SAID_BYTES]; /* the last line that was kept back */
 };
 
 /* TD_EXHAUSTED: no process can be started. Otherwise it has ended, with all that it started. */

@@ -39,7 +39,8 @@ static void read_cpu_name(char *out, size_t size)
         const char *colon = strchr(line, ':');
 
         if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
-            snprintf(out, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+            colon += 1 + strspn(colon + 1, " \t");
+            snprintf(out, size, "%.*s", (int)strcspn(colon, "\n"), colon);
             break;
         }
     }

@@ -132,16 +132,37 @@ static void detokenize(const struct text_model *text, const struct text_tokens *
     text_detokenizer_finish(&detokenizer, out);
 }
 
-/* Whether text that was encoded comes back; a space in front is how SentencePiece begins. */
-static bool comes_back(const struct td_buf *out)
+/* SentencePiece writes spaces as U+2581, so that one in a text comes back as a space. */
+static bool skip_mark(const char **text)
 {
-    const char *text = out->data != NULL ? out->data : "";
+    static const char mark[] = "\xe2\x96\x81";
 
-    return strcmp(text, nasty) == 0 || (text[0] == ' ' && strcmp(text + 1, nasty) == 0);
+    if (strncmp(*text, mark, sizeof mark - 1) != 0)
+        return false;
+    *text += sizeof mark - 1;
+    return true;
 }
 
-static void judge_text(struct check_row *row, const struct text_model *text,
-                       const struct text_tokens *tokens)
+/* Whether text that was encoded comes back. */
+static bool comes_back(const struct td_buf *out, enum text_algorithm algorithm)
+{
+    const char *came = out->data != NULL ? out->data : "";
+    const char *sent = nasty;
+
+    if (algorithm == TEXT_BYTE_LEVEL)
+        return strcmp(came, sent) == 0;
+    came += came[0] == ' '; /* put in front */
+    while (*sent != '\0' && *came != '\0') {
+        if (*came == ' ' && skip_mark(&sent))
+            came++;
+        else if (*came++ != *sent++)
+            return false;
+    }
+    return *sent == *came;
+}
+
+static void judge_text(struct check_row *row, const struct model *model,
+                       const struct text_model *text, const struct text_tokens *tokens)
 {
     struct td_buf out;
     uint32_t hidden = 0;
@@ -161,7 +182,7 @@ static void judge_text(struct check_row *row, const struct text_model *text,
         check_mark(row, CHECK_NOTE,
                    "the vocabulary has no tokens for %" PRIu32 " of the bytes: such text is lost",
                    tokens->dropped_bytes);
-    else if (!comes_back(&out))
+    else if (!comes_back(&out, model->text.algorithm))
         check_mark(row, CHECK_PROBLEM,
                    "the text that came back differs: the tokenizer of this file "
                    "is damaged, or not known well enough");
@@ -185,7 +206,7 @@ static struct text_model *open_text(struct work *work, const struct model *model
     }
     text_tokens_init(&tokens, TOKENS_MAX);
     if (text_encode(text, nasty, sizeof nasty - 1, 0, &tokens) == TD_OK)
-        judge_text(row, text, &tokens);
+        judge_text(row, model, text, &tokens);
     else
         check_mark(row, CHECK_PROBLEM, "it cannot encode a short text: %s",
                    td_status_text(tokens.status));
@@ -329,8 +350,10 @@ void check_model(struct check_table *table, const char *path,
                                     .ctx = work};
     const char *slash = strrchr(path, '/');
 
-    if (work == NULL)
+    if (work == NULL) {
+        check_mark(check_add(table, AREA, "memory"), CHECK_PROBLEM, "free some memory");
         return;
+    }
     work->path = path;
     work->options = options;
     snprintf(what, sizeof what, "trying %.50s",

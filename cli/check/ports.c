@@ -90,7 +90,8 @@ static void find_holder(uint16_t port, char out[static HOLDER_BYTES])
 
     count = find_sockets("/proc/net/tcp6", port, inodes, count);
     snprintf(out, HOLDER_BYTES, "%s",
-             count > 0 ? "a process that this user may not look at" : "nobody in this container");
+             count > 0 ? "a process that this user may not look at"
+                       : "no listener: an old connection may still be closing");
     processes = count > 0 ? opendir("/proc") : NULL;
     while (processes != NULL && (entry = readdir(processes)) != NULL) {
         char command[32];

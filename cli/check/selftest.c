@@ -90,7 +90,8 @@ static td_status_t decode(struct rig *rig, uint32_t token, uint32_t position,
 {
     uint64_t start_ns = td_now_ns();
 
-    while (result->new_tokens < NEW_TOKENS_MAX && td_now_ns() - start_ns < DECODE_NS_MAX) {
+    while (result->new_tokens < NEW_TOKENS_MAX && position < rig->model->max_context &&
+           td_now_ns() - start_ns < DECODE_NS_MAX) {
         const struct run run = {.tokens = &token, .first = position++, .count = 1};
         const float *logits;
         td_status_t status = step(rig, &run, 1, &logits);

@@ -137,8 +137,10 @@ void check_transports(struct check_table *table, const struct cli_check_options 
     struct trial *trial = cli_probe_share(sizeof *trial);
     const char *transport = cli_kv_transports[options->cluster.kv_transport];
 
-    if (trial == NULL)
+    if (trial == NULL) {
+        check_mark(check_add(table, AREA, "memory"), CHECK_PROBLEM, "free some memory");
         return;
+    }
     for (int lane = 0; lane < BENCH_LANE_COUNT; lane++) {
         *trial = (struct trial){.lane = (enum bench_lane)lane, .interface = options->ucx_interface};
         if (lane != BENCH_LANE_UCX_TCP || has_interfaces(table, options->ucx_interface))

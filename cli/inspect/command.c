@@ -96,7 +96,7 @@ static int run(const char *path, const OPTIONS *options)
     const struct cli_probe probe = {.program = "tandem inspect",
                                     .what = what,
                                     .deadline_ms = DEADLINE_MS,
-                                    .keeps_stderr = true,
+                                    .is_shown = true,
                                     .run = inspect,
                                     .ctx = &work};
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -103,7 +104,7 @@ static void put_gguf(struct cli_sheet *sheet, const struct model_gguf *file, boo
 static char *read_small(const char *path, size_t *length_out)
 {
     struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     char *text = NULL;
 
     if (fd < 0)
@@ -187,25 +188,39 @@ static void put_entry(struct cli_sheet *sheet, const char *folder, const char *n
                                           : cli_show_bytes((uint64_t)status.st_size, bytes));
 }
 
-static void put_folder(struct cli_sheet *sheet, const char *path)
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Names of a folder in order; at most NAMES_MAX, and none that begins with a dot. */
+static size_t read_names(const char *path, char names[NAMES_MAX][NAME_MAX + 1])
 {
     DIR *folder = opendir(path);
     const struct dirent *entry;
-    int count = 0;
+    size_t count = 0;
 
-    if (folder == NULL)
-        return;
+    while (folder != NULL && count < NAMES_MAX && (entry = readdir(folder)) != NULL)
+        if (entry->d_name[0] != '.')
+            snprintf(names[count++], NAME_MAX + 1, "%s", entry->d_name);
+    if (folder != NULL)
+        closedir(folder);
+    qsort(names, count, sizeof names[0], compare_names);
+    return count;
+}
+
+static void put_folder(struct cli_sheet *sheet, const char *path)
+{
+    static char names[NAMES_MAX][NAME_MAX + 1];
+    size_t count = read_names(path, names);
+
     put_config(sheet, path);
     cli_sheet_begin(sheet, "folder", "Files");
     cli_sheet_begin_list(sheet, "files");
-    while (count < NAMES_MAX && (entry = readdir(folder)) != NULL)
-        if (entry->d_name[0] != '.') {
-            put_entry(sheet, path, entry->d_name);
-            count++;
-        }
+    for (size_t i = 0; i < count; i++)
+        put_entry(sheet, path, names[i]);
     cli_sheet_end_list(sheet);
     cli_sheet_end(sheet);
-    closedir(folder);
 }
 
 /* ---- anything else ---- */

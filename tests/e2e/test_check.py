@@ -10,7 +10,9 @@ import tempfile
 
 import pytest
 
-from cluster import BIN, wait_until
+from cluster import BIN, ROOT, wait_until
+
+DATA = ROOT / "tests/data"
 
 
 def tandem(*words, environment=None, prefix=()):
@@ -134,6 +136,48 @@ def open_folder():
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A Hugging Face folder that a test may damage."""
+    copy = tmp_path / "tiny-qwen3"
+    copy.mkdir()
+    for file in (DATA / "tiny-qwen3").iterdir():
+        if file.suffix in (".json", ".safetensors", ".jinja"):
+            shutil.copy(file, copy)
+    return copy
+
+
+def test_a_folder_is_described_and_tried_as_a_file_is(folder, free_port):
+    known = json.loads(tandem("inspect", folder, "--json", "--tensors").stdout)
+    assert known["model"]["format"] == "Hugging Face folder" and known["model"]["architecture"] == "qwen3"
+    assert "model.layers.0.self_attn.q_norm.weight" in [row["name"] for row in known["tensors"]["list"]]
+    assert "temperature" in known["generation"]["defaults"] and known["tokenizer"]["normalizes_nfc"]
+    assert [row["from"] for row in known["tokenizer"]["stop_tokens"]]
+    report, rows = check(folder, "--port", free_port)
+    assert report["ok"], report
+
+
+@pytest.mark.parametrize("damage,why", [
+    (lambda folder: (folder / "config.json").unlink(), "config.json"),
+    (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+    (lambda folder: (folder / "config.json").write_text(
+        (folder / "config.json").read_text().replace("Qwen3ForCausalLM", "MambaForCausalLM")), "MambaForCausalLM"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+    (lambda folder: os.truncate(folder / "model.safetensors", 1000), "model.safetensors"),
+    (lambda folder: (folder / "tokenizer.json").unlink(), "token"),
+], ids=["no config", "half a config", "another architecture", "no weights", "cut weights", "no tokenizer"])
+def test_a_broken_folder_says_why_and_what_it_has(folder, free_port, damage, why):
+    damage(folder)
+    result = tandem("inspect", folder, "--json")
+    known = json.loads(result.stdout)
+    assert result.returncode == 1 and result.stderr == ""
+    assert known["model"]["is_served"] is False and why in known["model"]["why"], known["model"]
+    names = [row["name"] for row in known["folder"]["files"]]
+    assert names == sorted(names) and set(names) == {file.name for file in folder.iterdir()}
+    report, rows = check(folder, "--port", free_port)
+    assert not report["ok"] and (rows["file"]["result"] == "problem" or rows["tokenizer"]["result"] == "problem")
 
 
 def test_a_model_that_may_not_be_read_says_so(tiny, free_port, open_folder):
