@@ -159,6 +159,28 @@ def test_a_folder_is_described_and_tried_as_a_file_is(folder, free_port):
     assert report["ok"], report
 
 
+@pytest.mark.parametrize("tokenizer", ["tiny_llama2", "tiny_metaspace", "tiny_added"])
+def test_text_comes_back_from_every_kind_of_tokenizer(tokenizer, free_port, tmp_path):
+    for file in (DATA / "tiny-llama/config.json", DATA / "tiny-llama/model.safetensors",
+                 *(DATA / "text" / tokenizer).iterdir()):
+        shutil.copy(file, tmp_path)
+    report, rows = check(tmp_path, "--port", free_port)
+    assert rows["tokenizer"]["result"] == "ok", rows["tokenizer"]
+    assert rows["chat template"]["result"] == "note" and report["ok"]
+
+
+@pytest.mark.parametrize("template,facts", [
+    ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", {"system"}),
+    ("{{ messages[-1].content }}{% for t in tools or [] %}{{ t | tojson }}{% endfor %}", {"tools"}),
+    ("{{ messages[-1].content }}{% if enable_thinking %} think {% endif %}", {"reasoning"}),
+    ("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}", set()),
+])
+def test_what_a_template_can_do_is_found_out(folder, template, facts):
+    (folder / "chat_template.jinja").write_text(template)
+    known = json.loads(tandem("inspect", folder, "--json").stdout)["chat_template"]
+    assert known["renders"] and {name for name in ("system", "tools", "reasoning") if known[name]} == facts
+
+
 @pytest.mark.parametrize("damage,why", [
     (lambda folder: (folder / "config.json").unlink(), "config.json"),
     (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
