@@ -147,7 +147,7 @@ def complete(*words):
 
 @pytest.mark.parametrize("words, expected", [
     (["tandem", "se"], ["serve"]),
-    (["tandem", "c"], ["chat", "check", "certs", "completion"]),
+    (["tandem", "ch"], ["chat", "check"]),
     (["tandem", "bench", ""], ["engine", "transfer", "index", "help"]),
     (["tandem", "help", "pro"], ["processes"]),
     (["tandem", "serve", "--kv-t"], ["--kv-transport"]),
