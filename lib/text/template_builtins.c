@@ -137,8 +137,7 @@ static struct text_value filter_length(struct text_eval *eval, const struct text
     case TEXT_UNDEFINED: return text_value_int(0);
     case TEXT_LIST:
         if (given->base.list->form == TEXT_FORM_ITERATOR)
-            return text_eval_fail_kind(eval, given->line, "take the length of an iterator,",
-                                       given->base);
+            return text_eval_fail_kind(eval, given->line, "take the length of", given->base);
         return text_value_int(given->base.list->count);
     case TEXT_DICT: return text_value_int(given->base.dict->count);
     case TEXT_STRING:
@@ -206,13 +205,15 @@ static uint32_t line_end(const struct text_string *string, uint32_t at)
 /* indent(width=4, first=false, blank=false): blanks in front of each line but the first and empty ones. */
 static struct text_value filter_indent(struct text_eval *eval, const struct text_arguments *given)
 {
-    const struct text_string *string = text_eval_print(eval, given->line, given->base);
+    const struct text_string *string = given->base.string;
     struct text_value parts = text_value_list(&eval->builder);
     bool blank = text_eval_truth(given->values[2]);
     const struct text_string *margin;
     int64_t width = 4;
     uint32_t end;
 
+    if (given->base.kind != TEXT_STRING)
+        return text_eval_fail_kind(eval, given->line, "indent", given->base);
     if (given->values[0].kind == TEXT_STRING) {
         margin = given->values[0].string;
     } else {

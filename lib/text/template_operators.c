@@ -32,6 +32,8 @@ struct text_value text_eval_fail_kind(struct text_eval *eval, uint32_t line, con
         text_eval_fail(eval, line, TD_INVALID, "cannot %s '%.*s', which is undefined", what,
                        (int)(value.string->length < 60 ? value.string->length : 60),
                        value.string->bytes);
+    else if (value.kind == TEXT_LIST && value.list->form > TEXT_FORM_TUPLE)
+        text_eval_fail(eval, line, TD_INVALID, "cannot %s a view, range or iterator", what);
     else
         text_eval_fail(eval, line, TD_INVALID, "cannot %s %s", what, text_kind_name(value.kind));
     return text_value_undefined();

@@ -154,9 +154,7 @@ static void repr_value(struct writer *writer, struct text_value value, uint32_t 
     case TEXT_MACRO:
     case TEXT_FUNCTION: break;
     }
-    text_eval_fail(writer->eval, writer->line, TD_INVALID, "%s cannot be written as text",
-                   value.kind == TEXT_LIST ? "a view, range or iterator"
-                                           : text_kind_name(value.kind));
+    text_eval_fail_kind(writer->eval, writer->line, "write as text", value);
 }
 
 /* What a writer has written, as a string, and the end of its buffer. */

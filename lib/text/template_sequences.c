@@ -204,6 +204,8 @@ static struct text_value filter_unique(struct text_eval *eval, const struct text
     for (uint32_t i = 0; i < items->count && eval->status == TD_OK && kept.kind == TEXT_LIST; i++) {
         struct text_value key = key_of(eval, &form, items->items[i]);
 
+        if (key.kind == TEXT_DICT || (key.kind == TEXT_LIST && key.list->form == TEXT_FORM_LIST))
+            return text_eval_fail_kind(eval, given->line, "tell apart", key);
         if (text_eval_contains(eval, given->line, keys, key))
             continue;
         text_list_append(&eval->builder, keys, key);

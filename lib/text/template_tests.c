@@ -41,11 +41,10 @@ DEFINE_TEST(in, text_eval_contains(eval, given->line, given->values[0], base))
 static struct text_value test_parity(struct text_eval *eval, const struct text_arguments *given,
                                      int64_t wanted)
 {
-    int64_t integer;
+    struct text_value rest =
+        text_eval_operate(eval, given->line, EXPRESSION_MODULO, given->base, text_value_int(2));
 
-    if (!text_value_integer(given->base, &integer))
-        return text_eval_fail_kind(eval, given->line, "test for odd or even", given->base);
-    return text_value_bool((integer & 1) == wanted);
+    return text_value_bool(text_eval_equal(eval, given->line, rest, text_value_int(wanted)));
 }
 
 static struct text_value test_even(struct text_eval *eval, const struct text_arguments *given)

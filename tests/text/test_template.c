@@ -248,8 +248,8 @@ static void errors_name_the_place_and_what_is_wrong(void **state)
     assert_refused("\n\n{{ nope + v }}", TD_INVALID, "line 3: cannot calculate with 'nope'");
     assert_refused("{{ v + nope }}", TD_INVALID, "'nope', which is undefined");
     assert_refused("{{ nope.x }}", TD_INVALID, "'nope', which is undefined");
-    assert_refused("{{ {'a': 1}.items }}", TD_INVALID, "a function cannot be written as text");
-    assert_refused("{{ {'a': 1}.items() }}", TD_INVALID, "a view, range or iterator cannot be");
+    assert_refused("{{ {'a': 1}.items }}", TD_INVALID, "cannot write as text a function");
+    assert_refused("{{ {'a': 1}.items() }}", TD_INVALID, "cannot write as text a view");
     assert_refused("{{ raise_exception('roles must alternate') }}", TD_INVALID,
                    "line 1: roles must alternate");
     assert_refused("{% if v %}\n\n", TD_INVALID,
@@ -290,7 +290,8 @@ static void macros_are_checked_where_they_can_be(void **state)
     assert_refused("{% macro m(a) %}{% endmacro %}{{ m(b=2) }}", TD_INVALID,
                    "does not take argument 1");
     assert_refused("{{ m() }}{% macro m() %}{% endmacro %}", TD_INVALID, "'m', which is undefined");
-    assert_refused("{% macro m() %}{% endmacro %}{{ m }}", TD_INVALID, "a macro cannot be written");
+    assert_refused("{% macro m() %}{% endmacro %}{{ m }}", TD_INVALID,
+                   "cannot write as text a macro");
 }
 
 static void a_raised_message_is_cut_at_a_character(void **state)
