@@ -45,8 +45,14 @@ const char *chat_advice_for_answer(const struct cli_answer *answer,
     }
 }
 
-const char *chat_advice_for_models(int http_status, const struct chat_endpoint *endpoint)
+const char *chat_advice_for_models(td_status_t status, int http_status,
+                                   const struct chat_endpoint *endpoint)
 {
+    if (http_status == 0 && status == TD_REFUSED)
+        return "This host does not trust the server's certificate: put its authority into "
+               "/usr/local/share/ca-certificates and run update-ca-certificates, or ask whoever "
+               "runs "
+               "the server.";
     switch (http_status) {
     case 0:
         return endpoint->is_local

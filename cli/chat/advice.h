@@ -11,8 +11,12 @@
 const char *chat_advice_for_answer(const struct cli_answer *answer,
                                    const struct chat_endpoint *endpoint);
 
-/* The next step when the list of models could not be had. http_status 0: no answer came. */
-const char *chat_advice_for_models(int http_status, const struct chat_endpoint *endpoint);
+/*
+ * The next step when the list of models could not be had. http_status 0: no answer came, and status says why
+ * as the HTTP client does.
+ */
+const char *chat_advice_for_models(td_status_t status, int http_status,
+                                   const struct chat_endpoint *endpoint);
 
 /* What the end of a complete answer means for the user ("length"); NULL: nothing worth saying. */
 const char *chat_advice_for_finish(const char *finish);

@@ -369,7 +369,8 @@ static void show_or_choose(struct chat_session *session, const struct chat_model
 static void do_without_models(struct chat_session *session, int http_status,
                               const struct td_error *error)
 {
-    const char *advice = chat_advice_for_models(http_status, &session->config.endpoint);
+    const char *advice =
+        chat_advice_for_models(error->status, http_status, &session->config.endpoint);
     bool is_starting = session->state == CHAT_CONNECTING;
 
     if (is_starting && session->config.model != NULL && http_status != 0) {

@@ -451,7 +451,7 @@ static void a_full_context_is_recognised_whoever_says_it(void **state)
     for (int status = 0; status < 600; status++) {
         answer = (struct cli_answer){.status = status};
         assert_true(strlen(chat_advice_for_answer(&answer, &endpoint)) > 0);
-        assert_true(strlen(chat_advice_for_models(status, &endpoint)) > 0);
+        assert_true(strlen(chat_advice_for_models(TD_REFUSED, status, &endpoint)) > 0);
     }
 }
 

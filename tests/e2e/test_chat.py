@@ -3,6 +3,7 @@ import http.server
 import json
 import os
 import re
+import ssl
 import subprocess
 import threading
 
@@ -36,7 +37,7 @@ def event(**delta):
 class Foreign:
     """An OpenAI API written from its documentation. `answer` writes what follows the head of a stream."""
 
-    def __init__(self, answer=None, models=("foreign-small", "foreign-large"), key=None):
+    def __init__(self, answer=None, models=("foreign-small", "foreign-large"), key=None, certificate=None):
         self.requests, self.left = [], threading.Event()
         foreign = self
 
@@ -89,6 +90,11 @@ class Foreign:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -177,6 +183,15 @@ def test_a_key_is_sent_and_its_lack_explained(tmp_path):
         wrong = chat(server.url, text="x\n", environment={"OPENAI_API_KEY": "sk-other"})
     assert without.returncode == 1 and "--api-key-file" in without.stderr
     assert wrong.returncode == 1 and "does not take this API key" in wrong.stderr and "sk-other" not in wrong.stderr
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_key(tmp_path):
+    made = subprocess.run([BIN / "tandem", "certs", tmp_path / "certs"], capture_output=True, timeout=120)
+    assert made.returncode == 0
+    with Foreign(says("no"), certificate=tmp_path / "certs/router") as server:
+        result = chat(server.url, text="x\n", environment={"OPENAI_API_KEY": "sk-secret"})
+        assert server.requests == []
+    assert result.returncode == 1 and "update-ca-certificates" in result.stderr, result.stderr
 
 
 def test_a_server_without_a_list_of_models_wants_a_name():
