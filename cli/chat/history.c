@@ -324,6 +324,8 @@ static td_status_t read_settings(struct chat_history *history, const struct td_j
             status = td_json_string(field, &text, error);
             if (status == TD_OK && text.length >= sizeof value->text)
                 status = td_fail(error, TD_INVALID, "%s is too long", field.name);
+            if (status == TD_OK && strlen(text.bytes) != text.length)
+                status = td_fail(error, TD_INVALID, "%s is no text", field.name);
             if (status == TD_OK)
                 memcpy(value->text, text.bytes, text.length + 1);
         } else if (settings[i].kind == TD_JSON_INTEGER) {

@@ -293,6 +293,7 @@ static void what_is_no_chat_is_refused_and_changes_nothing(void **state)
         "{\"messages\":[{\"role\":\"user\",\"content\":\"\"},{\"role\":\"system\"}]}",
         "{\"messages\":[],\"temperature\":\"hot\"}",
         "{\"messages\":[],\"seed\":1.5}",
+        "{\"messages\":[],\"stop\":\"a\\u0000b\"}",
         "{\"messages\":[]",
     };
     struct chat_history history;

@@ -252,6 +252,16 @@ def test_answers_in_a_pipe_are_the_very_bytes_and_in_a_terminal_they_are_safe():
     assert "\x9b" not in shown and "\u202e" not in shown and "\x07" not in shown
 
 
+def test_a_reader_that_leaves_ends_a_script():
+    with Foreign(says("x" * 100)) as server:
+        process = subprocess.Popen([BIN / "tandem", "chat", server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
+        process.stdout.close()
+        process.communicate(b"one\ntwo\nthree\n")
+        assert process.returncode == 1
+        assert len(server.requests) == 1
+
+
 def test_a_hostile_server_cannot_steer_the_terminal_with_its_names():
     with Foreign(says("x"), models=["evil\x1b[2Jname"]) as server, terminal(server.url) as screen:
         screen.wait_for(PROMPT)
