@@ -40,6 +40,13 @@ show_waiting() {
     done
 }
 
+# Ends what show_waiting does, and takes its line off the terminal.
+end_waiting() {
+    kill "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+    [ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
 # Runs a command and shows its output only if it fails; meanwhile, for how long it has been running.
 quietly() {
     local log waiting status=0
@@ -47,9 +54,7 @@ quietly() {
     show_waiting &
     waiting=$!
     "$@" >"$log" 2>&1 || status=$?
-    kill "$waiting" 2>/dev/null || true
-    wait "$waiting" 2>/dev/null || true
-    [ -t 2 ] && printf '\r\033[K' >&2
+    end_waiting "$waiting"
     [ "$status" -eq 0 ] || cat "$log" >&2
     rm -f "$log"
     [ "$status" -eq 0 ] || fail "failed: $*"
