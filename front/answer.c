@@ -35,6 +35,8 @@ td_status_t front_answer_init(struct front_answer *answer, const struct front_an
         return status;
     }
     text_detokenizer_init(&answer->detokenizer, config->text);
+    if (config->surface == API_COMPLETIONS)
+        text_detokenizer_continue(&answer->detokenizer); /* the client puts it behind its prompt */
     td_buf_init(&answer->piece, TEXT_BYTES_LIMIT);
     td_buf_init(&answer->text, TEXT_BYTES_LIMIT);
     td_buf_init(&answer->out,

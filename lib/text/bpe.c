@@ -206,25 +206,46 @@ free_piece:
     free(piece.nodes);
 }
 
-void text_bpe_encode(const struct text_bpe *bpe, const char *bytes, uint32_t length,
-                     struct text_tokens *tokens)
+/* A piece that the cache does not know: its ids go there too. */
+static void encode_new(const struct text_bpe *bpe, uint64_t hash, const char *bytes,
+                       uint32_t length, struct text_tokens *tokens)
 {
     uint32_t symbols[SCAN_BYTES_MAX];
-    uint32_t whole = text_token_map_find(&bpe->whole, bytes, length);
+    uint32_t dropped = tokens->dropped_bytes;
+    uint32_t first = tokens->count;
+    uint32_t whole = text_token_map_find_hashed(&bpe->whole, hash, bytes, length);
     uint32_t count;
 
     if (whole != TEXT_TOKEN_NONE) {
         text_tokens_push(tokens, whole);
+    } else {
+        count = symbols_of(bpe, bytes, length, symbols, tokens);
+        count = merge_short(bpe, symbols, count);
+        for (uint32_t i = 0; i < count; i++)
+            push_symbol(bpe, symbols[i], tokens);
+    }
+    if (tokens->status == TD_OK && tokens->dropped_bytes == dropped)
+        text_piece_cache_put(&bpe->cache, hash, bytes, length, tokens->ids + first,
+                             tokens->count - first);
+}
+
+void text_bpe_encode(const struct text_bpe *bpe, const char *bytes, uint32_t length,
+                     struct text_tokens *tokens)
+{
+    uint64_t hash = text_token_hash(&bpe->whole, bytes, length);
+    uint32_t whole;
+
+    if (text_piece_cache_find(&bpe->cache, hash, bytes, length, tokens))
+        return;
+    if (length <= SCAN_BYTES_MAX) {
+        encode_new(bpe, hash, bytes, length, tokens);
         return;
     }
-    if (length > SCAN_BYTES_MAX) {
+    whole = text_token_map_find_hashed(&bpe->whole, hash, bytes, length);
+    if (whole != TEXT_TOKEN_NONE)
+        text_tokens_push(tokens, whole);
+    else
         encode_long(bpe, bytes, length, tokens);
-        return;
-    }
-    count = symbols_of(bpe, bytes, length, symbols, tokens);
-    count = merge_short(bpe, symbols, count);
-    for (uint32_t i = 0; i < count; i++)
-        push_symbol(bpe, symbols[i], tokens);
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -285,6 +306,8 @@ td_status_t text_bpe_init(struct text_bpe *bpe, const struct text_vocab *vocab,
 
     *bpe = (struct text_bpe){.vocab = vocab};
     status = text_pair_map_init(&bpe->rules, source->merge_count);
+    if (status == TD_OK)
+        status = text_piece_cache_init(&bpe->cache);
     if (status != TD_OK)
         td_fail(error, status, "no memory for the merges");
     if (status == TD_OK)
@@ -304,4 +327,5 @@ void text_bpe_fini(struct text_bpe *bpe)
     text_pair_map_fini(&bpe->rules);
     text_token_map_fini(&bpe->whole);
     text_characters_fini(&bpe->characters);
+    text_piece_cache_fini(&bpe->cache);
 }

@@ -3,7 +3,7 @@
  *
  * The piece starts as one symbol per byte (or per character, for SentencePiece); again and again the neighbours whose
  * merge has the lowest rank become one, leftmost first, until no merge applies. Short pieces are scanned; long ones
- * use a heap and a linked list, so that a piece of n bytes costs n log n, whatever is in it. Immutable once made.
+ * use a heap and a linked list, so that a piece of n bytes costs n log n, whatever is in it. Any number of threads may use one.
  */
 #ifndef TANDEM_LIB_TEXT_BPE_H
 #define TANDEM_LIB_TEXT_BPE_H
@@ -11,6 +11,7 @@
 #include "lib/base/status.h"
 #include "lib/text/characters.h"
 #include "lib/text/pair_map.h"
+#include "lib/text/piece_cache.h"
 #include "lib/text/source.h"
 #include "lib/text/token_map.h"
 #include "lib/text/tokens.h"
@@ -21,6 +22,7 @@ struct text_bpe {
     struct text_characters characters; /* SentencePiece only */
     struct text_pair_map rules;        /* rules.h */
     struct text_token_map whole; /* tokens that encoding their own bytes gives: no merging needed */
+    struct text_piece_cache cache;
 };
 
 /* The source has passed text_source_check. TD_INVALID names a merge that makes no token. */

@@ -6,15 +6,22 @@
 
 #include "lib/base/random.h"
 
-#define CAPACITY_MIN 16
+#define CAPACITY_MIN 128 /* the filter has whole words */
 
-static struct text_pair_place *empty_places(size_t capacity)
+#define FILTER_BYTES(capacity) ((capacity) / 2) /* four bits a place */
+
+/* The tables for a capacity; false: no memory. */
+static bool make_tables(struct text_pair_map *map, size_t capacity)
 {
-    struct text_pair_place *places = malloc(capacity * sizeof *places);
-
-    if (places != NULL)
-        memset(places, 0xFF, capacity * sizeof *places); /* every key TEXT_PAIR_NONE */
-    return places;
+    map->mask = capacity - 1;
+    map->places = malloc(capacity * sizeof *map->places);
+    map->filter = calloc(FILTER_BYTES(capacity), 1);
+    if (map->places == NULL || map->filter == NULL) {
+        text_pair_map_fini(map);
+        return false;
+    }
+    memset(map->places, 0xFF, capacity * sizeof *map->places); /* every key TEXT_PAIR_NONE */
+    return true;
 }
 
 td_status_t text_pair_map_init(struct text_pair_map *map, size_t count_hint)
@@ -23,39 +30,50 @@ td_status_t text_pair_map_init(struct text_pair_map *map, size_t count_hint)
 
     while (capacity < count_hint * 2)
         capacity *= 2;
-    *map = (struct text_pair_map){.mask = capacity - 1, .seed = td_random_u64()};
-    map->places = empty_places(capacity);
-    return map->places == NULL ? TD_NO_MEMORY : TD_OK;
+    *map = (struct text_pair_map){.seed = td_random_u64()};
+    return make_tables(map, capacity) ? TD_OK : TD_NO_MEMORY;
 }
 
 void text_pair_map_fini(struct text_pair_map *map)
 {
     free(map->places);
+    free(map->filter);
     map->places = NULL;
+    map->filter = NULL;
 }
 
 /* The place of a key, or the empty place where it would go. */
 static struct text_pair_place *place_of(struct text_pair_map *map, uint64_t key)
 {
-    size_t at = text_pair_home(map, key);
+    size_t at = (size_t)(text_pair_hash(map, key) >> 32) & map->mask;
 
     while (map->places[at].key != TEXT_PAIR_NONE && map->places[at].key != key)
         at = (at + 1) & map->mask;
     return &map->places[at];
 }
 
+static void put(struct text_pair_map *map, struct text_pair_place *place, uint64_t key,
+                uint64_t value)
+{
+    size_t bit = text_pair_bit(map, text_pair_hash(map, key));
+
+    *place = (struct text_pair_place){key, value};
+    map->filter[bit / 64] |= UINT64_C(1) << (bit % 64);
+}
+
 static td_status_t grow(struct text_pair_map *map)
 {
     struct text_pair_map larger = *map;
 
-    larger.mask = map->mask * 2 + 1;
-    larger.places = empty_places(larger.mask + 1);
-    if (larger.places == NULL)
+    if (!make_tables(&larger, (map->mask + 1) * 2))
         return TD_NO_MEMORY;
-    for (size_t i = 0; i <= map->mask; i++)
-        if (map->places[i].key != TEXT_PAIR_NONE)
-            *place_of(&larger, map->places[i].key) = map->places[i];
-    free(map->places);
+    for (size_t i = 0; i <= map->mask; i++) {
+        struct text_pair_place old = map->places[i];
+
+        if (old.key != TEXT_PAIR_NONE)
+            put(&larger, place_of(&larger, old.key), old.key, old.value);
+    }
+    text_pair_map_fini(map);
     *map = larger;
     return TD_OK;
 }
@@ -73,7 +91,7 @@ td_status_t text_pair_map_add(struct text_pair_map *map, uint64_t key, uint64_t 
             return status;
         place = place_of(map, key);
     }
-    *place = (struct text_pair_place){key, value};
+    put(map, place, key, value);
     map->count++;
     return TD_OK;
 }

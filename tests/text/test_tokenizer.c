@@ -1,4 +1,5 @@
 /* test_tokenizer.c: who may write what, round trips, limits and the ids that end an answer. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -364,6 +365,75 @@ static void a_piece_that_cannot_fit_is_not_merged(void **state)
     free(text);
 }
 
+/* ------------------------------------------------------------------------------------------- */
+/* Threads */
+
+#define THREADS       4
+#define THREAD_TEXTS  8
+#define THREAD_ROUNDS (TEST_IS_SANITIZED ? 20 : 200)
+
+/* Texts of words that push each other out of the cache of pieces, and their ids. */
+struct crowd {
+    struct text_model *model;
+    char texts[THREAD_TEXTS][8192];
+    size_t lengths[THREAD_TEXTS];
+    struct text_tokens expected[THREAD_TEXTS];
+};
+
+static void *encode_in_a_crowd(void *context)
+{
+    const struct crowd *crowd = context;
+    struct text_tokens tokens;
+    bool same = true;
+
+    for (unsigned round = 0; round < THREAD_ROUNDS; round++) {
+        unsigned which = round % THREAD_TEXTS;
+
+        text_tokens_init(&tokens, IDS_MAX);
+        same =
+            same &&
+            text_encode(crowd->model, crowd->texts[which], crowd->lengths[which], 0, &tokens) ==
+                TD_OK &&
+            tokens.count == crowd->expected[which].count &&
+            memcmp(tokens.ids, crowd->expected[which].ids, tokens.count * sizeof *tokens.ids) == 0;
+        text_tokens_fini(&tokens);
+    }
+    return same ? NULL : context;
+}
+
+static void threads_that_share_a_model_get_the_same_ids(void **state)
+{
+    struct crowd *crowd = calloc(1, sizeof *crowd);
+    pthread_t threads[THREADS];
+    struct td_rng rng;
+
+    (void)state;
+    assert_non_null(crowd);
+    td_rng_init(&rng, 6);
+    crowd->model = test_open_tiny_llama();
+    for (unsigned i = 0; i < THREAD_TEXTS; i++) {
+        while (crowd->lengths[i] < 8000) {
+            crowd->texts[i][crowd->lengths[i]++] = ' ';
+            for (size_t k = 1 + td_rng_below(&rng, 6); k > 0; k--)
+                crowd->texts[i][crowd->lengths[i]++] = (char)('a' + td_rng_below(&rng, 6));
+        }
+        encode(crowd->model, td_span_over(crowd->texts[i], crowd->lengths[i]), 0,
+               &crowd->expected[i]);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_in_a_crowd, crowd), 0);
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *failed;
+
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    for (unsigned i = 0; i < THREAD_TEXTS; i++)
+        text_tokens_fini(&crowd->expected[i]);
+    text_model_close(crowd->model);
+    free(crowd);
+}
+
 static void bos_is_added_where_the_model_says_so(void **state)
 {
     struct text_model *tiny = test_open_tiny_llama();
@@ -416,6 +486,7 @@ int main(void)
         cmocka_unit_test(bytes_without_a_token_are_dropped_and_counted),
         cmocka_unit_test(more_ids_than_allowed_stop_the_work),
         cmocka_unit_test(a_piece_that_cannot_fit_is_not_merged),
+        cmocka_unit_test(threads_that_share_a_model_get_the_same_ids),
         cmocka_unit_test(bos_is_added_where_the_model_says_so),
         cmocka_unit_test(stop_ids_are_found_by_number_and_by_text),
     };
