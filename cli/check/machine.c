@@ -269,6 +269,33 @@ static void look_at_cache(struct check_table *table)
                    "XDG_CACHE_HOME");
 }
 
+/* `tandem serve` starts these, from where it lies itself. */
+static void look_at_programs(struct check_table *table)
+{
+    static const char *const names[] = {"tandem-router", "tandem-scheduler", "tandem-prefill",
+                                        "tandem-decode"};
+    struct check_row *row = check_add(table, AREA, "programs");
+    struct td_error error = {0};
+    struct td_arena arena;
+    const char *folder = "";
+    char path[PATH_MAX];
+
+    td_arena_init(&arena, PATH_MAX + 64);
+    if (cli_program_folder(&arena, &folder, &error) != TD_OK) {
+        check_figure(row, "%s", error.text);
+        check_mark(row, CHECK_PROBLEM, "mount /proc");
+    } else {
+        check_figure(row, "all in %.200s", folder);
+    }
+    for (size_t i = 0; error.text[0] == '\0' && i < sizeof names / sizeof names[0]; i++)
+        if (snprintf(path, sizeof path, "%s/%s", folder, names[i]) >= (int)sizeof path ||
+            access(path, X_OK) != 0) {
+            check_figure(row, "%.200s/%s: %s", folder, names[i], strerror(errno));
+            check_mark(row, CHECK_PROBLEM, "install all programs in one folder");
+        }
+    td_arena_fini(&arena);
+}
+
 void check_machine(struct check_table *table, const struct cli_check_options *options,
                    const char *root)
 {
@@ -279,6 +306,7 @@ void check_machine(struct check_table *table, const struct cli_check_options *op
     look_at_memlock(table);
     look_at_files(table);
     look_at_clock(table);
+    look_at_programs(table);
     look_at_sockets(table);
     look_at_cache(table);
 }

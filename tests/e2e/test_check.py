@@ -71,6 +71,16 @@ def test_text_folds_at_80_columns_and_ends_with_a_verdict(tiny, free_port):
     assert re.search(r"\n(All is well|0 problems, \d+ notes?)\.\n$", result.stdout)
 
 
+def test_programs_that_are_not_there_are_a_problem(free_port, tmp_path):
+    for name in ("tandem", "tandem-router", "tandem-scheduler", "tandem-decode"):
+        shutil.copy(BIN / name, tmp_path)
+    result = subprocess.run([tmp_path / "tandem", "check", "--port", str(free_port), "--json"], capture_output=True,
+                            text=True, timeout=240)
+    rows = {row["what"]: row for row in json.loads(result.stdout)["checks"]}
+    assert result.returncode == 1 and rows["programs"]["result"] == "problem"
+    assert "tandem-prefill: No such file" in rows["programs"]["figure"]
+
+
 def test_a_port_that_is_taken_is_a_problem(free_port):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
