@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "lib/text/pretokenize.h"
+#include "lib/text/template_pair.h"
 #include "model/generation_config.h"
 #include "model/model.h"
 
@@ -24,6 +25,9 @@ struct reading {
     struct text_source source;
     struct text_token *tokens; /* the block behind both */
     struct text_merge *merges;
+    char *pair; /* room for plain_template and tool_template as one */
+    struct td_span plain_template;
+    struct td_span tool_template; /* empty: there is none */
     struct td_error *error;
 };
 
@@ -154,6 +158,15 @@ static td_status_t find_strings(struct reading *reading, const char *key, uint32
     return status;
 }
 
+/* The bytes for the pair of templates; 0: there is no pair. */
+static size_t pair_bytes(const struct reading *reading)
+{
+    if (reading->tool_template.length == 0 || reading->plain_template.length == 0)
+        return 0;
+    return reading->plain_template.length + reading->tool_template.length +
+           TEXT_TEMPLATE_PAIR_BYTES;
+}
+
 static td_status_t read_tables(struct reading *reading)
 {
     bool byte_level = reading->source.algorithm == TEXT_BYTE_LEVEL;
@@ -167,11 +180,13 @@ static td_status_t read_tables(struct reading *reading)
         return status;
     reading->source.token_count = (uint32_t)tokens->count;
     reading->source.merge_count = merges == NULL ? 0 : (uint32_t)merges->count;
-    reading->tokens = malloc(reading->source.token_count * sizeof *reading->tokens +
-                             reading->source.merge_count * sizeof *reading->merges + 1);
+    reading->tokens =
+        malloc(reading->source.token_count * sizeof *reading->tokens +
+               reading->source.merge_count * sizeof *reading->merges + pair_bytes(reading) + 1);
     if (reading->tokens == NULL)
         return td_fail(reading->error, TD_NO_MEMORY, "no memory for the tokenizer");
     reading->merges = (struct text_merge *)(reading->tokens + reading->source.token_count);
+    reading->pair = (char *)(reading->merges + reading->source.merge_count);
     reading->source.memory = reading->tokens;
     reading->source.tokens = reading->tokens;
     reading->source.merges = reading->merges;
@@ -285,9 +300,23 @@ static td_status_t read_manners(struct reading *reading)
         status = read_bool(reading, "tokenizer.ggml.add_bos_token", &source->add_bos);
     if (status == TD_OK)
         status = read_bool(reading, "tokenizer.ggml.add_eos_token", &source->add_eos);
+    if (status == TD_OK && pair_bytes(reading) > 0)
+        source->chat_template =
+            text_template_pair(reading->plain_template, reading->tool_template, reading->pair);
+    else if (status == TD_OK)
+        source->chat_template = reading->plain_template;
+    return status;
+}
+
+/* The template, and the one for chats with tools if it has a name of its own. */
+static td_status_t find_templates(struct reading *reading)
+{
+    td_status_t status = read_span(reading, "tokenizer.chat_template", TEXT_TEMPLATE_BYTES_MAX,
+                                   &reading->plain_template);
+
     if (status == TD_OK)
-        status = read_span(reading, "tokenizer.chat_template", TEXT_TEMPLATE_BYTES_MAX,
-                           &source->chat_template);
+        status = read_span(reading, "tokenizer.chat_template.tool_use", TEXT_TEMPLATE_BYTES_MAX,
+                           &reading->tool_template);
     return status;
 }
 
@@ -299,6 +328,8 @@ td_status_t model_gguf_text(const struct model_gguf *file, struct text_source *s
 
     text_source_init(&reading.source);
     status = read_algorithm(&reading);
+    if (status == TD_OK)
+        status = find_templates(&reading);
     if (status == TD_OK)
         status = read_tables(&reading);
     if (status == TD_OK)

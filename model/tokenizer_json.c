@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lib/base/arena.h"
+#include "lib/text/template_pair.h"
 #include "model/map.h"
 #include "model/tokenizer_reading.h"
 
@@ -206,12 +207,29 @@ static td_status_t read_unknown(struct model_tokenizer_reading *reading)
 /* ------------------------------------------------------------------------------------------- */
 /* The template */
 
-/* A string, or a list of named ones, of which "default" is for chats. */
+/* The template with this name in a list of them; absent: nothing is written. */
+static td_status_t find_named(const struct model_tokenizer_reading *reading,
+                              const struct td_json *list, const char *wanted,
+                              struct td_span *template_out)
+{
+    td_json_for_each(named, list)
+    {
+        const struct td_json *name =
+            named->kind == TD_JSON_OBJECT ? td_json_find(named, "name") : NULL;
+
+        if (name != NULL && name->kind == TD_JSON_STRING && td_span_is(name->string, wanted))
+            return td_json_string(td_json_get(named, "template"), template_out, reading->error);
+    }
+    return TD_OK;
+}
+
+/* A string, or a list of named ones, of which "default" is for chats and "tool_use" for chats with tools. */
 static td_status_t find_template(const struct model_tokenizer_reading *reading,
-                                 struct td_span *template_out)
+                                 struct td_span *template_out, struct td_span *tool_template_out)
 {
     const struct td_json *json =
         reading->config == NULL ? NULL : td_json_find(reading->config, "chat_template");
+    td_status_t status;
 
     *template_out = td_span_over("", 0);
     if (json == NULL || json->kind != TD_JSON_ARRAY)
@@ -219,29 +237,36 @@ static td_status_t find_template(const struct model_tokenizer_reading *reading,
                    ? TD_OK
                    : td_json_string(td_json_get(reading->config, "chat_template"), template_out,
                                     reading->error);
-    td_json_for_each(named, json)
-    {
-        const struct td_json *name =
-            named->kind == TD_JSON_OBJECT ? td_json_find(named, "name") : NULL;
-
-        if (name != NULL && name->kind == TD_JSON_STRING && td_span_is(name->string, "default"))
-            return td_json_string(td_json_get(named, "template"), template_out, reading->error);
-    }
-    return td_fail(reading->error, TD_UNSUPPORTED, "chat_template: none of them is named default");
+    status = find_named(reading, json, "default", template_out);
+    if (status == TD_OK)
+        status = find_named(reading, json, "tool_use", tool_template_out);
+    if (status == TD_OK && template_out->length == 0)
+        return td_fail(reading->error, TD_UNSUPPORTED,
+                       "chat_template: none of them is named default");
+    return status;
 }
 
 static td_status_t read_template(struct model_tokenizer_reading *reading, struct td_span file)
 {
+    struct td_span *kept = &reading->tokenizer->source.chat_template;
+    struct td_span with_tools = {0};
     struct td_span text = file;
-    td_status_t status = file.length > 0 ? TD_OK : find_template(reading, &text);
+    td_status_t status = file.length > 0 ? TD_OK : find_template(reading, &text, &with_tools);
+    size_t length = text.length + with_tools.length + TEXT_TEMPLATE_PAIR_BYTES;
 
     if (status != TD_OK)
         return status;
-    if (text.length > TEXT_TEMPLATE_BYTES_MAX)
-        return td_fail(reading->error, TD_LIMIT, "chat_template: %zu bytes, at most %zu",
-                       text.length, TEXT_TEMPLATE_BYTES_MAX);
-    if (text.length > 0)
-        reading->tokenizer->source.chat_template = model_tokenizer_keep(reading, text);
+    if (with_tools.length == 0)
+        length = text.length;
+    if (length > TEXT_TEMPLATE_BYTES_MAX)
+        return td_fail(reading->error, TD_LIMIT, "chat_template: %zu bytes, at most %zu", length,
+                       TEXT_TEMPLATE_BYTES_MAX);
+    if (with_tools.length > 0) {
+        *kept = text_template_pair(text, with_tools, reading->cursor);
+        reading->cursor += kept->length;
+    } else if (text.length > 0) {
+        *kept = model_tokenizer_keep(reading, text);
+    }
     return TD_OK;
 }
 

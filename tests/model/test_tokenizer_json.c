@@ -210,6 +210,11 @@ static void the_template_of_its_own_file_wins(void **state)
                                   "{\"name\":\"default\",\"template\":\"d\"}]}");
     assert_true(td_span_is(model_tokenizer_json_source(read)->chat_template, "d"));
     model_tokenizer_json_close(read);
+    read = parse_good(byte_level, "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"t\"},"
+                                  "{\"name\":\"default\",\"template\":\"d\"}]}");
+    assert_true(td_span_is(model_tokenizer_json_source(read)->chat_template,
+                           "{% if tools +%}t{%+ else +%}d{%+ endif +%}"));
+    model_tokenizer_json_close(read);
 }
 
 static void tokens_of_the_config_are_added_and_holes_are_filled(void **state)

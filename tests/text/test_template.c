@@ -5,6 +5,7 @@
 
 #include "lib/text/string.h"
 #include "lib/text/template.h"
+#include "lib/text/template_pair.h"
 #include "tests/text/text_support.h"
 
 #define NOW_SECONDS 1763726400 /* as in make_templates.py */
@@ -451,6 +452,40 @@ static void a_prompt_over_its_limit_is_refused(void **state)
     td_arena_fini(&arena);
 }
 
+/* What a template writes with tools and without, alone and as a part of a pair. */
+static void two_templates_render_as_one(void **state)
+{
+    static const char *const with_tools[] = {"\n  {% if true %}\nT\n{% endif %}\n", "  T \n\n",
+                                             "\t{# c #}\nT{% if true %}\n{% endif %}\r\n"};
+    static const char *const plain[] = {"  {% set x = 1 %}\n D\n", "D", "\n\nD{{ 1 }}  "};
+
+    (void)state;
+    for (size_t i = 0; i < 9; i++) {
+        struct td_span parts[2] = {td_span_of(plain[i % 3]), td_span_of(with_tools[i / 3])};
+        char pair[200];
+
+        for (size_t k = 0; k < 2; k++) {
+            struct td_arena arena;
+            struct text_builder builder = text_builder_in(&arena);
+            struct rendered alone;
+            struct rendered together;
+            struct text_value variables;
+
+            td_arena_init(&arena, 1 << 16);
+            variables = text_value_dict(&builder);
+            text_dict_add(&builder, variables, td_span_of("tools"), text_value_int((int64_t)k));
+            render(&alone, parts[k], variables, 1000);
+            render(&together, text_template_pair(parts[0], parts[1], pair), variables, 1000);
+            assert_int_equal(alone.status, TD_OK);
+            assert_int_equal(together.status, TD_OK);
+            test_assert_text(prompt_span(&together.prompt), prompt_span(&alone.prompt), pair);
+            text_prompt_fini(&alone.prompt);
+            text_prompt_fini(&together.prompt);
+            td_arena_fini(&arena);
+        }
+    }
+}
+
 static void a_builder_without_room_says_so_once(void **state)
 {
     struct td_arena arena;
@@ -480,6 +515,7 @@ int main(void)
         cmocka_unit_test(hostile_macros_and_filters_hit_a_limit),
         cmocka_unit_test(more_variables_than_allowed_are_refused),
         cmocka_unit_test(a_prompt_over_its_limit_is_refused),
+        cmocka_unit_test(two_templates_render_as_one),
         cmocka_unit_test(a_builder_without_room_says_so_once),
     };
 
