@@ -23,9 +23,8 @@ struct text_render_input {
     struct text_value messages; /* a list of dicts */
     struct text_value tools;    /* a list, or none */
     bool add_generation_prompt;
-    struct text_value
-        extra; /* a dict of further variables (enable_thinking, ...), or none; the rest goes first */
-    int64_t unix_seconds; /* what strftime_now formats, as UTC */
+    struct text_value extra; /* a dict of further variables (enable_thinking, ...), or none */
+    int64_t unix_seconds;    /* what strftime_now formats, as UTC */
     struct td_span bos_token;
     struct td_span eos_token;
 };
