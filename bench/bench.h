@@ -13,6 +13,9 @@ int bench_engine(int argc, char **argv);
 /* The scheduler's prefix index: changes and matches per second, beside the memory's random reads. */
 int bench_index(int argc, char **argv);
 
+/* Text to token ids: megabytes a second of one core, beside checking the same bytes for UTF-8. */
+int bench_tokenizer(int argc, char **argv);
+
 /*
  * KV transfer between two processes over each transport, beside memcpy of the same blocks. Forks: call it
  * before the process starts a thread.

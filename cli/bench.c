@@ -6,6 +6,8 @@
 static const struct cli_command measurements[] = {
     {"engine", "MODEL.gguf [flags]", "prompt and decode speed beside the memory bandwidth",
      bench_engine},
+    {"tokenizer", "MODEL [flags]", "text to token ids, beside checking the same bytes for UTF-8",
+     bench_tokenizer},
     {"transfer", "[flags]", "KV between two processes by each transport, beside memcpy",
      bench_transfer},
     {"index", "[flags]", "the scheduler's prefix index, beside the memory's random reads",
