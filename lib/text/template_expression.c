@@ -272,9 +272,7 @@ static struct text_value evaluate_slice(struct text_eval *eval,
         return slice_list(eval, expression, base.list);
     if (base.kind == TEXT_STRING)
         return slice_string(eval, expression, base.string);
-    if (base.kind == TEXT_UNDEFINED)
-        return text_eval_fail_kind(eval, expression->line, "slice", base);
-    return text_value_undefined();
+    return text_eval_fail_kind(eval, expression->line, "slice", base);
 }
 
 /* ------------------------------------------------------------------------------------------- */

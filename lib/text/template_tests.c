@@ -24,7 +24,9 @@ DEFINE_TEST(float, base.kind == TEXT_FLOAT)
 DEFINE_TEST(number, base.kind == TEXT_INT || base.kind == TEXT_FLOAT || base.kind == TEXT_BOOL)
 DEFINE_TEST(string, base.kind == TEXT_STRING)
 DEFINE_TEST(mapping, base.kind == TEXT_DICT)
-DEFINE_TEST(callable, base.kind == TEXT_MACRO || base.kind == TEXT_FUNCTION)
+/* Undefined has a method for being called, which fails. */
+DEFINE_TEST(callable,
+            base.kind == TEXT_MACRO || base.kind == TEXT_FUNCTION || base.kind == TEXT_UNDEFINED)
 DEFINE_TEST(iterable, base.kind == TEXT_STRING || base.kind == TEXT_LIST ||
                           base.kind == TEXT_DICT || base.kind == TEXT_UNDEFINED)
 DEFINE_TEST(sequence, base.kind == TEXT_STRING || base.kind == TEXT_DICT ||

@@ -325,6 +325,10 @@ SNIPPETS = rows(
     "{% for k, v in d.items() if v is sequence %}{{ k }}{% endfor %}{% for k in d.keys() %}{{ k }}{% endfor %}",
     "{{ a[::-1][0].n }}{{ 'abc'[::-2] }}{{ [1, 2, 3, 4][3:0:-2] }}{{ (1, 2, 3)[1:] }}",
     "{{ x if f }}|{{ (x if f) is defined }}|{{ (1 if f) | default('none') }}",
+    "{{ n[1:] }}",
+    "{{ t[1:] }}",
+    "{{ d[1:] }}",
+    "{{ missing is callable }}{{ missing is sequence }}",
     "{{ 'a' if t else missing.x }}{{ missing.x if f else 'b' }}",
     "{{ 1,\n 2 }}",
     # syntax errors
