@@ -19,7 +19,9 @@ static td_status_t open_folder(const char *path, struct model **model_out, struc
         return td_fail(error, TD_NO_MEMORY, "no memory for a model");
     status = model_hf_folder_open(path, model, error);
     if (status != TD_OK) {
-        td_fail_wrap(error, "%s", path);
+        if (error != NULL &&
+            strstr(error->text, path) == NULL) /* a file in it may be named in full */
+            td_fail_wrap(error, "%s", path);
         model_close(model);
         return status;
     }
