@@ -366,6 +366,121 @@ static void a_piece_that_cannot_fit_is_not_merged(void **state)
 }
 
 /* ------------------------------------------------------------------------------------------- */
+/* SentencePiece as its authors describe it */
+
+#define SYMBOLS_MAX 400
+
+struct symbol {
+    size_t start;
+    size_t length;
+};
+
+/* The token with this text, whose score is its own number below zero; UINT32_MAX: none. */
+static uint32_t scored_token(const struct text_source *source, const char *bytes, size_t length)
+{
+    for (uint32_t id = 0; id < source->token_count; id++)
+        if (source->tokens[id].type == TEXT_TOKEN_NORMAL && source->tokens[id].length == length &&
+            memcmp(source->tokens[id].bytes, bytes, length) == 0)
+            return id;
+    return UINT32_MAX;
+}
+
+/* Over the whole text, each time looking at all pairs; text has its spaces as U+2581. */
+static void encode_naively(const struct text_source *source, const char *text, size_t length,
+                           struct text_tokens *tokens)
+{
+    struct symbol symbols[SYMBOLS_MAX];
+    size_t count = 0;
+
+    for (size_t at = 0, bytes; at < length; at += bytes) {
+        bytes = td_utf8_character(text + at, length - at);
+        symbols[count++] = (struct symbol){at, bytes};
+    }
+    for (;;) {
+        uint32_t best = UINT32_MAX;
+        size_t place = 0;
+
+        for (size_t i = 0; i + 1 < count; i++) {
+            uint32_t id = scored_token(source, text + symbols[i].start,
+                                       symbols[i].length + symbols[i + 1].length);
+
+            if (id < best) {
+                best = id;
+                place = i;
+            }
+        }
+        if (best == UINT32_MAX)
+            break;
+        symbols[place].length += symbols[place + 1].length;
+        memmove(symbols + place + 1, symbols + place + 2, (count - place - 2) * sizeof symbols[0]);
+        count--;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t id = scored_token(source, text + symbols[i].start, symbols[i].length);
+
+        if (id != UINT32_MAX)
+            text_tokens_push(tokens, id);
+        for (size_t k = 0; id == UINT32_MAX && k < symbols[i].length; k++)
+            text_tokens_push(tokens, 3u + (uint8_t)text[symbols[i].start + k]);
+    }
+}
+
+/* The vocabulary of tiny_llama2 in the order in which it was made: a token's number is its rank. */
+static void score_by_number(struct test_vocabulary *vocabulary, struct text_token *tokens)
+{
+    for (uint32_t id = 0; id < vocabulary->source.token_count; id++) {
+        tokens[id] = vocabulary->source.tokens[id];
+        tokens[id].score = -(float)id;
+    }
+    vocabulary->source.tokens = tokens;
+    vocabulary->source.merge_count = 0;
+}
+
+/* Cutting the text where no token lies across, and the heap, must change nothing. */
+static void sentencepiece_gives_what_merging_the_whole_text_gives(void **state)
+{
+    static const char *const pieces[] = {"▁",  "▁the", "e",    "t",      "he",  "lamp", "▁▁",
+                                         "世", "é",    "1897", ".",      "ing", "🎉",    "a",
+                                         "in", "\n",   "er",   "\u0301", "was"};
+    struct test_vocabulary vocabulary;
+    struct text_token tokens[1024];
+    struct text_model *model;
+    struct td_rng rng;
+
+    (void)state;
+    assert_true(test_open_vocabulary("tiny_llama2", &vocabulary));
+    assert_true(vocabulary.source.token_count <= 1024);
+    score_by_number(&vocabulary, tokens);
+    vocabulary.source.prefix = TEXT_PREFIX_NONE;
+    model = test_open_model(&vocabulary.source);
+    td_rng_init(&rng, 12);
+    for (unsigned round = 0; round < (TEST_IS_SANITIZED ? 60 : 600); round++) {
+        struct text_tokens expected;
+        struct text_tokens actual;
+        char text[SYMBOLS_MAX];
+        size_t length = 0;
+
+        for (size_t count = td_rng_below(&rng, 45); count > 0; count--) {
+            const char *piece = pieces[td_rng_below(&rng, sizeof pieces / sizeof pieces[0])];
+
+            memcpy(text + length, piece, strlen(piece));
+            length += strlen(piece);
+        }
+        text_tokens_init(&expected, IDS_MAX);
+        encode_naively(&vocabulary.source, text, length, &expected);
+        encode(model, td_span_over(text, length), 0, &actual);
+        assert_int_equal(actual.count, expected.count);
+        if (actual.count > 0)
+            assert_memory_equal(actual.ids, expected.ids, actual.count * sizeof *actual.ids);
+        text_tokens_fini(&actual);
+        text_tokens_fini(&expected);
+    }
+    text_model_close(model);
+    vocabulary.source.tokens = NULL;
+    test_vocabulary_fini(&vocabulary);
+}
+
+/* ------------------------------------------------------------------------------------------- */
 /* Threads */
 
 #define THREADS       4
@@ -486,6 +601,7 @@ int main(void)
         cmocka_unit_test(bytes_without_a_token_are_dropped_and_counted),
         cmocka_unit_test(more_ids_than_allowed_stop_the_work),
         cmocka_unit_test(a_piece_that_cannot_fit_is_not_merged),
+        cmocka_unit_test(sentencepiece_gives_what_merging_the_whole_text_gives),
         cmocka_unit_test(threads_that_share_a_model_get_the_same_ids),
         cmocka_unit_test(bos_is_added_where_the_model_says_so),
         cmocka_unit_test(stop_ids_are_found_by_number_and_by_text),
