@@ -21,6 +21,7 @@ if(TANDEM_WERROR)
 endif()
 
 if(TANDEM_SANITIZE)
+  target_compile_definitions(tandem_flags INTERFACE TANDEM_SANITIZED)
   target_compile_options(tandem_flags INTERFACE -fsanitize=${TANDEM_SANITIZE} -fno-sanitize-recover=all
     $<$<BOOL:${TANDEM_FUZZ}>:-fsanitize=fuzzer-no-link>)
   target_link_options(tandem_flags INTERFACE -fsanitize=${TANDEM_SANITIZE})

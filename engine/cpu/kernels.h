@@ -35,8 +35,15 @@
 #define CPU_LANES     16
 #define CPU_ROW_GROUP 4 /* dots works on this many rows at once */
 
-/* In front of a loop with a small constant count whose arrays must become registers. */
-#ifdef __clang__
+/*
+ * In front of a loop with a small constant count whose arrays must become registers. Not under sanitizers, which
+ * put a check at every access: unrolled, a file of kernels takes them minutes to compile.
+ */
+#if defined(TANDEM_SANITIZED) && defined(__clang__)
+#define CPU_UNROLL _Pragma("clang loop unroll(disable)")
+#elif defined(TANDEM_SANITIZED)
+#define CPU_UNROLL
+#elif defined(__clang__)
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 16")
