@@ -232,16 +232,16 @@ static void encode_new(const struct text_bpe *bpe, uint64_t hash, const char *by
 void text_bpe_encode(const struct text_bpe *bpe, const char *bytes, uint32_t length,
                      struct text_tokens *tokens)
 {
-    uint64_t hash = text_token_hash(&bpe->whole, bytes, length);
+    uint64_t hash;
     uint32_t whole;
 
-    if (text_piece_cache_find(&bpe->cache, hash, bytes, length, tokens))
-        return;
     if (length <= SCAN_BYTES_MAX) {
-        encode_new(bpe, hash, bytes, length, tokens);
+        hash = text_token_hash(&bpe->whole, bytes, length);
+        if (!text_piece_cache_find(&bpe->cache, hash, bytes, length, tokens))
+            encode_new(bpe, hash, bytes, length, tokens);
         return;
     }
-    whole = text_token_map_find_hashed(&bpe->whole, hash, bytes, length);
+    whole = text_token_map_find(&bpe->whole, bytes, length);
     if (whole != TEXT_TOKEN_NONE)
         text_tokens_push(tokens, whole);
     else

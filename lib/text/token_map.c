@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/random.h"
+#include "lib/text/source.h"
 
 td_status_t text_token_map_init(struct text_token_map *map, uint32_t count_max)
 {
@@ -26,41 +27,57 @@ void text_token_map_fini(struct text_token_map *map)
     map->places = NULL;
 }
 
+#define LENGTH_BITS 13
+
+_Static_assert(TEXT_TOKEN_BYTES_MAX < 1 << LENGTH_BITS, "a length fits its part of a tag");
+
+static uint32_t tag_of(uint64_t hash, size_t length)
+{
+    return (uint32_t)(hash >> 32) << LENGTH_BITS | (uint32_t)length;
+}
+
 /* The place of these bytes, or the empty place where they would go. */
 static struct text_token_place *place_of(const struct text_token_map *map, uint64_t hash,
                                          const char *bytes, size_t length)
 {
     size_t at = (size_t)hash & map->mask;
+    uint32_t tag = tag_of(hash, length);
 
     for (;; at = (at + 1) & map->mask) {
         struct text_token_place *place = &map->places[at];
 
-        if (place->bytes == NULL ||
-            (place->length == length && memcmp(place->bytes, bytes, length) == 0))
+        if (place->bytes == NULL || (place->tag == tag && memcmp(place->bytes, bytes, length) == 0))
             return place;
     }
 }
 
 void text_token_map_add(struct text_token_map *map, struct td_span bytes, uint32_t id)
 {
-    struct text_token_place *place =
-        place_of(map, text_token_hash(map, bytes.bytes, bytes.length), bytes.bytes, bytes.length);
+    struct text_token_place *place;
+    uint64_t hash;
 
+    if (bytes.length == 0 || bytes.length > TEXT_TOKEN_BYTES_MAX)
+        return;
+    hash = text_token_hash(map, bytes.bytes, bytes.length);
+    place = place_of(map, hash, bytes.bytes, bytes.length);
     if (place->bytes == NULL)
-        *place = (struct text_token_place){bytes.bytes, (uint32_t)bytes.length, id};
+        *place = (struct text_token_place){bytes.bytes, tag_of(hash, bytes.length), id};
 }
 
 uint32_t text_token_map_find_hashed(const struct text_token_map *map, uint64_t hash,
                                     const char *bytes, size_t length)
 {
-    const struct text_token_place *place = place_of(map, hash, bytes, length);
+    const struct text_token_place *place;
 
+    if (length > TEXT_TOKEN_BYTES_MAX)
+        return TEXT_TOKEN_NONE;
+    place = place_of(map, hash, bytes, length);
     return place->bytes == NULL ? TEXT_TOKEN_NONE : place->id;
 }
 
 uint32_t text_token_map_find(const struct text_token_map *map, const char *bytes, size_t length)
 {
-    if (length == 0)
+    if (length == 0 || length > TEXT_TOKEN_BYTES_MAX)
         return TEXT_TOKEN_NONE;
     return text_token_map_find_hashed(map, text_token_hash(map, bytes, length), bytes, length);
 }

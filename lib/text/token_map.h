@@ -13,7 +13,7 @@
 
 struct text_token_place {
     const char *bytes; /* NULL: the place is empty */
-    uint32_t length;
+    uint32_t tag; /* the length and a part of the hash: what differs there need not be compared */
     uint32_t id;
 };
 
@@ -27,7 +27,10 @@ struct text_token_map {
 td_status_t text_token_map_init(struct text_token_map *map, uint32_t count_max) TD_MUST_USE;
 void text_token_map_fini(struct text_token_map *map);
 
-/* Adds a token, which has at least one byte. Of several with equal bytes the first one stays. */
+/*
+ * Adds a token of 1 to TEXT_TOKEN_BYTES_MAX bytes; another is left out, as nobody will look for it. Of several with equal
+ * bytes the first one stays.
+ */
 void text_token_map_add(struct text_token_map *map, struct td_span bytes, uint32_t id);
 
 /* The id of the token with these bytes, or TEXT_TOKEN_NONE. */
