@@ -39,6 +39,7 @@ struct options {
     uint32_t new_tokens;
     uint32_t repeats;
     unsigned kv_dtype;
+    unsigned numerics;
     bool json;
 };
 
@@ -59,6 +60,7 @@ struct rig {
 };
 
 static const char *const kv_dtypes[] = {"f16", "f32", NULL};
+static const char *const numerics[] = {"f32", "int8", NULL};
 
 static const struct td_flag flags[] = {
     {TD_FLAG_AS_UINT32(struct options, threads), .name = "threads", .fallback = "2", .min = 1,
@@ -73,6 +75,8 @@ static const struct td_flag flags[] = {
      .max = BENCH_SAMPLES_MAX, .help = "How often everything is measured, in turn."},
     {TD_FLAG_AS_CHOICE(struct options, kv_dtype), .name = "kv-dtype", .fallback = "f16",
      .choices = kv_dtypes, .help = "Type of the KV cache."},
+    {TD_FLAG_AS_CHOICE(struct options, numerics), .name = "numerics", .fallback = "f32",
+     .choices = numerics, .help = "Activations in products: floats, or rounded to 8 bits."},
     {TD_FLAG_AS_BOOL(struct options, json), .name = "json", .help = "Write one JSON object."},
 };
 
@@ -242,6 +246,7 @@ static void report_json(const struct rig *rig)
     td_json_put_text(&writer, "model", rig->model->name);
     td_json_put_text(&writer, "kernels", kernels_name());
     td_json_put_text(&writer, "kv_dtype", rig->backend->info.kv_dtype);
+    td_json_put_text(&writer, "numerics", rig->backend->info.numerics);
     td_json_put_uint(&writer, "threads", rig->options.threads);
     td_json_put_uint(&writer, "repeats", rig->options.repeats);
     td_json_put_uint(&writer, "prompt_tokens", rig->options.prompt_tokens);
@@ -290,7 +295,8 @@ static td_status_t open_backend(struct rig *rig, struct td_error *error)
 {
     const struct options *options = &rig->options;
     struct cpu_options cpu = {.threads = options->threads,
-                              .kv_dtype = (enum cpu_kv_dtype)options->kv_dtype};
+                              .kv_dtype = (enum cpu_kv_dtype)options->kv_dtype,
+                              .numerics = (enum cpu_numerics)options->numerics};
     uint32_t decode_tokens = options->context_tokens + options->new_tokens;
     uint32_t tokens =
         decode_tokens > options->prompt_tokens ? decode_tokens : options->prompt_tokens;

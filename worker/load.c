@@ -73,6 +73,7 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
     struct cpu_options cpu = {.threads = worker_threads(options),
+                              .numerics = (enum cpu_numerics)options->numerics,
                               .weights = engines->weights,
                               .rows_max = options->step_tokens,
                               .outputs_max = options->sequences_max};

@@ -31,7 +31,8 @@ struct worker_options {
     const char *weights_cache; /* a folder, or "none"; NULL: the user's */
     uint64_t weights_cache_bytes;
 
-    uint32_t threads; /* 0: the cores that this process may use */
+    unsigned numerics; /* enum cpu_numerics */
+    uint32_t threads;  /* 0: the cores that this process may use */
     uint64_t kv_bytes;
     uint32_t block_tokens;
     uint32_t step_tokens;

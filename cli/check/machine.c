@@ -51,7 +51,7 @@ static void read_cpu_name(char *out, size_t size)
 static void look_at_cpu(struct check_table *table)
 {
     struct check_row *row = check_add(table, AREA, "processor");
-    const struct cpu_kernels *available[3];
+    const struct cpu_kernels *available[CPU_KERNELS_MAX];
     const struct cpu_kernels *kernels = NULL;
     struct td_error error = {0};
     char name[128];

@@ -162,7 +162,8 @@ static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
     snprintf(info->name, sizeof info->name, "%s", model->name);
     snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", dtype_name(options->kv_dtype));
-    snprintf(info->numerics, sizeof info->numerics, "%s", CPU_NUMERICS);
+    snprintf(info->numerics, sizeof info->numerics, "%s",
+             options->numerics == CPU_NUMERICS_INT8 ? CPU_NUMERICS_WHOLE : CPU_NUMERICS);
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
     info->content_id =
@@ -268,6 +269,7 @@ static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
     backend->base.rows_max = options->rows_max > 0 ? options->rows_max : CPU_ROWS_DEFAULT;
     backend->base.outputs_max =
         options->outputs_max > 0 ? options->outputs_max : CPU_OUTPUTS_DEFAULT;
+    backend->is_whole = options->numerics == CPU_NUMERICS_INT8;
     backend->threads = options->threads > 0 ? options->threads : 1;
     describe(backend, kv, options);
     cpu_rope_init(&backend->rope, &backend->model->rope, backend->model->head_dim);

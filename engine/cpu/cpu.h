@@ -1,12 +1,12 @@
 /*
  * cpu.h: the CPU backend: runs batch steps of a model on ordinary cores.
  *
- * Activations are 32-bit floats throughout; weights are packed once (weights.h)
+ * Activations are 32-bit floats, or (an option) rounded to 8 bits for products; weights are packed once (weights.h)
  * and taken apart on the fly. Numerics class "cpu-f32-2": all processors and thread counts give the same bits
  * (kernels.h says how). One backend is driven by one thread at a time; it has helper threads of its
  * own, which sleep between steps.
  *
- * The environment variable TANDEM_CPU (reference, avx2, avx512) forces a set of kernels.
+ * The environment variable TANDEM_CPU (reference, avx2, avx512, vnni) forces a set of kernels.
  */
 #ifndef TANDEM_ENGINE_CPU_CPU_H
 #define TANDEM_ENGINE_CPU_CPU_H
@@ -24,17 +24,25 @@
 #define CPU_OUTPUTS_DEFAULT 64
 #define CPU_OUTPUTS_MAX     ((uint32_t)1 << 12)
 
-#define CPU_NUMERICS "cpu-f32-2" /* the class of results, part of the content id */
+#define CPU_NUMERICS       "cpu-f32-2" /* the class of results, part of the content id */
+#define CPU_NUMERICS_WHOLE "cpu-int8-1"
 
 enum cpu_kv_dtype {
     CPU_KV_F16 = 0,
     CPU_KV_F32 = 1, /* twice the memory and traffic; for comparing with references */
 };
 
+/* The class of results: what --numerics says. */
+enum cpu_numerics {
+    CPU_NUMERICS_F32 = 0,  /* CPU_NUMERICS */
+    CPU_NUMERICS_INT8 = 1, /* CPU_NUMERICS_WHOLE: faster, and about as exact as other engines */
+};
+
 /* Zero-initialised: one thread, f16, the defaults above, no stop ids. */
 struct cpu_options {
     uint32_t threads; /* the calling thread counted; 0: one */
     enum cpu_kv_dtype kv_dtype;
+    enum cpu_numerics numerics;
     uint32_t rows_max;        /* rows in one batch; 0: CPU_ROWS_DEFAULT */
     uint32_t outputs_max;     /* outputs in one batch; 0: CPU_OUTPUTS_DEFAULT */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */

@@ -68,6 +68,7 @@ static void add_product(struct step *step, struct cpu_matmul product)
     uint32_t unit_rows =
         cpu_unit_rows(product.matrix->rows, product.tokens, step->backend->threads);
 
+    product.is_whole = step->backend->is_whole;
     step->products[index] = product;
     step->product_unit_rows[index] = unit_rows;
     step->product_units[index] = units_of(product.matrix->rows, unit_rows);
@@ -102,7 +103,10 @@ static void run_products(struct step *step)
 
 static void sum_input(const struct cpu_backend *backend, float *x, uint32_t columns)
 {
-    backend->kernels->block_sums(x, columns, x + cpu_input_sums(columns));
+    if (backend->is_whole)
+        backend->kernels->quantize(x, columns);
+    else
+        backend->kernels->block_sums(x, columns);
 }
 
 static void sums_unit(void *context, uint32_t unit, uint32_t thread)
@@ -317,7 +321,8 @@ static void gate_unit(void *context, uint32_t unit, uint32_t thread)
                                  .x = backend->normed,
                                  .x_stride = backend->strides.hidden,
                                  .y_stride = backend->strides.ffn,
-                                 .tokens = step->rows};
+                                 .tokens = step->rows,
+                                 .is_whole = backend->is_whole};
 
     cpu_matmul_unit(backend->kernels, &product, unit, step->gate_unit_rows, backend->gate + first);
     product.matrix = &step->weights->up;

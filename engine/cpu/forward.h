@@ -39,6 +39,7 @@ struct cpu_backend {
     struct cpu_attention attention;
     struct cpu_strides strides;
     uint32_t threads;
+    bool is_whole; /* activations are rounded to whole numbers for products */
 
     /* One mapping, zero at first; what lies between a row's end and its sums stays zero. */
     float *memory;

@@ -18,6 +18,14 @@
  *   V sums       one chain of fused multiply-adds per value, positions rising.
  *   exponential  cpu_exp of math.h, operation by operation.
  *
+ * Class "cpu-int8-1" differs in products with weights that are no floats: x is rounded to whole numbers first.
+ *
+ *   quants       of a block of x: scale = largest magnitude / 127; q = x * (127 / largest), to the nearest,
+ *                ties to even. A block with a value that is no finite number has scale NaN, one below
+ *                CPU_QUANTIZE_MIN has scale 0; both have quants 0. Its block sum is scale * (sum of q).
+ *   product      s = sum of (quant - zero) * q in whole numbers, exact in any order; then as above with
+ *                scale of x * s for the chain.
+ *
  * Kernels assume round-to-nearest and no flushing of subnormals (the default environment). They know nothing of
  * threads, layers or the pool. "Padded" below means: readable, and zero, up to a multiple of
  * CPU_LANES. Pointers need no alignment beyond that of their element.
@@ -55,18 +63,41 @@ static inline uint32_t cpu_pad(uint32_t count)
 }
 
 /*
- * One input of products: `columns` floats, zeros behind them up to a whole number of blocks, and behind those
- * the sums of the blocks. Where the sums are, and how many floats all of it takes:
+ * One input of products: `columns` floats, zeros behind them up to a whole number of blocks; behind those the
+ * sums of the blocks. Then, with whole numbers, the scale of each block, the sum of each half block's
+ * quants (int32), and the quants (int8). Where each of them starts, in floats, and what all of it takes:
  */
 static inline size_t cpu_input_sums(uint32_t columns)
 {
     return (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS;
 }
 
-static inline size_t cpu_input_floats(uint32_t columns)
+static inline size_t cpu_input_scales(uint32_t columns)
 {
     return cpu_input_sums(columns) + cpu_pad(cpu_pack_blocks(columns));
 }
+
+static inline size_t cpu_input_counts(uint32_t columns)
+{
+    return cpu_input_scales(columns) + cpu_pad(cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_quants(uint32_t columns)
+{
+    return cpu_input_counts(columns) + cpu_pad(2 * cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_floats(uint32_t columns)
+{
+    return cpu_input_quants(columns) +
+           (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS / sizeof(float);
+}
+
+/* A block whose largest magnitude is less than this is taken for zeros. */
+#define CPU_QUANTIZE_MIN 0x1p-100f
+
+/* The largest quant of an input. */
+#define CPU_QUANTIZE_MAX 127.0f
 
 /*
  * y[token][row] = sum over k of W[row][k] * x[token][k], for the rows of some groups. y[token] starts with
@@ -76,12 +107,13 @@ struct cpu_product {
     const struct cpu_matrix *matrix;
     uint32_t first; /* group */
     uint32_t groups;
-    const float *x;  /* inputs, with their sums */
+    const float *x;  /* inputs */
     size_t x_stride; /* strides in floats */
     uint32_t tokens;
     float *y;
     size_t y_stride;
-    bool add; /* y[token][row] += instead */
+    bool add;      /* y[token][row] += instead */
+    bool is_whole; /* with the quants of x, unless the weights are floats */
 };
 
 /*
@@ -116,7 +148,9 @@ struct cpu_weigh {
 struct cpu_kernels {
     const char *name;
     void (*multiply)(const struct cpu_product *job);
-    void (*block_sums)(const float *x, uint32_t columns, float *sums); /* x padded to blocks */
+    /* What stands behind the floats of an input: their sums; or scales, quants and the sums of those. */
+    void (*block_sums)(float *input, uint32_t columns);
+    void (*quantize)(float *input, uint32_t columns);
     void (*dots)(const struct cpu_dots *job);
     void (*weigh)(const struct cpu_weigh *job);
     float (*sum_squares)(const float *x, uint32_t count);
@@ -135,12 +169,15 @@ struct cpu_kernels {
 extern const struct cpu_kernels cpu_kernels_reference;
 extern const struct cpu_kernels cpu_kernels_avx2;   /* only where the processor is an x86-64 */
 extern const struct cpu_kernels cpu_kernels_avx512; /* the same */
+extern const struct cpu_kernels cpu_kernels_vnni;   /* the same */
+
+#define CPU_KERNELS_MAX 4
 
 /* All kernels that this processor can run, the fastest last. */
-uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static 3]);
+uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_KERNELS_MAX]);
 
 /*
- * cpu_kernels_choose: the kernels of a name ("reference", "avx2", "avx512"), or the fastest for NULL.
+ * cpu_kernels_choose: the kernels of a name ("reference", "avx2", "avx512", "vnni"), or the fastest for NULL.
  * TD_UNSUPPORTED if this processor cannot run them, TD_INVALID for any other name.
  */
 td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kernels_out,

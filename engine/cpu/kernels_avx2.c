@@ -337,6 +337,22 @@ INLINE void store_rows(float *y, uint32_t rows, bool add, struct lanes total)
     lanes_store(y, total);
 }
 
+/* Writes or adds the results of a tile. */
+INLINE void store_tile(const uint32_t streams, const uint32_t tokens, const struct cpu_product *job,
+                       uint32_t group, uint32_t distance, uint32_t token,
+                       struct lanes totals[static TILE_STREAMS][TILE_TOKENS])
+{
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        uint32_t place = (group + s * distance) * CPU_PACK_ROWS;
+        uint32_t rows = job->matrix->rows - job->first * CPU_PACK_ROWS - place;
+
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++)
+            store_rows(job->y + (token + t) * job->y_stride + place, rows, job->add, totals[s][t]);
+    }
+}
+
 /* Groups `group`, group + distance, ... of the job, times tokens from `token` on. */
 INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales scales,
                           const int zero, const uint32_t streams, const uint32_t tokens,
@@ -371,41 +387,236 @@ INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales sc
             add_scaled(quants, scales, streams, tokens, &tile, block, 0, sums, totals);
         }
     }
-    CPU_UNROLL
-    for (uint32_t s = 0; s < streams; s++) {
-        uint32_t place = (group + s * distance) * CPU_PACK_ROWS;
-        uint32_t rows = matrix->rows - job->first * CPU_PACK_ROWS - place;
+    store_tile(streams, tokens, job, group, distance, token, totals);
+}
 
+/* ------------------------------------------------------------------ products in whole numbers */
+
+/* 16 sums. */
+struct counts {
+    __m256i low;
+    __m256i high;
+};
+
+INLINE struct counts counts_zero(void)
+{
+    return (struct counts){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+/* sum += the products of unsigned and signed bytes, four neighbours together: exact for any bytes. */
+INLINE __m256i add_products(const enum cpu_quants quants, __m256i sum, __m256i bytes, __m256i x)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+
+    if (quants ==
+        CPU_QUANTS_8) { /* pairs of 255 * 127 do not fit 16 bits: without the last bit, twice */
+        __m256i upper = _mm256_and_si256(_mm256_srli_epi16(bytes, 1), _mm256_set1_epi8(0x7f));
+
+        sum = _mm256_add_epi32(
+            sum, _mm256_madd_epi16(_mm256_maddubs_epi16(upper, x), _mm256_set1_epi16(2)));
+        bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(1));
+    }
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, x), ones));
+}
+
+/* A tile in whole numbers: weights as in struct tile, and the parts of the first token's input. */
+struct whole_tile {
+    const uint8_t *weights;
+    size_t spread;
+    const int8_t *quants;
+    const float *scales;
+    const float *sums;
+    const int32_t *counts;
+    size_t x_stride; /* of each of them, in floats */
+};
+
+INLINE struct whole_tile whole_tile_of(const struct cpu_product *job, uint32_t group,
+                                       uint32_t distance, uint32_t token)
+{
+    const struct cpu_matrix *matrix = job->matrix;
+    const float *x = job->x + token * job->x_stride;
+
+    return (struct whole_tile){
+        .weights = matrix->data + (job->first + group) * matrix->group_bytes,
+        .spread = distance * matrix->group_bytes,
+        .quants = (const int8_t *)(x + cpu_input_quants(matrix->columns)),
+        .scales = x + cpu_input_scales(matrix->columns),
+        .sums = x + cpu_input_sums(matrix->columns),
+        .counts = (const int32_t *)(const void *)(x + cpu_input_counts(matrix->columns)),
+        .x_stride = job->x_stride};
+}
+
+/* What is to be taken from the sums of a block or, with K16, of a half: zero * sum of x. */
+INLINE int32_t zero_products(const enum cpu_scales scales, const int zero, const int32_t *counts,
+                             uint32_t half)
+{
+    return zero * (scales == CPU_SCALES_K16 ? counts[half] : counts[0] + counts[1]);
+}
+
+/* total + scale * (the x's scale * (sum - taken)) */
+INLINE struct lanes add_whole(struct lanes scale, float x_scale, struct counts sum, int32_t taken,
+                              struct lanes total)
+{
+    const __m256i less = _mm256_set1_epi32(taken);
+    const __m256 factor = _mm256_set1_ps(x_scale);
+    __m256 low = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum.low, less));
+    __m256 high = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum.high, less));
+
+    return (struct lanes){_mm256_fmadd_ps(scale.low, _mm256_mul_ps(factor, low), total.low),
+                          _mm256_fmadd_ps(scale.high, _mm256_mul_ps(factor, high), total.high)};
+}
+
+/* The sums of the quads first to end - 1 of a block. */
+INLINE void add_whole_quads(const enum cpu_quants quants, const uint32_t streams,
+                            const uint32_t tokens, const struct whole_tile *tile, size_t offset,
+                            uint32_t block, uint32_t first, uint32_t end,
+                            struct counts sums[static TILE_STREAMS][TILE_TOKENS])
+{
+    const int8_t *x = tile->quants + (size_t)block * CPU_PACK_COLUMNS;
+
+    for (uint32_t i = first; i < end; i += 2) {
         CPU_UNROLL
-        for (uint32_t t = 0; t < tokens; t++)
-            store_rows(job->y + (token + t) * job->y_stride + place, rows, job->add, totals[s][t]);
+        for (uint32_t odd = 0; odd < 2; odd++) {
+            CPU_UNROLL
+            for (uint32_t s = 0; s < streams; s++) {
+                const uint8_t *source = tile->weights + s * tile->spread + offset;
+                __m256i low = load_quad(quants, source, i + odd, 0);
+                __m256i high = load_quad(quants, source, i + odd, 1);
+
+                CPU_UNROLL
+                for (uint32_t t = 0; t < tokens; t++) {
+                    int32_t four;
+                    __m256i v;
+
+                    memcpy(&four, x + t * tile->x_stride * sizeof(float) + 4 * (i + odd),
+                           sizeof four);
+                    v = _mm256_set1_epi32(four);
+                    sums[s][t].low = add_products(quants, sums[s][t].low, low, v);
+                    sums[s][t].high = add_products(quants, sums[s][t].high, high, v);
+                }
+            }
+        }
     }
 }
 
-INLINE void multiply_type(const enum cpu_quants quants, const enum cpu_scales scales,
-                          const int zero, const struct cpu_product *job)
+INLINE void add_whole_scaled(const enum cpu_quants quants, const enum cpu_scales scales,
+                             const int zero, const uint32_t streams, const uint32_t tokens,
+                             const struct whole_tile *tile, uint32_t block, uint32_t half,
+                             struct counts sums[static TILE_STREAMS][TILE_TOKENS],
+                             struct lanes totals[static TILE_STREAMS][TILE_TOKENS])
 {
-    uint32_t half = job->groups / TILE_STREAMS;
-    uint32_t token = 0;
+    size_t scale_offset = cpu_pack_block(quants, scales, block) + cpu_pack_quant_bytes(quants);
+    size_t head_offset = cpu_pack_head(quants, scales, block);
 
-    for (; token + TILE_TOKENS <= job->tokens; token += TILE_TOKENS)
-        for (uint32_t i = 0; i < job->groups; i++)
-            multiply_tile(quants, scales, zero, 1, TILE_TOKENS, job, i, 0, token);
-    for (; token + 2 <= job->tokens; token += 2)
-        for (uint32_t i = 0; i < job->groups; i++)
-            multiply_tile(quants, scales, zero, 1, 2, job, i, 0, token);
-    if (token == job->tokens)
-        return;
-    for (uint32_t i = 0; i < half; i++)
-        multiply_tile(quants, scales, zero, TILE_STREAMS, 1, job, i, half, token);
-    for (uint32_t i = half * TILE_STREAMS; i < job->groups; i++)
-        multiply_tile(quants, scales, zero, 1, 1, job, i, 0, token);
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        const uint8_t *group = tile->weights + s * tile->spread;
+        struct lanes scale = load_scale(scales, group + head_offset, group + scale_offset, half);
+
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++) {
+            const int32_t *counts = tile->counts + t * tile->x_stride + 2 * (size_t)block;
+            int32_t taken = zero == 0 ? 0 : zero_products(scales, zero, counts, half);
+
+            totals[s][t] = add_whole(scale, tile->scales[t * tile->x_stride + block], sums[s][t],
+                                     taken, totals[s][t]);
+            if (scales == CPU_SCALES_MINIMUM || scales == CPU_SCALES_K)
+                totals[s][t] = add_minimum(scales, group + head_offset, group + scale_offset,
+                                           tile->sums[t * tile->x_stride + block], totals[s][t]);
+            sums[s][t] = counts_zero();
+        }
+    }
 }
 
-#define X(type, name, quants, scales, zero)                                   \
-    static void multiply_##name(const struct cpu_product *job)                \
-    {                                                                         \
-        multiply_type(CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job); \
+INLINE void multiply_whole_tile(const enum cpu_quants quants, const enum cpu_scales scales,
+                                const int zero, const uint32_t streams, const uint32_t tokens,
+                                const struct cpu_product *job, uint32_t group, uint32_t distance,
+                                uint32_t token)
+{
+    const struct whole_tile tile = whole_tile_of(job, group, distance, token);
+    struct counts sums[TILE_STREAMS][TILE_TOKENS];
+    struct lanes totals[TILE_STREAMS][TILE_TOKENS];
+    uint32_t blocks = cpu_pack_blocks(job->matrix->columns);
+
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++) {
+            sums[s][t] = counts_zero();
+            totals[s][t] = lanes_zero();
+        }
+    }
+    for (uint32_t block = 0; block < blocks; block++) {
+        size_t offset = cpu_pack_block(quants, scales, block);
+        const uint32_t end = scales == CPU_SCALES_K16 ? 4 : CPU_PACK_QUADS;
+
+        add_whole_quads(quants, streams, tokens, &tile, offset, block, 0, end, sums);
+        add_whole_scaled(quants, scales, zero, streams, tokens, &tile, block, 0, sums, totals);
+        if (scales == CPU_SCALES_K16) {
+            add_whole_quads(quants, streams, tokens, &tile, offset, block, end, CPU_PACK_QUADS,
+                            sums);
+            add_whole_scaled(quants, scales, zero, streams, tokens, &tile, block, 1, sums, totals);
+        }
+    }
+    store_tile(streams, tokens, job, group, distance, token, totals);
+}
+
+/* ------------------------------------------------------------------ all tiles of a job */
+
+INLINE void any_tile(const bool is_whole, const enum cpu_quants quants,
+                     const enum cpu_scales scales, const int zero, const uint32_t streams,
+                     const uint32_t tokens, const struct cpu_product *job, uint32_t group,
+                     uint32_t distance, uint32_t token)
+{
+    if (is_whole)
+        multiply_whole_tile(quants, scales, zero, streams, tokens, job, group, distance, token);
+    else
+        multiply_tile(quants, scales, zero, streams, tokens, job, group, distance, token);
+}
+
+/* One token is bound by memory: see kernels_avx512.c. */
+INLINE void multiply_one(const bool is_whole, const enum cpu_quants quants,
+                         const enum cpu_scales scales, const int zero,
+                         const struct cpu_product *job, uint32_t token)
+{
+    uint32_t part = job->groups / TILE_STREAMS;
+
+    for (uint32_t i = 0; i < part; i++)
+        any_tile(is_whole, quants, scales, zero, TILE_STREAMS, 1, job, i, part, token);
+    for (uint32_t i = part * TILE_STREAMS; i < job->groups; i++)
+        any_tile(is_whole, quants, scales, zero, 1, 1, job, i, 0, token);
+}
+
+/* So many tokens at a time as long as there are so many. */
+INLINE void multiply_some(const bool is_whole, const enum cpu_quants quants,
+                          const enum cpu_scales scales, const int zero, const uint32_t tokens,
+                          const struct cpu_product *job, uint32_t *token)
+{
+    for (; *token + tokens <= job->tokens; *token += tokens)
+        for (uint32_t i = 0; i < job->groups; i++)
+            any_tile(is_whole, quants, scales, zero, 1, tokens, job, i, 0, *token);
+}
+
+/* Many tokens: the weights of a group are taken apart once for every TILE_TOKENS of them. */
+INLINE void multiply_type(const bool is_whole, const enum cpu_quants quants,
+                          const enum cpu_scales scales, const int zero,
+                          const struct cpu_product *job)
+{
+    uint32_t token = 0;
+
+    multiply_some(is_whole, quants, scales, zero, TILE_TOKENS, job, &token);
+    multiply_some(is_whole, quants, scales, zero, 2, job, &token);
+    if (token < job->tokens)
+        multiply_one(is_whole, quants, scales, zero, job, token);
+}
+
+#define X(type, name, quants, scales, zero)                                              \
+    static void multiply_##name(const struct cpu_product *job)                           \
+    {                                                                                    \
+        if (job->is_whole && CPU_SCALES_##scales != CPU_SCALES_NONE)                     \
+            multiply_type(true, CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job);  \
+        else                                                                             \
+            multiply_type(false, CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job); \
     }
 CPU_PACK_TYPES(X)
 #undef X
@@ -421,14 +632,72 @@ static void multiply(const struct cpu_product *job)
     by_type[job->matrix->type](job);
 }
 
-static void block_sums(const float *x, uint32_t columns, float *sums)
+static void block_sums(float *input, uint32_t columns)
 {
+    const float *x = input;
+    float *sums = input + cpu_input_sums(columns);
+
     for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++, x += CPU_PACK_COLUMNS) {
         struct lanes a = lanes_load(x);
         struct lanes b = lanes_load(x + CPU_LANES);
 
         sums[block] =
             reduce((struct lanes){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)});
+    }
+}
+
+/* The largest magnitude of a block by its bits, so that a NaN is larger than everything. */
+INLINE float largest_magnitude(const float *x)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i most = _mm256_setzero_si256();
+    uint32_t lanes[8];
+    uint32_t bits = 0;
+    float largest;
+
+    for (int i = 0; i < CPU_PACK_COLUMNS; i += 8)
+        most = _mm256_max_epu32(
+            most, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
+    _mm256_storeu_si256((__m256i *)(void *)lanes, most);
+    for (int i = 0; i < 8; i++)
+        bits = lanes[i] > bits ? lanes[i] : bits;
+    memcpy(&largest, &bits, sizeof largest);
+    return largest;
+}
+
+/* The quants of 16 values; returns their sum. */
+INLINE int32_t quantize_half(const float *x, float inverse, int8_t *quants)
+{
+    int32_t values[CPU_LANES] = {0};
+    int32_t sum = 0;
+
+    for (int i = 0; i < CPU_LANES && inverse != 0.0f; i += 8)
+        _mm256_storeu_si256(
+            (__m256i *)(void *)(values + i),
+            _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(inverse))));
+    for (int i = 0; i < CPU_LANES; i++) {
+        quants[i] = (int8_t)values[i];
+        sum += values[i];
+    }
+    return sum;
+}
+
+static void quantize(float *input, uint32_t columns)
+{
+    float *sums = input + cpu_input_sums(columns);
+    float *scales = input + cpu_input_scales(columns);
+    int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
+    int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));
+
+    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++) {
+        const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
+        struct cpu_quantizing how = cpu_quantizing(largest_magnitude(x));
+
+        for (uint32_t half = 0; half < 2; half++)
+            counts[2 * block + half] = quantize_half(x + half * CPU_LANES, how.inverse,
+                                                     quants + block * CPU_PACK_COLUMNS + half * 16);
+        scales[block] = how.scale;
+        sums[block] = how.scale * (float)(counts[2 * block] + counts[2 * block + 1]);
     }
 }
 
@@ -658,6 +927,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
     .multiply = multiply,
     .block_sums = block_sums,
+    .quantize = quantize,
     .dots = dots,
     .weigh = weigh,
     .sum_squares = sum_squares,

@@ -1,12 +1,21 @@
 /*
  * kernels_avx512.c: the kernels with 512-bit vectors: one vector is the 16 lanes of kernels.h.
  *
- * Needs AVX-512 F, BW, DQ and VL; compiled with these flags and called only where they exist.
+ * Needs AVX-512 F, BW, DQ and VL; compiled with these flags and called only where they exist. Compiled
+ * a second time, with VNNI, by kernels_vnni.c.
  */
 #include <immintrin.h>
 
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/math.h"
+
+#ifdef __AVX512VNNI__
+#define CPU_KERNELS      cpu_kernels_vnni
+#define CPU_KERNELS_NAME "vnni"
+#else
+#define CPU_KERNELS      cpu_kernels_avx512
+#define CPU_KERNELS_NAME "avx512"
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -258,6 +267,27 @@ INLINE void add_scaled(const enum cpu_quants quants, const enum cpu_scales scale
     }
 }
 
+/* Writes or adds the results of a tile. */
+INLINE void store_tile(const uint32_t streams, const uint32_t tokens, const struct cpu_product *job,
+                       uint32_t group, uint32_t distance, uint32_t token,
+                       __m512 totals[static TILE_STREAMS][TILE_TOKENS])
+{
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        uint32_t place = (group + s * distance) * CPU_PACK_ROWS;
+        __mmask16 mask = first_lanes(job->matrix->rows - job->first * CPU_PACK_ROWS - place);
+
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++) {
+            float *y = job->y + (token + t) * job->y_stride + place;
+
+            if (job->add)
+                totals[s][t] = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), totals[s][t]);
+            _mm512_mask_storeu_ps(y, mask, totals[s][t]);
+        }
+    }
+}
+
 /* Groups `group`, group + distance, ... of the job, times tokens from `token` on. */
 INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales scales,
                           const int zero, const uint32_t streams, const uint32_t tokens,
@@ -292,63 +322,226 @@ INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales sc
             add_scaled(quants, scales, streams, tokens, &tile, block, 0, sums, totals);
         }
     }
+    store_tile(streams, tokens, job, group, distance, token, totals);
+}
+
+/* ------------------------------------------------------------------ products in whole numbers */
+
+/* sum += the products of unsigned and signed bytes, four neighbours together: exact for any bytes. */
+INLINE __m512i add_products(const enum cpu_quants quants, __m512i sum, __m512i bytes, __m512i x)
+{
+#ifdef __AVX512VNNI__
+    (void)quants;
+    return _mm512_dpbusd_epi32(sum, bytes, x);
+#else
+    const __m512i ones = _mm512_set1_epi16(1);
+
+    if (quants ==
+        CPU_QUANTS_8) { /* pairs of 255 * 127 do not fit 16 bits: without the last bit, twice */
+        __m512i upper = _mm512_and_si512(_mm512_srli_epi16(bytes, 1), _mm512_set1_epi8(0x7f));
+
+        sum = _mm512_add_epi32(
+            sum, _mm512_madd_epi16(_mm512_maddubs_epi16(upper, x), _mm512_set1_epi16(2)));
+        bytes = _mm512_and_si512(bytes, _mm512_set1_epi8(1));
+    }
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(bytes, x), ones));
+#endif
+}
+
+/* A tile in whole numbers: weights as in struct tile, and the parts of the first token's input. */
+struct whole_tile {
+    const uint8_t *weights;
+    size_t spread;
+    const int8_t *quants;
+    const float *scales;
+    const float *sums;
+    const int32_t *counts;
+    size_t x_stride; /* of each of them, in floats */
+};
+
+INLINE struct whole_tile whole_tile_of(const struct cpu_product *job, uint32_t group,
+                                       uint32_t distance, uint32_t token)
+{
+    const struct cpu_matrix *matrix = job->matrix;
+    const float *x = job->x + token * job->x_stride;
+
+    return (struct whole_tile){
+        .weights = matrix->data + (job->first + group) * matrix->group_bytes,
+        .spread = distance * matrix->group_bytes,
+        .quants = (const int8_t *)(x + cpu_input_quants(matrix->columns)),
+        .scales = x + cpu_input_scales(matrix->columns),
+        .sums = x + cpu_input_sums(matrix->columns),
+        .counts = (const int32_t *)(const void *)(x + cpu_input_counts(matrix->columns)),
+        .x_stride = job->x_stride};
+}
+
+/* What is to be taken from the sums of a block or, with K16, of a half: zero * sum of x. */
+INLINE int32_t zero_products(const enum cpu_scales scales, const int zero, const int32_t *counts,
+                             uint32_t half)
+{
+    return zero * (scales == CPU_SCALES_K16 ? counts[half] : counts[0] + counts[1]);
+}
+
+/* total + scale * (the x's scale * (sum - taken)) */
+INLINE __m512 add_whole(__m512 scale, float x_scale, __m512i sum, int32_t taken, __m512 total)
+{
+    __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_set1_epi32(taken)));
+
+    return _mm512_fmadd_ps(scale, _mm512_mul_ps(_mm512_set1_ps(x_scale), exact), total);
+}
+
+/* The sums of the quads first to end - 1 of a block. */
+INLINE void add_whole_quads(const enum cpu_quants quants, const uint32_t streams,
+                            const uint32_t tokens, const struct whole_tile *tile, size_t offset,
+                            uint32_t block, uint32_t first, uint32_t end,
+                            __m512i sums[static TILE_STREAMS][TILE_TOKENS])
+{
+    const int8_t *x = tile->quants + (size_t)block * CPU_PACK_COLUMNS;
+
+    for (uint32_t i = first; i < end; i += 2) {
+        CPU_UNROLL
+        for (uint32_t odd = 0; odd < 2; odd++) {
+            CPU_UNROLL
+            for (uint32_t s = 0; s < streams; s++) {
+                __m512i bytes =
+                    load_quad(quants, tile->weights + s * tile->spread + offset, i + odd);
+
+                CPU_UNROLL
+                for (uint32_t t = 0; t < tokens; t++) {
+                    int32_t four;
+
+                    memcpy(&four, x + t * tile->x_stride * sizeof(float) + 4 * (i + odd),
+                           sizeof four);
+                    sums[s][t] = add_products(quants, sums[s][t], bytes, _mm512_set1_epi32(four));
+                }
+            }
+        }
+    }
+}
+
+INLINE void add_whole_scaled(const enum cpu_quants quants, const enum cpu_scales scales,
+                             const int zero, const uint32_t streams, const uint32_t tokens,
+                             const struct whole_tile *tile, uint32_t block, uint32_t half,
+                             __m512i sums[static TILE_STREAMS][TILE_TOKENS],
+                             __m512 totals[static TILE_STREAMS][TILE_TOKENS])
+{
+    size_t scale_offset = cpu_pack_block(quants, scales, block) + cpu_pack_quant_bytes(quants);
+    size_t head_offset = cpu_pack_head(quants, scales, block);
+
     CPU_UNROLL
     for (uint32_t s = 0; s < streams; s++) {
-        uint32_t place = (group + s * distance) * CPU_PACK_ROWS;
-        __mmask16 mask = first_lanes(matrix->rows - job->first * CPU_PACK_ROWS - place);
+        const uint8_t *group = tile->weights + s * tile->spread;
+        __m512 scale = load_scale(scales, group + head_offset, group + scale_offset, half);
 
         CPU_UNROLL
         for (uint32_t t = 0; t < tokens; t++) {
-            float *y = job->y + (token + t) * job->y_stride + place;
+            const int32_t *counts = tile->counts + t * tile->x_stride + 2 * (size_t)block;
+            int32_t taken = zero == 0 ? 0 : zero_products(scales, zero, counts, half);
 
-            if (job->add)
-                totals[s][t] = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), totals[s][t]);
-            _mm512_mask_storeu_ps(y, mask, totals[s][t]);
+            totals[s][t] = add_whole(scale, tile->scales[t * tile->x_stride + block], sums[s][t],
+                                     taken, totals[s][t]);
+            if (scales == CPU_SCALES_MINIMUM || scales == CPU_SCALES_K)
+                totals[s][t] = add_minimum(scales, group + head_offset, group + scale_offset,
+                                           tile->sums[t * tile->x_stride + block], totals[s][t]);
+            sums[s][t] = _mm512_setzero_si512();
         }
     }
+}
+
+INLINE void multiply_whole_tile(const enum cpu_quants quants, const enum cpu_scales scales,
+                                const int zero, const uint32_t streams, const uint32_t tokens,
+                                const struct cpu_product *job, uint32_t group, uint32_t distance,
+                                uint32_t token)
+{
+    const struct whole_tile tile = whole_tile_of(job, group, distance, token);
+    __m512i sums[TILE_STREAMS][TILE_TOKENS];
+    __m512 totals[TILE_STREAMS][TILE_TOKENS];
+    uint32_t blocks = cpu_pack_blocks(job->matrix->columns);
+
+    CPU_UNROLL
+    for (uint32_t s = 0; s < streams; s++) {
+        CPU_UNROLL
+        for (uint32_t t = 0; t < tokens; t++) {
+            sums[s][t] = _mm512_setzero_si512();
+            totals[s][t] = _mm512_setzero_ps();
+        }
+    }
+    for (uint32_t block = 0; block < blocks; block++) {
+        size_t offset = cpu_pack_block(quants, scales, block);
+        const uint32_t end = scales == CPU_SCALES_K16 ? 4 : CPU_PACK_QUADS;
+
+        add_whole_quads(quants, streams, tokens, &tile, offset, block, 0, end, sums);
+        add_whole_scaled(quants, scales, zero, streams, tokens, &tile, block, 0, sums, totals);
+        if (scales == CPU_SCALES_K16) {
+            add_whole_quads(quants, streams, tokens, &tile, offset, block, end, CPU_PACK_QUADS,
+                            sums);
+            add_whole_scaled(quants, scales, zero, streams, tokens, &tile, block, 1, sums, totals);
+        }
+    }
+    store_tile(streams, tokens, job, group, distance, token, totals);
+}
+
+/* ------------------------------------------------------------------ all tiles of a job */
+
+INLINE void any_tile(const bool is_whole, const enum cpu_quants quants,
+                     const enum cpu_scales scales, const int zero, const uint32_t streams,
+                     const uint32_t tokens, const struct cpu_product *job, uint32_t group,
+                     uint32_t distance, uint32_t token)
+{
+    if (is_whole)
+        multiply_whole_tile(quants, scales, zero, streams, tokens, job, group, distance, token);
+    else
+        multiply_tile(quants, scales, zero, streams, tokens, job, group, distance, token);
 }
 
 /*
  * One token is bound by memory: four quarters of the groups at once are four streams, which must lie far
  * apart. Next to each other they confuse the prefetcher, measured on Zen 4 at 9 GB/s against 27.
  */
-INLINE void multiply_one(const enum cpu_quants quants, const enum cpu_scales scales, const int zero,
+INLINE void multiply_one(const bool is_whole, const enum cpu_quants quants,
+                         const enum cpu_scales scales, const int zero,
                          const struct cpu_product *job, uint32_t token)
 {
-    uint32_t quarter = job->groups / TILE_STREAMS;
+    uint32_t part = job->groups / TILE_STREAMS;
 
-    for (uint32_t i = 0; i < quarter; i++)
-        multiply_tile(quants, scales, zero, TILE_STREAMS, 1, job, i, quarter, token);
-    for (uint32_t i = quarter * TILE_STREAMS; i < job->groups; i++)
-        multiply_tile(quants, scales, zero, 1, 1, job, i, 0, token);
+    for (uint32_t i = 0; i < part; i++)
+        any_tile(is_whole, quants, scales, zero, TILE_STREAMS, 1, job, i, part, token);
+    for (uint32_t i = part * TILE_STREAMS; i < job->groups; i++)
+        any_tile(is_whole, quants, scales, zero, 1, 1, job, i, 0, token);
+}
+
+/* So many tokens at a time as long as there are so many. */
+INLINE void multiply_some(const bool is_whole, const enum cpu_quants quants,
+                          const enum cpu_scales scales, const int zero, const uint32_t tokens,
+                          const struct cpu_product *job, uint32_t *token)
+{
+    for (; *token + tokens <= job->tokens; *token += tokens)
+        for (uint32_t i = 0; i < job->groups; i++)
+            any_tile(is_whole, quants, scales, zero, 1, tokens, job, i, 0, *token);
 }
 
 /* Many tokens: the weights of a group are taken apart once for every TILE_TOKENS of them. */
-INLINE void multiply_type(const enum cpu_quants quants, const enum cpu_scales scales,
-                          const int zero, const struct cpu_product *job)
+INLINE void multiply_type(const bool is_whole, const enum cpu_quants quants,
+                          const enum cpu_scales scales, const int zero,
+                          const struct cpu_product *job)
 {
     uint32_t token = 0;
 
-    for (; token + TILE_TOKENS <= job->tokens; token += TILE_TOKENS)
-        for (uint32_t i = 0; i < job->groups; i++)
-            multiply_tile(quants, scales, zero, 1, TILE_TOKENS, job, i, 0, token);
-    for (; token + 8 <= job->tokens; token += 8)
-        for (uint32_t i = 0; i < job->groups; i++)
-            multiply_tile(quants, scales, zero, 1, 8, job, i, 0, token);
-    for (; token + 4 <= job->tokens; token += 4)
-        for (uint32_t i = 0; i < job->groups; i++)
-            multiply_tile(quants, scales, zero, 1, 4, job, i, 0, token);
-    for (; token + 2 <= job->tokens; token += 2)
-        for (uint32_t i = 0; i < job->groups; i++)
-            multiply_tile(quants, scales, zero, 1, 2, job, i, 0, token);
+    multiply_some(is_whole, quants, scales, zero, TILE_TOKENS, job, &token);
+    multiply_some(is_whole, quants, scales, zero, 8, job, &token);
+    multiply_some(is_whole, quants, scales, zero, 4, job, &token);
+    multiply_some(is_whole, quants, scales, zero, 2, job, &token);
     if (token < job->tokens)
-        multiply_one(quants, scales, zero, job, token);
+        multiply_one(is_whole, quants, scales, zero, job, token);
 }
 
-#define X(type, name, quants, scales, zero)                                   \
-    static void multiply_##name(const struct cpu_product *job)                \
-    {                                                                         \
-        multiply_type(CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job); \
+#define X(type, name, quants, scales, zero)                                              \
+    static void multiply_##name(const struct cpu_product *job)                           \
+    {                                                                                    \
+        if (job->is_whole && CPU_SCALES_##scales != CPU_SCALES_NONE)                     \
+            multiply_type(true, CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job);  \
+        else                                                                             \
+            multiply_type(false, CPU_QUANTS_##quants, CPU_SCALES_##scales, (zero), job); \
     }
 CPU_PACK_TYPES(X)
 #undef X
@@ -364,10 +557,56 @@ static void multiply(const struct cpu_product *job)
     by_type[job->matrix->type](job);
 }
 
-static void block_sums(const float *x, uint32_t columns, float *sums)
+static void block_sums(float *input, uint32_t columns)
 {
+    const float *x = input;
+    float *sums = input + cpu_input_sums(columns);
+
     for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++, x += CPU_PACK_COLUMNS)
         sums[block] = reduce(_mm512_add_ps(_mm512_loadu_ps(x), _mm512_loadu_ps(x + CPU_LANES)));
+}
+
+/* The largest magnitude of a block by its bits, so that a NaN is larger than everything. */
+INLINE float largest_magnitude(const float *x)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    uint32_t bits = _mm512_reduce_max_epu32(
+        _mm512_max_epu32(_mm512_and_si512(load_bytes((const uint8_t *)x), magnitude),
+                         _mm512_and_si512(load_bytes((const uint8_t *)(x + 16)), magnitude)));
+    float largest;
+
+    memcpy(&largest, &bits, sizeof largest);
+    return largest;
+}
+
+/* The quants of 16 values; returns their sum. */
+INLINE int32_t quantize_half(const float *x, float inverse, int8_t *quants)
+{
+    __m512i q = _mm512_setzero_si512();
+
+    if (inverse != 0.0f)
+        q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inverse)));
+    _mm_storeu_si128((__m128i *)(void *)quants, _mm512_cvtepi32_epi8(q));
+    return _mm512_reduce_add_epi32(q);
+}
+
+static void quantize(float *input, uint32_t columns)
+{
+    float *sums = input + cpu_input_sums(columns);
+    float *scales = input + cpu_input_scales(columns);
+    int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
+    int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));
+
+    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++) {
+        const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
+        struct cpu_quantizing how = cpu_quantizing(largest_magnitude(x));
+
+        for (uint32_t half = 0; half < 2; half++)
+            counts[2 * block + half] = quantize_half(x + half * CPU_LANES, how.inverse,
+                                                     quants + block * CPU_PACK_COLUMNS + half * 16);
+        scales[block] = how.scale;
+        sums[block] = how.scale * (float)(counts[2 * block] + counts[2 * block + 1]);
+    }
 }
 
 /* ------------------------------------------------------------------ attention's dot products */
@@ -552,10 +791,11 @@ static void from_half(const uint16_t *source, uint32_t count, float *out)
             out + i, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(count - i), source + i)));
 }
 
-const struct cpu_kernels cpu_kernels_avx512 = {
-    .name = "avx512",
+const struct cpu_kernels CPU_KERNELS = {
+    .name = CPU_KERNELS_NAME,
     .multiply = multiply,
     .block_sums = block_sums,
+    .quantize = quantize,
     .dots = dots,
     .weigh = weigh,
     .sum_squares = sum_squares,

@@ -27,9 +27,14 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+static bool has_vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
-uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static 3])
+uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_KERNELS_MAX])
 {
     uint32_t count = 0;
 
@@ -39,6 +44,8 @@ uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static 3])
         kernels_out[count++] = &cpu_kernels_avx2;
     if (has_avx512())
         kernels_out[count++] = &cpu_kernels_avx512;
+    if (has_vnni())
+        kernels_out[count++] = &cpu_kernels_vnni;
 #endif
     return count;
 }
@@ -46,7 +53,7 @@ uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static 3])
 td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kernels_out,
                                struct td_error *error)
 {
-    const struct cpu_kernels *available[3];
+    const struct cpu_kernels *available[CPU_KERNELS_MAX];
     uint32_t count = cpu_kernels_available(available);
 
     if (name == NULL) {
@@ -59,7 +66,7 @@ td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kern
             return TD_OK;
         }
     }
-    if (strcmp(name, "avx2") == 0 || strcmp(name, "avx512") == 0)
+    if (strcmp(name, "avx2") == 0 || strcmp(name, "avx512") == 0 || strcmp(name, "vnni") == 0)
         return td_fail(error, TD_UNSUPPORTED, "this processor cannot run the %s kernels", name);
-    return td_fail(error, TD_INVALID, "%s is none of reference, avx2, avx512", name);
+    return td_fail(error, TD_INVALID, "%s is none of reference, avx2, avx512, vnni", name);
 }

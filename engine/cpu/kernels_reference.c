@@ -23,20 +23,42 @@ static void add_columns(const struct cpu_pack_values *values, bool is_scaled, co
     }
 }
 
+/* The same with the quants of x. */
+static void add_whole_columns(const struct cpu_pack_values *values, const int8_t *quants,
+                              float scale, uint32_t from, uint32_t count,
+                              float total[static CPU_PACK_ROWS])
+{
+    for (uint32_t row = 0; row < CPU_PACK_ROWS; row++) {
+        int32_t sum = 0;
+
+        for (uint32_t column = from; column < from + count; column++)
+            sum += (int32_t)values->quants[column][row] * quants[column];
+        total[row] = fmaf(values->scale[from / 16][row], scale * (float)sum, total[row]);
+    }
+}
+
 static void multiply_group(const struct cpu_product *job, uint32_t group, const float *x,
                            float total[static CPU_PACK_ROWS])
 {
     enum cpu_scales scales = cpu_pack_forms[job->matrix->type].scales;
     uint32_t step = scales == CPU_SCALES_K16 ? 16 : CPU_PACK_COLUMNS;
     const float *sums = x + cpu_input_sums(job->matrix->columns);
+    const float *x_scales = x + cpu_input_scales(job->matrix->columns);
+    const int8_t *quants = (const int8_t *)(x + cpu_input_quants(job->matrix->columns));
+    bool is_whole = job->is_whole && scales != CPU_SCALES_NONE;
 
     for (uint32_t block = 0; block < cpu_pack_blocks(job->matrix->columns); block++) {
         struct cpu_pack_values values;
 
         cpu_pack_read(job->matrix, group, block, &values);
-        for (uint32_t from = 0; from < CPU_PACK_COLUMNS; from += step)
-            add_columns(&values, scales != CPU_SCALES_NONE, x + block * CPU_PACK_COLUMNS, from,
-                        step, total);
+        for (uint32_t from = 0; from < CPU_PACK_COLUMNS; from += step) {
+            if (is_whole)
+                add_whole_columns(&values, quants + (size_t)block * CPU_PACK_COLUMNS,
+                                  x_scales[block], from, step, total);
+            else
+                add_columns(&values, scales != CPU_SCALES_NONE, x + block * CPU_PACK_COLUMNS, from,
+                            step, total);
+        }
         if (scales == CPU_SCALES_MINIMUM || scales == CPU_SCALES_K)
             for (uint32_t row = 0; row < CPU_PACK_ROWS; row++)
                 total[row] = fmaf(values.minimum[row], sums[block], total[row]);
@@ -58,14 +80,57 @@ static void multiply(const struct cpu_product *job)
     }
 }
 
-static void block_sums(const float *x, uint32_t columns, float *sums)
+static void block_sums(float *input, uint32_t columns)
 {
+    const float *x = input;
+    float *sums = input + cpu_input_sums(columns);
+
     for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++, x += CPU_PACK_COLUMNS) {
         float lanes[CPU_LANES];
 
         for (int i = 0; i < CPU_LANES; i++)
             lanes[i] = x[i] + x[i + CPU_LANES];
         sums[block] = cpu_reduce(lanes);
+    }
+}
+
+/* The largest magnitude by its bits, so that a NaN is larger than everything. */
+static float largest_magnitude(const float *x)
+{
+    uint32_t largest = 0;
+    float value;
+
+    for (int i = 0; i < CPU_PACK_COLUMNS; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    memcpy(&value, &largest, sizeof value);
+    return value;
+}
+
+static void quantize(float *input, uint32_t columns)
+{
+    float *sums = input + cpu_input_sums(columns);
+    float *scales = input + cpu_input_scales(columns);
+    int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
+    int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));
+
+    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++) {
+        const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
+        struct cpu_quantizing how = cpu_quantizing(largest_magnitude(x));
+
+        counts[2 * block] = counts[2 * block + 1] = 0;
+        for (uint32_t i = 0; i < CPU_PACK_COLUMNS; i++) {
+            int8_t q = how.inverse == 0.0f ? 0 : (int8_t)rintf(x[i] * how.inverse);
+
+            quants[block * CPU_PACK_COLUMNS + i] = q;
+            counts[2 * block + i / 16] += q;
+        }
+        scales[block] = how.scale;
+        sums[block] = how.scale * (float)(counts[2 * block] + counts[2 * block + 1]);
     }
 }
 
@@ -144,6 +209,7 @@ const struct cpu_kernels cpu_kernels_reference = {
     .name = "reference",
     .multiply = multiply,
     .block_sums = block_sums,
+    .quantize = quantize,
     .dots = dots,
     .weigh = weigh,
     .sum_squares = sum_squares,

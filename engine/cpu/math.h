@@ -7,6 +7,7 @@
 #ifndef TANDEM_ENGINE_CPU_MATH_H
 #define TANDEM_ENGINE_CPU_MATH_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -65,6 +66,22 @@ static inline float cpu_exp(float x)
 static inline float cpu_silu(float x)
 {
     return x / (1.0f + cpu_exp(-x));
+}
+
+/* How a block of an input becomes whole numbers, from its largest magnitude. */
+struct cpu_quantizing {
+    float scale;
+    float inverse; /* 0: all quants are 0 */
+};
+
+static inline struct cpu_quantizing cpu_quantizing(float largest)
+{
+    if (!(largest <= FLT_MAX))
+        return (struct cpu_quantizing){.scale = NAN};
+    if (largest < CPU_QUANTIZE_MIN)
+        return (struct cpu_quantizing){.scale = 0.0f};
+    return (struct cpu_quantizing){.scale = largest / CPU_QUANTIZE_MAX,
+                                   .inverse = CPU_QUANTIZE_MAX / largest};
 }
 
 /* The tree at the end of every sum. Destroys the lanes. */

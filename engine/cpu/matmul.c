@@ -41,7 +41,8 @@ void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul 
                               .tokens = matmul->tokens,
                               .y = y,
                               .y_stride = matmul->y_stride,
-                              .add = matmul->add};
+                              .add = matmul->add,
+                              .is_whole = matmul->is_whole};
 
     kernels->multiply(&job);
 }

@@ -18,12 +18,13 @@
 /* y[token][row] = (or += with add) W[row] . x[token], for tokens rows of x and y. Strides in floats. */
 struct cpu_matmul {
     const struct cpu_matrix *matrix;
-    const float *x; /* inputs of kernels.h: padded, with their sums */
+    const float *x; /* inputs of kernels.h: padded, with what stands behind them */
     size_t x_stride;
     float *y;
     size_t y_stride;
     uint32_t tokens;
     bool add;
+    bool is_whole;
 };
 
 /* The distance of rows of `floats` floats in memory: whole lanes, and no multiple of 1 KiB. */

@@ -26,13 +26,17 @@ struct subject {
     uint32_t new_tokens;
     uint32_t blocks; /* of a pool with room for everything */
     enum cpu_kv_dtype kv_dtype;
+    enum cpu_numerics numerics;
 };
 
 static struct cpu_core_config config_of(const struct subject *subject)
 {
     return (struct cpu_core_config){
         .model = subject->path,
-        .rig = {.cpu = {.threads = 1, .kv_dtype = subject->kv_dtype, .outputs_max = 16},
+        .rig = {.cpu = {.threads = 1,
+                        .kv_dtype = subject->kv_dtype,
+                        .numerics = subject->numerics,
+                        .outputs_max = 16},
                 .blocks = subject->blocks},
     };
 }
@@ -95,7 +99,7 @@ static void check_chunks(const struct subject *subject)
 
 static void check_threads_and_kernels(const struct subject *subject)
 {
-    const struct cpu_kernels *kernels[3];
+    const struct cpu_kernels *kernels[CPU_KERNELS_MAX];
     uint32_t count = cpu_kernels_available(kernels);
     struct transcript expected = alone(subject, 0);
     uint32_t tokens[PROMPT_MAX];
@@ -234,7 +238,7 @@ static void check_import(const struct subject *subject)
     struct transcript expected = alone(subject, 0);
     uint32_t tokens[PROMPT_MAX];
     struct question question = question_of(subject, 0, tokens);
-    const struct cpu_kernels *kernels[3];
+    const struct cpu_kernels *kernels[CPU_KERNELS_MAX];
     uint32_t count = cpu_kernels_available(kernels);
     static struct cpu_core prefill;
     static struct cpu_core decode;
@@ -299,6 +303,8 @@ static void with_smollm2(uint32_t prompt, uint32_t new_tokens,
     subject.path = path_copy(test_demo_model());
     subject.prompt = prompt;
     subject.new_tokens = new_tokens;
+    check(&subject);
+    subject.numerics = CPU_NUMERICS_INT8;
     check(&subject);
     free((void *)(uintptr_t)subject.path);
 }

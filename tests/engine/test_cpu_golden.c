@@ -132,8 +132,11 @@ struct subject {
     const char *data; /* below tests/data */
     uint32_t prompts;
     uint32_t steps;
-    double f16_difference_max; /* of log-probabilities, with f16 KV */
-    double f16_margin_min;     /* from which on the likeliest token must agree */
+    double f16_difference_max;  /* of log-probabilities, with f16 KV */
+    double f16_margin_min;      /* from which on the likeliest token must agree */
+    double int8_difference_max; /* the same with int8 activations */
+    double int8_mean_max;
+    double int8_margin_min;
 };
 
 static const struct subject smollm2 = {.path = test_demo_model,
@@ -142,14 +145,20 @@ static const struct subject smollm2 = {.path = test_demo_model,
                                        .prompts = 3,
                                        .steps = 32,
                                        .f16_difference_max = 0.05,
-                                       .f16_margin_min = 0.05};
+                                       .f16_margin_min = 0.05,
+                                       .int8_difference_max = 1.2,
+                                       .int8_mean_max = 0.2,
+                                       .int8_margin_min = 0.5};
 static const struct subject qwen = {.path = test_golden_model,
                                     .hint = "scripts/setup --golden-model",
                                     .data = "engine/qwen2.5-coder",
                                     .prompts = 2,
                                     .steps = TOP_STEPS,
                                     .f16_difference_max = 0.2,
-                                    .f16_margin_min = 0.15};
+                                    .f16_margin_min = 0.15,
+                                    .int8_difference_max = 0.8,
+                                    .int8_mean_max = 0.12,
+                                    .int8_margin_min = 0.2};
 
 static char *read_golden(const struct subject *subject, const char *name, size_t *length_out)
 {
@@ -236,9 +245,10 @@ static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt, uint
 }
 
 static void check_prompts(const struct subject *subject, enum cpu_kv_dtype kv_dtype,
-                          struct closeness *closeness)
+                          enum cpu_numerics numerics, struct closeness *closeness)
 {
-    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = kv_dtype}, .blocks = 128};
+    struct cpu_rig_options options = {
+        .cpu = {.threads = 2, .kv_dtype = kv_dtype, .numerics = numerics}, .blocks = 128};
     uint32_t prompts_max = run_all ? UINT32_MAX : TEST_IS_SANITIZED ? 1 : subject->prompts;
     uint32_t steps_max = run_all ? UINT32_MAX : TEST_IS_SANITIZED ? TOP_STEPS : subject->steps;
     struct cpu_rig rig;
@@ -271,7 +281,7 @@ static void check_f32_kv(const struct subject *subject)
 
     if (subject->path() == NULL)
         test_skip("no model: %s fetches it", subject->hint);
-    check_prompts(subject, CPU_KV_F32, &closeness);
+    check_prompts(subject, CPU_KV_F32, CPU_NUMERICS_F32, &closeness);
 }
 
 static void check_f16_kv(const struct subject *subject)
@@ -281,7 +291,19 @@ static void check_f16_kv(const struct subject *subject)
 
     if (subject->path() == NULL)
         test_skip("no model: %s fetches it", subject->hint);
-    check_prompts(subject, CPU_KV_F16, &closeness);
+    check_prompts(subject, CPU_KV_F16, CPU_NUMERICS_F32, &closeness);
+}
+
+/* With activations as other engines have them, no less exact than those (their figures, rounded up). */
+static void check_int8(const struct subject *subject)
+{
+    struct closeness closeness = {.log_probability_max = subject->int8_difference_max,
+                                  .margin_min = subject->int8_margin_min};
+
+    if (subject->path() == NULL)
+        test_skip("no model: %s fetches it", subject->hint);
+    check_prompts(subject, CPU_KV_F16, CPU_NUMERICS_INT8, &closeness);
+    assert_true(closeness.sum / closeness.compared <= subject->int8_mean_max);
 }
 
 static void smollm2_with_f32_kv_is_close_to_the_reference(void **state)
@@ -308,6 +330,18 @@ static void qwen_with_f16_kv_is_close_to_the_reference(void **state)
     check_f16_kv(&qwen);
 }
 
+static void smollm2_with_int8_activations_is_close_to_the_reference(void **state)
+{
+    (void)state;
+    check_int8(&smollm2);
+}
+
+static void qwen_with_int8_activations_is_close_to_the_reference(void **state)
+{
+    (void)state;
+    check_int8(&qwen);
+}
+
 /* Mean negative log-likelihood of a window, each token but the first predicted from those before. */
 static double window_loss(struct cpu_rig *rig, const uint32_t *tokens, uint32_t window)
 {
@@ -323,9 +357,10 @@ static double window_loss(struct cpu_rig *rig, const uint32_t *tokens, uint32_t 
     return loss / (window - 1);
 }
 
-static void check_perplexity(const struct subject *subject)
+static void check_perplexity(const struct subject *subject, enum cpu_numerics numerics,
+                             double difference_max)
 {
-    struct cpu_rig_options options = {.cpu = {.threads = 2}};
+    struct cpu_rig_options options = {.cpu = {.threads = 2, .numerics = numerics}};
     struct cpu_rig rig;
     struct td_arena arena;
     const struct td_json *ledger;
@@ -348,7 +383,7 @@ static void check_perplexity(const struct subject *subject)
         loss += window_loss(&rig, tokens + (size_t)window * 512, 512) / 3;
     print_message("  mean negative log-likelihood %.6f, golden %.6f\n", loss,
                   cpu_rig_number(td_json_find(ledger, "mean_nll")));
-    assert_true(fabs(loss - cpu_rig_number(td_json_find(ledger, "mean_nll"))) <= 0.0005);
+    assert_true(fabs(loss - cpu_rig_number(td_json_find(ledger, "mean_nll"))) <= difference_max);
     cpu_rig_close(&rig);
     td_arena_fini(&arena);
     free(tokens);
@@ -358,13 +393,15 @@ static void check_perplexity(const struct subject *subject)
 static void smollm2_has_the_golden_perplexity(void **state)
 {
     (void)state;
-    check_perplexity(&smollm2);
+    check_perplexity(&smollm2, CPU_NUMERICS_F32, 0.0005);
+    check_perplexity(&smollm2, CPU_NUMERICS_INT8, 0.02);
 }
 
 static void qwen_has_the_golden_perplexity(void **state)
 {
     (void)state;
-    check_perplexity(&qwen);
+    check_perplexity(&qwen, CPU_NUMERICS_F32, 0.0005);
+    check_perplexity(&qwen, CPU_NUMERICS_INT8, 0.02);
 }
 
 int main(int argc, char **argv)
@@ -376,9 +413,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_numerics_class_has_not_changed_by_a_bit),
         cmocka_unit_test(smollm2_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_with_f16_kv_is_close_to_the_reference),
+        cmocka_unit_test(smollm2_with_int8_activations_is_close_to_the_reference),
         cmocka_unit_test(smollm2_has_the_golden_perplexity),
         cmocka_unit_test(qwen_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(qwen_with_f16_kv_is_close_to_the_reference),
+        cmocka_unit_test(qwen_with_int8_activations_is_close_to_the_reference),
         cmocka_unit_test(qwen_has_the_golden_perplexity),
     };
 

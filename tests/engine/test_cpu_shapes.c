@@ -152,6 +152,8 @@ static const struct model_shape shapes[] = {
      .seed = 13},
 };
 
+#define SHAPES_PINNED 9 /* the first ones, whatever follows */
+
 static struct model *open_shape(const struct model_shape *shape, uint8_t **bytes_out)
 {
     struct gguf_build build;
@@ -408,10 +410,11 @@ static void logits_are_those_of_a_plain_computation(void **state)
     check_plain(&shapes[0], TOKENS_MAX); /* beyond a split of attention */
 }
 
-static void check_bits(const struct model_shape *shape, enum cpu_kv_dtype kv_dtype)
+static void check_bits(const struct model_shape *shape, enum cpu_kv_dtype kv_dtype,
+                       enum cpu_numerics numerics)
 {
     static const uint32_t chunks[] = {1, 5, 24, 64, 300};
-    const struct cpu_kernels *kernels[3];
+    const struct cpu_kernels *kernels[CPU_KERNELS_MAX];
     uint32_t kernel_count = cpu_kernels_available(kernels);
     uint32_t tokens[TOKENS_MAX];
     float expected[VOCAB_MAX];
@@ -421,7 +424,7 @@ static void check_bits(const struct model_shape *shape, enum cpu_kv_dtype kv_dty
         for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
             struct cpu_rig_options options = {
                 .kernels = kernels[k]->name,
-                .cpu = {.threads = 1 + c % 2, .kv_dtype = kv_dtype},
+                .cpu = {.threads = 1 + c % 2, .kv_dtype = kv_dtype, .numerics = numerics},
                 .block_tokens = c % 2 == 0 ? 16 : 64,
             };
             float actual[VOCAB_MAX];
@@ -439,7 +442,31 @@ static void kernels_chunks_threads_and_block_sizes_change_no_bit(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        check_bits(&shapes[i], i % 2 == 0 ? CPU_KV_F16 : CPU_KV_F32);
+        for (int numerics = CPU_NUMERICS_F32; numerics <= CPU_NUMERICS_INT8; numerics++)
+            check_bits(&shapes[i], i % 2 == 0 ? CPU_KV_F16 : CPU_KV_F32,
+                       (enum cpu_numerics)numerics);
+}
+
+/* Of a numerics class there is one set of bits: here for the types that int8 makes a difference to. */
+static void the_int8_class_has_not_changed_by_a_bit(void **state)
+{
+    const struct cpu_rig_options options = {.cpu = {.threads = 2, .numerics = CPU_NUMERICS_INT8},
+                                            .block_tokens = 16};
+    struct td_u128 digests[SHAPES_PINNED] = {0};
+    char digest[TD_U128_HEX_BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < SHAPES_PINNED; i++) {
+        uint32_t tokens[TOKENS_MAX];
+        float logits[VOCAB_MAX];
+
+        make_tokens(&shapes[i], tokens, 100);
+        backend_logits(&shapes[i], &options, tokens, 100, 64, logits);
+        digests[i] = td_hash128(logits, shapes[i].vocab * sizeof *logits);
+    }
+    td_u128_hex(td_hash128(digests, sizeof digests), digest);
+    /* Whoever must change these bits gives the class, CPU_NUMERICS_WHOLE, another name. */
+    assert_string_equal(digest, "b9207259701ce781e8dab1728a83d835");
 }
 
 /* The LM head on a state that came from elsewhere: many at once, beside rows that want all sorts. */
@@ -550,6 +577,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_a_plain_computation),
         cmocka_unit_test(kernels_chunks_threads_and_block_sizes_change_no_bit),
+        cmocka_unit_test(the_int8_class_has_not_changed_by_a_bit),
         cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),
         cmocka_unit_test(batches_that_make_no_sense_are_refused),
     };

@@ -18,7 +18,7 @@
 
 #define COLUMNS_MAX 1600
 #define ROWS_MAX    24
-#define X_STRIDE    (COLUMNS_MAX + 64)
+#define X_STRIDE    2304 /* an input of COLUMNS_MAX columns takes less */
 #define CANARY      0x5ca1ab1eu
 
 static const enum model_type all_types[] = {
@@ -28,7 +28,7 @@ static const enum model_type all_types[] = {
 };
 #define TYPE_COUNT (sizeof all_types / sizeof all_types[0])
 
-static const struct cpu_kernels *sets[3];
+static const struct cpu_kernels *sets[CPU_KERNELS_MAX];
 static uint32_t set_count;
 static struct td_rng rng;
 
@@ -160,16 +160,26 @@ static struct cpu_matrix random_matrix(enum model_type type, uint32_t rows, uint
     return matrix;
 }
 
-/* An input: zeros up to whole blocks, and the sums behind them. */
-static void fill_input(float *x, uint32_t columns, enum flavor flavor)
+/* The floats of an input, and zeros up to whole blocks. */
+static void fill_columns(float *x, uint32_t columns, enum flavor flavor)
 {
+    assert_true(cpu_input_floats(columns) < X_STRIDE);
     fill(x, columns, flavor);
     memset(x + columns, 0, (cpu_input_sums(columns) - columns) * sizeof *x);
-    cpu_kernels_reference.block_sums(x, columns, x + cpu_input_sums(columns));
+}
+
+/* An input with what stands behind its floats. */
+static void fill_input(float *x, uint32_t columns, enum flavor flavor, bool is_whole)
+{
+    fill_columns(x, columns, flavor);
+    if (is_whole)
+        cpu_kernels_reference.quantize(x, columns);
+    else
+        cpu_kernels_reference.block_sums(x, columns);
 }
 
 static void check_multiply(const struct cpu_kernels *set, const struct cpu_matrix *matrix,
-                           uint32_t first, uint32_t tokens, enum flavor flavor)
+                           uint32_t first, uint32_t tokens, enum flavor flavor, bool is_whole)
 {
     uint32_t rows = matrix->rows - first * CPU_PACK_ROWS;
     size_t y_stride = rows + 3;
@@ -180,11 +190,12 @@ static void check_multiply(const struct cpu_kernels *set, const struct cpu_matri
                               .x_stride = X_STRIDE,
                               .tokens = tokens,
                               .y_stride = y_stride,
-                              .add = tokens % 2 == 1};
-    char what[96];
+                              .add = tokens % 2 == 1,
+                              .is_whole = is_whole};
+    char what[112];
 
     for (uint32_t token = 0; token < tokens; token++)
-        fill_input(xs + token * X_STRIDE + 1, matrix->columns, flavor);
+        fill_input(xs + token * X_STRIDE + 1, matrix->columns, flavor, is_whole);
     plant_canaries(expected, tokens * y_stride);
     for (uint32_t token = 0; token < tokens; token++)
         fill(expected + token * y_stride, rows, flavor);
@@ -193,8 +204,9 @@ static void check_multiply(const struct cpu_kernels *set, const struct cpu_matri
     cpu_kernels_reference.multiply(&job);
     job.y = actual;
     set->multiply(&job);
-    snprintf(what, sizeof what, "%s %s, %u rows from group %u, %u columns, %u tokens", set->name,
-             model_type_info(matrix->type)->name, rows, first, matrix->columns, tokens);
+    snprintf(what, sizeof what, "%s %s%s, %u rows from group %u, %u columns, %u tokens", set->name,
+             model_type_info(matrix->type)->name, is_whole ? " in whole numbers" : "", rows, first,
+             matrix->columns, tokens);
     for (uint32_t token = 0; token < tokens; token++) {
         assert_same(actual + token * y_stride, expected + token * y_stride, rows, what);
         assert_untouched(actual + token * y_stride + rows, y_stride - rows, what);
@@ -219,8 +231,9 @@ static void multiply_gives_the_same_bits(void **state)
                     continue;
                 matrix = random_matrix(all_types[t], row_counts[r], column_counts[c], flavor);
                 for (uint32_t s = 1; s < set_count; s++)
-                    check_multiply(sets[s], &matrix, row_counts[r] > 70 ? 2 : 0,
-                                   token_counts[(r + c) % 5], flavor);
+                    for (int is_whole = 0; is_whole < 2; is_whole++)
+                        check_multiply(sets[s], &matrix, row_counts[r] > 70 ? 2 : 0,
+                                       token_counts[(r + c) % 5], flavor, is_whole == 1);
             }
 }
 
@@ -232,23 +245,102 @@ static void multiply_takes_any_number_of_tokens(void **state)
     (void)state;
     for (uint32_t s = 1; s < set_count; s++)
         for (uint32_t tokens = 1; tokens <= ROWS_MAX; tokens++)
-            check_multiply(sets[s], &matrix, 0, tokens, ORDINARY);
+            for (int is_whole = 0; is_whole < 2; is_whole++)
+                check_multiply(sets[s], &matrix, 0, tokens, ORDINARY, is_whole == 1);
 }
 
-static void block_sums_give_the_same_bits(void **state)
+static void check_input(const struct cpu_kernels *set, uint32_t columns, enum flavor flavor,
+                        bool is_whole)
+{
+    size_t floats = cpu_input_floats(columns);
+    uint32_t blocks = cpu_pack_blocks(columns);
+    const char *what = is_whole ? "quantize" : "block sums";
+    size_t behind = is_whole ? floats : cpu_input_sums(columns) + blocks;
+
+    fill_columns(xs + 1, columns, flavor);
+    if (flavor != HOSTILE && columns > 64) { /* blocks of zeros, and of nearly nothing */
+        memset(xs + 1, 0, 32 * sizeof *xs);
+        for (int i = 32; i < 64; i++)
+            xs[1 + i] = 0x1p-120f;
+    }
+    plant_canaries(expected, floats + 17);
+    plant_canaries(actual, floats + 17);
+    memcpy(expected + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
+    memcpy(actual + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
+    if (is_whole) {
+        cpu_kernels_reference.quantize(expected + 1, columns);
+        set->quantize(actual + 1, columns);
+    } else {
+        cpu_kernels_reference.block_sums(expected + 1, columns);
+        set->block_sums(actual + 1, columns);
+    }
+    assert_same(actual + 1 + cpu_input_sums(columns), expected + 1 + cpu_input_sums(columns),
+                blocks, what);
+    assert_untouched(actual + 1 + behind, floats + 16 - behind, what);
+    if (!is_whole)
+        return;
+    assert_same(actual + 1 + cpu_input_scales(columns), expected + 1 + cpu_input_scales(columns),
+                blocks, what);
+    assert_memory_equal(actual + 1 + cpu_input_counts(columns),
+                        expected + 1 + cpu_input_counts(columns),
+                        (floats - cpu_input_counts(columns)) * sizeof *actual);
+}
+
+static void inputs_get_the_same_bits(void **state)
 {
     (void)state;
     for (uint32_t s = 1; s < set_count; s++)
         for (size_t c = 0; c < COLUMN_COUNTS; c++)
-            for (int flavor = 0; flavor < FLAVORS; flavor++) {
-                uint32_t blocks = cpu_pack_blocks(column_counts[c]);
+            for (int flavor = 0; flavor < FLAVORS; flavor++)
+                for (int is_whole = 0; is_whole < 2; is_whole++)
+                    check_input(sets[s], column_counts[c], (enum flavor)flavor, is_whole == 1);
+}
 
-                fill_input(xs + 1, column_counts[c], (enum flavor)flavor);
-                plant_canaries(actual, blocks + 16);
-                sets[s]->block_sums(xs + 1, column_counts[c], actual);
-                assert_same(actual, xs + 1 + cpu_input_sums(column_counts[c]), blocks, "sums");
-                assert_untouched(actual + blocks, 16, "sums");
+/* Quants are within half a step of the value, and use all of their range. */
+static void quants_are_close(void **state)
+{
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++) {
+        const float *scales = xs + 1 + cpu_input_scales(1536);
+        const int8_t *quants = (const int8_t *)(xs + 1 + cpu_input_quants(1536));
+
+        fill_columns(xs + 1, 1536, ORDINARY);
+        sets[s]->quantize(xs + 1, 1536);
+        for (uint32_t block = 0; block < 48; block++) {
+            int largest = 0;
+
+            for (uint32_t i = 32 * block; i < 32 * block + 32; i++) {
+                largest = abs(quants[i]) > largest ? abs(quants[i]) : largest;
+                assert_true(fabsf(quants[i] * scales[block] - xs[1 + i]) <= 0.501f * scales[block]);
             }
+            assert_int_equal(largest, 127);
+        }
+    }
+}
+
+/* Whatever is no finite number in an input makes every result that it is part of NaN. */
+static void an_input_that_is_no_number_gives_nan(void **state)
+{
+    static const float values[] = {NAN, INFINITY, -INFINITY};
+
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (size_t v = 0; v < 3; v++) {
+            struct cpu_matrix matrix = random_matrix(MODEL_TYPE_Q4_0, 16, 96, ORDINARY);
+            struct cpu_product job = {.matrix = &matrix,
+                                      .groups = 1,
+                                      .x = xs + 1,
+                                      .tokens = 1,
+                                      .y = actual,
+                                      .is_whole = true};
+
+            fill_columns(xs + 1, 96, ORDINARY);
+            xs[1 + 40] = values[v];
+            sets[s]->quantize(xs + 1, 96);
+            sets[s]->multiply(&job);
+            for (uint32_t row = 0; row < 16; row++)
+                assert_true(isnan(actual[row]));
+        }
 }
 
 static void the_reference_computes_the_sum(void **state)
@@ -261,7 +353,7 @@ static void the_reference_computes_the_sum(void **state)
         size_t row_bytes;
 
         assert_true(model_type_row_bytes(all_types[t], 1536, &row_bytes));
-        fill_input(xs + 1, 1536, ORDINARY);
+        fill_input(xs + 1, 1536, ORDINARY, false);
         cpu_kernels_reference.multiply(&job);
         for (uint32_t row = 0; row < 3; row++) {
             double sum = 0.0;
@@ -515,7 +607,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multiply_gives_the_same_bits),
         cmocka_unit_test(multiply_takes_any_number_of_tokens),
-        cmocka_unit_test(block_sums_give_the_same_bits),
+        cmocka_unit_test(inputs_get_the_same_bits),
+        cmocka_unit_test(quants_are_close),
+        cmocka_unit_test(an_input_that_is_no_number_gives_nan),
         cmocka_unit_test(the_reference_computes_the_sum),
         cmocka_unit_test(dots_give_the_same_bits),
         cmocka_unit_test(weigh_gives_the_same_bits),
