@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "cli/printable.h"
+
 #define SHEET_BYTES_MAX ((size_t)64 << 20)
 #define COLUMNS         80
 
@@ -52,13 +54,18 @@ const char *cli_show_bytes(uint64_t bytes, char out[static CLI_AMOUNT_BYTES])
     return out;
 }
 
-/* Columns of the next word, and its bytes; a word ends before a space. */
+static bool is_blank(char byte)
+{
+    return byte == ' ' || byte == '\n' || byte == '\t';
+}
+
+/* Columns of the next word, and its bytes; a word ends before a blank. */
 static size_t word_length(const char *bytes, size_t length, size_t *columns_out)
 {
     size_t i = 0;
     size_t columns = 0;
 
-    for (; i < length && bytes[i] != ' '; i++)
+    for (; i < length && !is_blank(bytes[i]); i++)
         columns += ((unsigned char)bytes[i] & 0xc0) != 0x80; /* not in the middle of a character */
     *columns_out = columns;
     return i;
@@ -66,11 +73,10 @@ static size_t word_length(const char *bytes, size_t length, size_t *columns_out)
 
 static void append_printable(struct td_buf *out, const char *bytes, size_t length)
 {
-    for (size_t i = 0; i < length; i++) {
-        unsigned char byte = (unsigned char)bytes[i];
+    struct cli_printable printable = {0};
 
-        td_buf_append_char(out, byte < 0x20 || byte == 0x7f ? '?' : bytes[i]);
-    }
+    cli_printable_feed(&printable, bytes, length, out);
+    cli_printable_end(&printable, out);
 }
 
 void cli_fold(struct td_buf *out, struct td_span text, unsigned column)

@@ -64,7 +64,8 @@ const char *cli_show_bytes(uint64_t bytes, char out[static CLI_AMOUNT_BYTES]);
 
 /*
  * Appends text with words folded at 80 columns, first and further lines from the given column on; a
- * newline at the end. Bytes that are no printable text become '?'.
+ * newline at the end. Newlines and tabs in it are spaces, and nothing in it steers a terminal
+ * (printable.h).
  */
 void cli_fold(struct td_buf *out, struct td_span text, unsigned column);
 

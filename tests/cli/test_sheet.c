@@ -50,9 +50,18 @@ static void text_folds_between_words(void **state)
                 "         three\n");
     assert_fold("a_word_that_is_too_long", 70, "a_word_that_is_too_long\n"); /* never cut */
     assert_fold("two  spaces", 0, "two  spaces\n");
-    assert_fold("\x1b[2J\r\n\x7f", 0, "?[2J???\n");
+    assert_fold("two\nlines\tand", 0, "two lines and\n");
     assert_fold("\xc3\xa4\xc3\xa4\xc3\xa4 b", 73,
                 "\xc3\xa4\xc3\xa4\xc3\xa4 b\n"); /* characters count */
+}
+
+static void nothing_in_a_text_steers_the_terminal(void **state)
+{
+    (void)state;
+    assert_fold("\x1b[2J\x7f", 0, "\xe2\x90\x9b[2J\xe2\x90\xa1\n");
+    assert_fold("\xc2\x9bm", 0, "\xef\xbf\xbdm\n");                 /* the one-character CSI */
+    assert_fold("\xe2\x80\xaegpj.exe", 0, "\xef\xbf\xbdgpj.exe\n"); /* right to left */
+    assert_fold("\xff\xc3", 0, "\xef\xbf\xbd\xef\xbf\xbd\n");
 }
 
 static void assert_quote(const char *bytes, size_t length, size_t most, const char *expected)
@@ -127,6 +136,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_and_bytes_read_well),
         cmocka_unit_test(text_folds_between_words),
+        cmocka_unit_test(nothing_in_a_text_steers_the_terminal),
         cmocka_unit_test(texts_of_files_are_quoted),
         cmocka_unit_test(a_sheet_is_text_or_json),
     };
