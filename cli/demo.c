@@ -304,7 +304,6 @@ int cli_demo(int argc, char **argv)
 
     if (exit_status < 0 && result.positionals.count != 1) {
         fprintf(stderr, "tandem demo: one model is wanted: tandem demo MODEL.gguf, or a folder; "
-
                         "tandem help start tells where to get one\n");
         exit_status = NET_EXIT_USAGE;
     }
