@@ -234,12 +234,17 @@ struct program {
     bool ready;
     bool ended;
     int exit_code;
+    char failure[256]; /* why it could not start */
 };
 
 static void on_line(void *ctx, const char *line)
 {
     struct program *program = ctx;
 
+    if (strncmp(line, "failed ", 7) == 0) {
+        snprintf(program->failure, sizeof program->failure, "%s", line + 7);
+        return;
+    }
     assert_memory_equal(line, "ready ", 6);
     snprintf(program->cluster.address, sizeof program->cluster.address, "%s", line + 6);
     program->ready = true;
@@ -319,6 +324,7 @@ static void the_program_refuses_flags_that_contradict_each_other(void **state)
     assert_false(program.ready);
     program_end(&program);
     assert_int_equal(program.exit_code, 2);
+    assert_non_null(strstr(program.failure, "--stale-after"));
 }
 
 int main(void)
