@@ -91,6 +91,15 @@ static bool is_better(const struct router_core *core, const struct router_worker
     return a->live < b->live;
 }
 
+/*
+ * Whether a worker reads the journey's tokens as whoever made them. Two workers of one name may not: a model is
+ * being replaced, or only its template or defaults are.
+ */
+static bool reads(const struct router_worker *worker, const struct router_journey *journey)
+{
+    return td_u128_equal(worker->text_id, journey->text_id);
+}
+
 /* Without a scheduler: the best of the ready workers of the model. */
 static const struct router_worker *choose_alone(const struct router_journey *journey)
 {
@@ -101,7 +110,7 @@ static const struct router_worker *choose_alone(const struct router_journey *jou
         const struct router_worker *worker = &core->workers[i];
 
         if (!router_worker_serves(worker, journey->model) || !worker->ready || worker->draining ||
-            was_tried(journey, worker->epoch))
+            !reads(worker, journey) || was_tried(journey, worker->epoch))
             continue;
         if (best == NULL || is_better(core, worker, best))
             best = worker;
@@ -169,7 +178,8 @@ void router_core_on_placed(struct router_core *core, uint64_t number, const Td__
     }
     if (reply != NULL)
         worker = router_worker_find(core, reply->worker_epoch);
-    if (worker == NULL) { /* no scheduler, or one that knows a worker which we do not know yet */
+    /* no scheduler; one that knows a worker which we do not know yet; or one that knows nothing of text */
+    if (worker == NULL || !reads(worker, journey)) {
         core->counters.placed_alone++;
         worker = choose_alone(journey);
         reply = NULL;

@@ -10,6 +10,7 @@
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 #include "lib/text/source.h"
+#include "lib/text/unicode.h"
 #include "proto/tandem.pb-c.h"
 #include "proto/unpack.h"
 
@@ -130,7 +131,9 @@ static td_status_t open_model(struct opening *opening)
     td_status_t status;
 
     if (!td_u128_equal(text_source_id(opening->bytes.data, opening->bytes.length), opening->id))
-        return td_fail(&opening->error, TD_CORRUPT, "the bytes are not those of its text_id");
+        return td_fail(&opening->error, TD_CORRUPT,
+                       "not the bytes of its text_id, or its tables of Unicode are not ours (%s)",
+                       text_unicode_version());
     status =
         text_source_decode(opening->bytes.data, opening->bytes.length, &source, &opening->error);
     if (status != TD_OK)

@@ -22,6 +22,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/hash.h"
+#include "lib/text/unicode.h"
 
 #define MAGIC "TDTEXT\x03\x00"
 
@@ -265,7 +266,9 @@ td_status_t text_source_encode(const struct text_source *source, struct td_buf *
 
 struct td_u128 text_source_id(const void *bytes, size_t length)
 {
-    return td_hash128(bytes, length);
+    const char *unicode = text_unicode_version();
+
+    return td_hash128_chain(td_hash128(unicode, strlen(unicode)), bytes, length);
 }
 
 /* ------------------------------------------------------------------------------------------- */

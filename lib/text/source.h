@@ -3,7 +3,8 @@
  *
  * Whoever reads a model file fills a struct text_source; text_model_open makes a working tokenizer
  * and template of it. The source has one canonical serialised form, which a worker hands to routers;
- * text_id, the XXH3-128 of those bytes, says whether two processes handle text alike.
+ * text_id, the XXH3-128 of those bytes and of the version of Unicode's tables, says whether two processes handle
+ * text alike.
  *
  * This file owns the form and its checks (the bytes come from a peer and are hostile until checked). It
  * does not judge the content: whether merges and template make sense is found out by text_model_open.
@@ -125,7 +126,10 @@ td_status_t text_source_encode(const struct text_source *source, struct td_buf *
 td_status_t text_source_decode(const void *bytes, size_t length, struct text_source *source_out,
                                struct td_error *error) TD_MUST_USE;
 
-/* The identity of a serialised source. */
+/*
+ * The identity of a serialised source in this process: classes of characters and NFC are those of the library that
+ * is loaded, so with other tables of Unicode the same bytes are another identity.
+ */
 struct td_u128 text_source_id(const void *bytes, size_t length);
 
 /*

@@ -111,7 +111,7 @@ void rig_fleet(struct rig *rig, uint32_t first, uint32_t last, uint32_t capacity
         worker->rpc_target = targets[i];
         worker->models = models;
         worker->n_models = 1;
-        worker->text_id_lo = RIG_TEXT;
+        worker->text_id_lo = i == rig->stranger ? RIG_TEXT + 1 : RIG_TEXT;
         worker->block_tokens = 4;
         worker->max_context = 1000;
         worker->max_sequences = capacity;

@@ -34,6 +34,7 @@ struct rig {
     uint32_t links_closed;
     uint64_t link; /* the last one opened */
     uint32_t ready;
+    uint32_t stranger; /* the worker of the fleet that has another tokenizer; 0: none */
 };
 
 /* A core that knows `workers` ready workers with room for `capacity` requests each. */

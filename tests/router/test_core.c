@@ -172,6 +172,40 @@ static void a_worker_that_is_not_known_yet_is_not_waited_for(void **state)
     assert_int_equal(counters()->placed_alone, 1);
 }
 
+/* A scheduler places by names; the tokens are those of one tokenizer, and its defaults are in the request. */
+static void a_worker_with_another_tokenizer_is_passed_over(void **state)
+{
+    (void)state;
+    for (uint32_t stranger = 1; stranger <= 2; stranger++) {
+        rig.stranger = stranger;
+        rig_fleet(&rig, 1, 2, 1);
+        assert_int_equal(rig_ask(&rig, &client, 10, 0), TD_OK);
+        if (stranger == 1)
+            router_core_on_placed(rig.core, rig.place_number, NULL, rig.now_ns);
+        else
+            rig_placed(&rig, stranger);
+        assert_int_equal(client.journey->state, JOURNEY_STARTING);
+        assert_true(client.journey->link->epoch == RIG_EPOCH(3 - stranger));
+        router_journey_abandon(client.journey, rig.now_ns);
+    }
+}
+
+static void where_all_have_another_tokenizer_a_request_waits(void **state)
+{
+    (void)state;
+    assert_int_equal(rig_ask(&rig, &client, 10, 0), TD_OK);
+    rig.stranger = 2;
+    rig_fleet(&rig, 2, 2, 1); /* the one that read its tokens has gone */
+    rig_placed(&rig, 2);
+    assert_int_equal(rig.links_opened, 0);
+    assert_int_equal(client.journey->state, JOURNEY_QUEUED);
+    rig.stranger = 0;
+    rig_fleet(&rig, 1, 2, 1);
+    rig_wait_ms(&rig, rig.core->limits.retry_ms);
+    rig_placed(&rig, 1);
+    assert_int_equal(client.journey->state, JOURNEY_STARTING);
+}
+
 /* --- retries --- */
 
 static void a_try_on_another_worker_has_another_id(void **state)
@@ -556,6 +590,8 @@ int main(void)
         TEST(a_deadline_of_its_own_counts_while_it_waits),
         TEST(a_model_that_nobody_serves_is_not_found),
         TEST(without_a_scheduler_the_router_chooses),
+        TEST(a_worker_with_another_tokenizer_is_passed_over),
+        TEST(where_all_have_another_tokenizer_a_request_waits),
         TEST(an_answer_that_comes_too_late_does_nothing),
         TEST(a_worker_that_is_not_known_yet_is_not_waited_for),
         TEST(a_try_on_another_worker_has_another_id),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/text/source.h"
+#include "lib/text/unicode.h"
 #include "tests/text/text_support.h"
 
 /* tiny_llama.source, written by make_data.py, which knows the form by its description only. */
@@ -54,6 +55,32 @@ static void what_is_read_is_written_the_same(void **state)
     text_source_fini(&source);
     text_source_fini(&source);
     free(bytes);
+}
+
+/* ---- identity ---- */
+
+static const char *unicode_version; /* of another library; NULL: the one that is loaded */
+
+const char *__real_text_unicode_version(void);
+const char *__wrap_text_unicode_version(void);
+
+const char *__wrap_text_unicode_version(void)
+{
+    return unicode_version != NULL ? unicode_version : __real_text_unicode_version();
+}
+
+/* A router with an older library would cut and compose new characters differently. */
+static void other_tables_of_unicode_are_another_identity(void **state)
+{
+    static const char form[] = "the same bytes";
+    struct td_u128 here = text_source_id(form, sizeof form);
+
+    (void)state;
+    unicode_version = TEXT_UNICODE_VERSION;
+    assert_true(td_u128_equal(text_source_id(form, sizeof form), here));
+    unicode_version = "14.0.0";
+    assert_false(td_u128_equal(text_source_id(form, sizeof form), here));
+    unicode_version = NULL;
 }
 
 static void every_truncation_is_refused(void **state)
@@ -249,6 +276,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_read_is_written_the_same),
+        cmocka_unit_test(other_tables_of_unicode_are_another_identity),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_changed_byte_is_refused_or_means_itself),
         cmocka_unit_test(each_wrong_field_is_named),
