@@ -305,7 +305,8 @@ static void whatever_cannot_be_opened_is_named_and_nothing_is_left_open(void **s
         const char *says;
     } wrong[] = {
         {"--model=tests/data/nothing.gguf", "nothing.gguf"},
-        {"--model=tests/data/tiny-llama/golden.json", "GGUF"},
+        {"--model=tests/data/tiny-llama/golden.json", "name its folder"},
+        {"--model=tests/data/text/tiny_llama.source", "GGUF"},
         {"--block-tokens=17", "17"},
         {"--listen=nonsense", "nonsense"},
         {"--listen=unix:/no/such/folder/socket", "/no/such/folder"},
