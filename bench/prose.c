@@ -1,8 +1,8 @@
 /*
  * prose.c: see prose.h.
  *
- * Words are drawn with falling frequency, as words of real languages are, and one in eight is made up on the spot, so that no
- * cache can know them all.
+ * Words are drawn with falling frequency, as words of real languages are, and one in eight is made up on
+ * the spot, so that no cache can know them all.
  */
 #include "bench/prose.h"
 

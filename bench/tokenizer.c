@@ -1,8 +1,9 @@
 /*
  * tokenizer.c: `tandem bench tokenizer`: how fast text becomes token ids, by kind of text and by length.
  *
- * Times are those of the thread's own processor time: megabytes a second of one core, whatever else runs. Beside them stands how
- * fast the same core checks the same bytes for UTF-8, which any tokenizer has to do at least, and copies them.
+ * Times are those of the thread's own processor time: megabytes a second of one core, whatever else runs.
+ * Beside them stands how fast the same core checks the same bytes for UTF-8, which any tokenizer has to do
+ * at least, and copies them.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -2,9 +2,9 @@
  * tokenizer_pipeline.h: what the steps of a tokenizer.json mean, as far as lib/text has a name for it.
  * Internal to the reader of tokenizer.json.
  *
- * A tokenizer.json lists normalizers, pre-tokenizers, post-processors and decoders, nested in sequences. Of all that can be
- * written so, the combinations that published models use are known here; any other is refused by
- * the name and the place of the step that is not known.
+ * A tokenizer.json lists normalizers, pre-tokenizers, post-processors and decoders, nested in sequences.
+ * Of all that can be written so, the combinations that published models use are known here; any other is
+ * refused by the name and the place of the step that is not known.
  */
 #ifndef TANDEM_MODEL_TOKENIZER_PIPELINE_H
 #define TANDEM_MODEL_TOKENIZER_PIPELINE_H

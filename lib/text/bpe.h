@@ -1,9 +1,10 @@
 /*
  * bpe.h: byte pair encoding of one piece of text. Internal to lib/text.
  *
- * The piece starts as one symbol per byte (or per character, for SentencePiece); again and again the neighbours whose
- * merge has the lowest rank become one, leftmost first, until no merge applies. Short pieces are scanned; long ones
- * use a heap and a linked list, so that a piece of n bytes costs n log n, whatever is in it. Any number of threads may use one.
+ * The piece starts as one symbol per byte (or per character, for SentencePiece); again and again the
+ * neighbours whose merge has the lowest rank become one, leftmost first, until no merge applies. Short
+ * pieces are scanned; long ones use a heap and a linked list, so that a piece of n bytes costs n log n,
+ * whatever is in it. Any number of threads may use one.
  */
 #ifndef TANDEM_LIB_TEXT_BPE_H
 #define TANDEM_LIB_TEXT_BPE_H
@@ -31,8 +32,9 @@ td_status_t text_bpe_init(struct text_bpe *bpe, const struct text_vocab *vocab,
 void text_bpe_fini(struct text_bpe *bpe);
 
 /*
- * Appends the ids of one piece, at least one byte. A failure sticks in tokens->status. A piece that cannot but give
- * more ids than there is room for is not looked at: so memory is bounded by the context, not by the text.
+ * Appends the ids of one piece, at least one byte. A failure sticks in tokens->status. A piece that cannot
+ * but give more ids than there is room for is not looked at: so memory is bounded by the context, not by
+ * the text.
  */
 void text_bpe_encode(const struct text_bpe *bpe, const char *bytes, uint32_t length,
                      struct text_tokens *tokens);

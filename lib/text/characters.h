@@ -2,9 +2,10 @@
  * characters.h: what SentencePiece's merging begins with: the symbols of characters, and where to cut.
  * Internal to lib/text.
  *
- * SentencePiece merges over the whole text. But a token can only lie across the place between two characters if some
- * token has these two side by side; where none has, the text may be cut without changing the result. So long texts fall
- * into short pieces (words, mostly), and the work is linear. Immutable once made.
+ * SentencePiece merges over the whole text. But a token can only lie across the place between two
+ * characters if some token has these two side by side; where none has, the text may be cut without
+ * changing the result. So long texts fall into short pieces (words, mostly), and the work is linear.
+ * Immutable once made.
  */
 #ifndef TANDEM_LIB_TEXT_CHARACTERS_H
 #define TANDEM_LIB_TEXT_CHARACTERS_H
@@ -24,7 +25,7 @@ struct text_characters {
     uint32_t stray_count;           /* symbol vocab->count + i is strays[i] */
 };
 
-/* makeable are the tokens that merging may arrive at, by their bytes. TD_NO_MEMORY. */
+/* makeable are the tokens that merging may arrive at, by their bytes. TD_NO_MEMORY or TD_LIMIT. */
 td_status_t text_characters_init(struct text_characters *characters, const struct text_vocab *vocab,
                                  const struct text_token_map *makeable) TD_MUST_USE;
 void text_characters_fini(struct text_characters *characters);
@@ -37,8 +38,8 @@ size_t text_characters_next(const struct text_characters *characters, const uint
                             size_t length, size_t at);
 
 /*
- * The first symbols of a piece, at most one a byte; returns how many. A character that no token has is spelled in
- * byte tokens.
+ * The first symbols of a piece, at most one a byte; returns how many. A character that no token has is
+ * spelled in byte tokens.
  */
 uint32_t text_characters_spell(const struct text_characters *characters, const char *bytes,
                                uint32_t length, uint32_t *symbols);

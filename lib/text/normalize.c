@@ -1,9 +1,9 @@
 /*
  * normalize.c: NFC by segments, see normalize.h.
  *
- * A segment begins with an inert character and goes on to the next one. Nothing outside it takes part in its
- * normalisation: it is decomposed, its marks are put in order and composed by utf8proc's tables. The order is made
- * here, because utf8proc's own sorting is quadratic.
+ * A segment begins with an inert character and goes on to the next one. Nothing outside it takes part in
+ * its normalisation: it is decomposed, its marks are put in order and composed by utf8proc's tables. The
+ * order is made here, because utf8proc's own sorting is quadratic.
  */
 #include "lib/text/normalize.h"
 
@@ -51,8 +51,8 @@ bool text_nfc_is_inert(uint32_t character)
 }
 
 /*
- * The end of the inert characters from `at`, and where the last of them begins: what follows may join it. Nothing joins
- * bytes that are no character.
+ * The end of the inert characters from `at`, and where the last of them begins: what follows may join it.
+ * Nothing joins bytes that are no character.
  */
 static size_t plain_end(const uint8_t *bytes, size_t at, size_t end, size_t *last_out)
 {

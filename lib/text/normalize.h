@@ -1,9 +1,9 @@
 /*
  * normalize.h: text as a tokenizer wants it, before it is cut into pieces. Internal to lib/text.
  *
- * Two ways: Unicode's form NFC (Qwen), and SentencePiece's spaces. Both leave alone what needs no change, so that
- * most text is never copied. A piece of the result is trusted only if all of what it was made of is. Linear time for
- * every text, also for a million combining marks in a row, up to the sorting of such a row: n log n.
+ * Two ways: Unicode's form NFC (Qwen), and SentencePiece's spaces. Both leave alone what needs no change,
+ * so that most text is never copied. A piece of the result is trusted only if all of what it was made of
+ * is. Linear time for every text, also for a million combining marks in a row.
  */
 #ifndef TANDEM_LIB_TEXT_NORMALIZE_H
 #define TANDEM_LIB_TEXT_NORMALIZE_H

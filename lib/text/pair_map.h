@@ -1,10 +1,11 @@
 /*
  * pair_map.h: a hash table from 64-bit keys to 64-bit values. Internal to lib/text.
  *
- * What merging asks for each pair of neighbours: the rule for two symbols, the symbol of a character, whether two characters
- * ever stand together. Open addressing, at most half full. Most questions are about keys that are not there: a bit for each
- * hash answers nine in ten of these from a table small enough for a core's own cache. A random seed keeps whoever
- * makes a vocabulary from choosing where its entries collide. Filled once, then only read.
+ * What merging asks for each pair of neighbours: the rule for two symbols, the symbol of a character,
+ * whether two characters ever stand together. Open addressing, at most half full. Most questions are about
+ * keys that are not there: a bit for each hash answers nine in ten of these from a table small enough for
+ * a core's own cache. A random seed keeps whoever makes a vocabulary from choosing where its entries
+ * collide. Filled once, then only read.
  */
 #ifndef TANDEM_LIB_TEXT_PAIR_MAP_H
 #define TANDEM_LIB_TEXT_PAIR_MAP_H

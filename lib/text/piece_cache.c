@@ -1,9 +1,9 @@
 /*
  * piece_cache.c: see piece_cache.h.
  *
- * The order of memory (C11): a writer makes the sequence odd, then stores the words with release, then makes it even with
- * release. A reader loads the sequence and the words with acquire, then the sequence again: had it seen a word of a
- * newer write, it would now see that writer's odd number or a later one.
+ * The order of memory (C11): a writer makes the sequence odd, then stores the words with release, then
+ * makes it even with release. A reader loads the sequence and the words with acquire, then the sequence
+ * again: had it seen a word of a newer write, it would now see that writer's odd number or a later one.
  */
 #include "lib/text/piece_cache.h"
 

@@ -1,10 +1,11 @@
 /*
  * piece_cache.h: the ids of pieces that were merged lately. Internal to lib/text.
  *
- * Words repeat, and a lookup that ends in one cache line is many times cheaper than merging. Any number of threads use one
- * cache at once without waiting for each other: each entry has a sequence number, odd while somebody writes it; who reads
- * while it changes has found nothing, who would write while another does leaves it. Bounded: a piece takes the
- * place of another with the same hash. What it says never differs from what merging gives.
+ * Words repeat, and a lookup that ends in one cache line is many times cheaper than merging. Any number of
+ * threads use one cache at once without waiting for each other: each entry has a sequence number, odd
+ * while somebody writes it; who reads while it changes has found nothing, who would write while another
+ * does leaves it. Bounded: a piece takes the place of another with the same hash. What it says never
+ * differs from what merging gives.
  */
 #ifndef TANDEM_LIB_TEXT_PIECE_CACHE_H
 #define TANDEM_LIB_TEXT_PIECE_CACHE_H

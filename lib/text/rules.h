@@ -15,8 +15,9 @@ td_status_t text_rules_makeable(const struct text_vocab *vocab,
                                 struct text_token_map *map_out) TD_MUST_USE;
 
 /*
- * Fills rules with text_pair(left, right) -> text_pair(rank, id). The pair of lowest rank merges first. Merges that would make
- * a control token are left out: typed text must never become one. TD_INVALID names a merge that makes no token.
+ * Fills rules with text_pair(left, right) -> text_pair(rank, id). The pair of lowest rank merges first.
+ * Merges that would make a control token are left out: typed text must never become one. TD_INVALID names
+ * a merge that makes no token.
  */
 td_status_t text_rules_from_merges(const struct text_vocab *vocab,
                                    const struct text_token_map *makeable,

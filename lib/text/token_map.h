@@ -28,8 +28,8 @@ td_status_t text_token_map_init(struct text_token_map *map, uint32_t count_max) 
 void text_token_map_fini(struct text_token_map *map);
 
 /*
- * Adds a token of 1 to TEXT_TOKEN_BYTES_MAX bytes; another is left out, as nobody will look for it. Of several with equal
- * bytes the first one stays.
+ * Adds a token of 1 to TEXT_TOKEN_BYTES_MAX bytes; another is left out, as nobody will look for it. Of
+ * several with equal bytes the first one stays.
  */
 void text_token_map_add(struct text_token_map *map, struct td_span bytes, uint32_t id);
 
@@ -52,7 +52,10 @@ static inline uint64_t text_token_load(const char *bytes, size_t length)
     return word;
 }
 
-/* The hash of at least one byte. Most keys are shorter than 16. The seed keeps whoever makes a vocabulary from choosing collisions. */
+/*
+ * The hash of at least one byte. Most keys are shorter than 16. The seed keeps whoever makes a vocabulary from
+ * choosing collisions.
+ */
 static inline uint64_t text_token_hash(const struct text_token_map *map, const char *bytes,
                                        size_t length)
 {

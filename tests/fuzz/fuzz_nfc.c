@@ -1,8 +1,9 @@
 /*
  * fuzz_nfc.c: any bytes brought into NFC, in runs of trusted and untrusted text.
  *
- * What is UTF-8 becomes what utf8proc makes of it as a whole; what is not changes nothing when it is normalised again. Trust never
- * grows: a text without trusted bytes gives none. The first byte of the input seeds the runs.
+ * What is UTF-8 becomes what utf8proc makes of it as a whole; what is not changes nothing when it is
+ * normalised again. Trust never grows: a text without trusted bytes gives none. The first byte of the
+ * input seeds the runs.
  */
 #include <assert.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * test_tokenizer_json.c: reading a folder's tokenizer: every form that is known, and what is wrong or unknown, refused by
- * name and place. That the ids are right is tests/text/test_vectors.c's.
+ * test_tokenizer_json.c: reading a folder's tokenizer: every form that is known, and what is wrong or
+ * unknown, refused by name and place. That the ids are right is tests/text/test_vectors.c's.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * test_normalize.c: NFC against Python's unicodedata (recorded) and against utf8proc's own normalisation, which we do not use as
- * a whole because it copies everything and sorts in quadratic time.
+ * test_normalize.c: NFC against Python's unicodedata (recorded) and against utf8proc's own normalisation,
+ * which we do not use as a whole because it copies everything and sorts in quadratic time.
  */
 #include <stdlib.h>
 #include <string.h>

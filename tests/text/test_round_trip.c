@@ -2,8 +2,9 @@
  * test_round_trip.c: what is encoded decodes to itself, with every tokenizer at hand; and streaming holds
  * back nothing that is certain.
  *
- * Where text is normalised, it is the normal form that comes back. SentencePiece has rules of its own: U+2581 is a space, and
- * a space at the very start is left out; encoding puts one there, but, depending on the model, not before another.
+ * Where text is normalised, it is the normal form that comes back. SentencePiece has rules of its own:
+ * U+2581 is a space, and a space at the very start is left out; encoding puts one there, but, depending on
+ * the model, not before another.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /*
- * test_vectors.c: token ids and decoded text against golden prompts, Hugging Face's tokenizers and llama.cpp's vectors.
+ * test_vectors.c: token ids and decoded text against golden prompts, Hugging Face's tokenizers and
+ * llama.cpp's vectors.
  */
 #include <stdio.h>
 #include <stdlib.h>
