@@ -26,7 +26,26 @@ static void check_same_again(const struct text_source *source, const uint8_t *da
     td_buf_fini(&again);
 }
 
-static void check_encoding(const struct text_model *model, const char *text, size_t length)
+/* How many bytes the ids of a text may stand for: U+2581 becomes a space, and one may come in front. */
+static void check_bytes(const struct text_source *source, const char *text, size_t length,
+                        size_t bytes)
+{
+    static const char mark[] = "\xE2\x96\x81";
+
+    if (source->normalize_nfc)
+        return; /* what becomes of it then is fuzz_nfc's */
+    if (source->algorithm == TEXT_BYTE_LEVEL) {
+        assert(bytes == length);
+        return;
+    }
+    for (size_t at = 0; at + 3 <= length; at++)
+        if (memcmp(text + at, mark, 3) == 0)
+            bytes += 2;
+    assert(bytes == length || bytes == length + 1);
+}
+
+static void check_encoding(const struct text_source *source, const struct text_model *model,
+                           const char *text, size_t length)
 {
     struct text_detokenizer detokenizer;
     struct text_tokens tokens;
@@ -43,7 +62,7 @@ static void check_encoding(const struct text_model *model, const char *text, siz
         text_detokenizer_push(&detokenizer, tokens.ids[i], &out);
     }
     text_detokenizer_finish(&detokenizer, &out);
-    assert(bytes + tokens.dropped_bytes == length);
+    check_bytes(source, text, length, bytes + tokens.dropped_bytes);
     td_buf_fini(&out);
     text_tokens_fini(&tokens);
 }
@@ -79,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (text_source_decode(copy, size, &source, &error) == TD_OK) {
         check_same_again(&source, copy, size);
         if (text_model_open(&source, &model, &error) == TD_OK) {
-            check_encoding(model, (const char *)copy,
-                           size); /* its own bytes: they fit its tokens */
+            /* its own bytes: they fit its tokens */
+            check_encoding(&source, model, (const char *)copy, size);
             check_trust(model, (const char *)copy, size);
             text_model_close(model);
         }
