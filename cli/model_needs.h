@@ -8,7 +8,9 @@
 
 #include "model/model.h"
 
-#define CLI_BLOCK_TOKENS 16 /* the workers' default of --block-tokens */
+/* What workers take if their flags --kv-bytes and --block-tokens say nothing. */
+#define CLI_KV_BYTES     ((uint64_t)512 << 20)
+#define CLI_BLOCK_TOKENS 16
 
 struct cli_model_needs {
     uint64_t weights_bytes;   /* packed, in a file that the workers of a host share */
@@ -17,6 +19,7 @@ struct cli_model_needs {
     uint64_t kv_bytes_per_1000_tokens;
 };
 
+/* Of a worker with default batch sizes, 16-bit KV and packed weights. */
 void cli_model_needs_of(const struct model *model, struct cli_model_needs *needs_out);
 
 #endif

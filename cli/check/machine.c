@@ -15,6 +15,7 @@
 #include "cli/memory.h"
 #include "cli/runtime_folder.h"
 #include "cli/sheet.h"
+#include "engine/cpu/cache.h"
 #include "engine/cpu/kernels.h"
 #include "lib/base/time.h"
 
@@ -231,28 +232,21 @@ static void look_at_sockets(struct check_table *table)
     cli_runtime_folder_remove(path);
 }
 
-/* Where models and other things that can be made again are kept. */
-static void cache_folder(char *out, size_t size)
-{
-    const char *cache = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-
-    if (cache != NULL && cache[0] == '/')
-        snprintf(out, size, "%s", cache);
-    else
-        snprintf(out, size, "%s/.cache", home != NULL ? home : "");
-}
-
 static void look_at_cache(struct check_table *table)
 {
     struct check_row *row = check_add(table, AREA, "cache folder");
     char path[PATH_MAX];
     struct statvfs status;
+    struct td_error error = {0};
     char *slash;
     uint64_t free_bytes;
     char text[CLI_AMOUNT_BYTES];
 
-    cache_folder(path, sizeof path);
+    if (cpu_cache_folder(path, &error) != TD_OK) {
+        check_figure(row, "%s", error.text);
+        check_mark(row, CHECK_NOTE, "set XDG_CACHE_HOME; without it each worker packs for itself");
+        return;
+    }
     while (access(path, F_OK) != 0 && (slash = strrchr(path, '/')) != NULL && slash != path)
         *slash = '\0'; /* what would be made lies there */
     if (statvfs(path, &status) != 0 || access(path, W_OK) != 0) {

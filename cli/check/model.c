@@ -22,11 +22,10 @@
 #include "lib/text/model.h"
 #include "model/map.h"
 
-#define AREA             "model"
-#define DEADLINE_MS      120000
-#define KV_BYTES_DEFAULT ((uint64_t)512 << 20) /* of a worker, see --kv-bytes */
-#define TOKENS_MAX       4096
-#define TEXT_BYTES       8192
+#define AREA        "model"
+#define DEADLINE_MS 120000
+#define TOKENS_MAX  4096
+#define TEXT_BYTES  8192
 
 /* Text that has broken tokenizers: marks that look special, joined emoji, both directions, all spaces. */
 static const char nasty[] =
@@ -78,7 +77,7 @@ static void look_at_memory(struct work *work, const struct model *model)
     const struct cli_cluster_options *cluster = &work->options->cluster;
     struct check_row *row = check_add(&work->rows, AREA, "memory");
     uint64_t workers = cluster->prefill + cluster->decode;
-    uint64_t kv_bytes = cluster->kv_bytes != 0 ? cluster->kv_bytes : KV_BYTES_DEFAULT;
+    uint64_t kv_bytes = cluster->kv_bytes != 0 ? cluster->kv_bytes : CLI_KV_BYTES;
     struct cli_memory memory = cli_memory_look("");
     uint64_t free_bytes = cli_memory_free(&memory);
     struct cli_model_needs needs;

@@ -1,10 +1,13 @@
 /*
- * test_operations.c: the tables of docs/operations.md are those of the code.
+ * test_operations.c: the tables of docs/operations.md, and what commands take for defaults of other programs,
+ * are those of the code.
  *
  * After a change: TANDEM_WRITE_DOCS=1 test_operations, from the root of the source, writes them anew.
  */
 #include "cli/child.h"
+#include "cli/model_needs.h"
 #include "cli/tables.h"
+#include "engine/cpu/cpu.h"
 #include "front/metrics.h"
 #include "lib/api/limits.h"
 #include "lib/net/program.h"
@@ -114,9 +117,32 @@ static void the_tables_of_the_page_are_those_of_the_code(void **state)
     test_page_check("docs/operations.md", blocks, sizeof blocks / sizeof blocks[0]);
 }
 
+static void what_a_model_needs_is_reckoned_with_the_defaults_of_workers(void **state)
+{
+    struct worker_options options;
+    struct td_flag_table tables[WORKER_TABLES];
+    const struct td_flags flags = {
+        .program = "tandem-decode", .tables = tables, .table_count = WORKER_TABLES};
+    struct td_flags_result result = {0};
+    struct td_error error = {0};
+    struct td_arena arena;
+
+    (void)state;
+    worker_option_tables(&options, tables);
+    td_arena_init(&arena, 4096);
+    assert_int_equal(td_flags_parse(&flags, &arena, (struct td_flag_list){0}, &result, &error),
+                     TD_OK);
+    td_arena_fini(&arena);
+    assert_int_equal(options.kv_bytes, CLI_KV_BYTES);
+    assert_int_equal(options.block_tokens, CLI_BLOCK_TOKENS);
+    assert_int_equal(options.step_tokens, CPU_ROWS_DEFAULT);
+    assert_int_equal(options.sequences_max, CPU_OUTPUTS_DEFAULT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_model_needs_is_reckoned_with_the_defaults_of_workers),
         cmocka_unit_test(the_tables_of_the_page_are_those_of_the_code),
     };
 

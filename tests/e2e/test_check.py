@@ -226,6 +226,11 @@ def test_a_model_that_may_not_be_read_says_so(tiny, free_port, open_folder):
     assert rows["cache folder"]["result"] == "note"
 
 
+def test_without_a_home_there_is_no_cache(free_port):
+    report, rows = check("--port", free_port, environment={"XDG_CACHE_HOME": "", "HOME": ""})
+    assert rows["cache folder"]["result"] == "note" and "HOME" in rows["cache folder"]["figure"]
+
+
 def test_few_open_files_are_a_problem(free_port):
     report, rows = check("--port", free_port, prefix=("prlimit", "--nofile=64:64"))
     assert rows["open files"]["result"] == "problem" and "ulimit -n" in rows["open files"]["advice"]
