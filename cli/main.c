@@ -20,7 +20,7 @@ static const struct cli_command commands[] = {
      cli_cache},
     {"completion", "bash|zsh|fish", "prints what makes bash, zsh or fish complete these commands",
      cli_completion},
-    {"bench", "WHAT [flags]", "measures engine, KV transfer and prefix index on this machine",
+    {"bench", "WHAT [flags]", "measures engine, tokenizer, KV transfer and prefix index here",
      cli_bench},
     {"sim", "[flags]", "runs a whole cluster under a seed, with faults, and checks it", cli_sim},
     {"version", "", "says which version this is", cli_version},

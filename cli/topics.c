@@ -3,7 +3,7 @@
 
 static const char start[] =
     "1. Get a model: a GGUF file, or a folder from Hugging Face with config.json, safetensors and\n"
-    "   tokenizer.json. In the source tree, scripts/setup --model fetches a small one (93 MB).\n"
+    "   tokenizer.json. In the source tree, scripts/setup --model fetches a small one (98 MB).\n"
     "2. See whether it will work here, and what to do if not:\n"
     "       tandem check model.gguf\n"
     "3. Talk with it:\n"
@@ -50,7 +50,9 @@ static const char environment[] =
     "  OPENAI_BASE_URL    whom `tandem chat` talks to if it is not told\n"
     "  OPENAI_API_KEY     the key for that; not sent unencrypted to another host\n"
     "  NO_COLOR, TERM     no dimmed text if NO_COLOR is set, or TERM is dumb\n"
-    "  XDG_RUNTIME_DIR    where `tandem serve` makes its private folder for sockets; else /tmp\n";
+    "  XDG_RUNTIME_DIR    where `tandem serve` makes its private folder for sockets; else /tmp\n"
+    "  XDG_CACHE_HOME     packed weights are kept below it, see `tandem cache`; else ~/.cache\n"
+    "  TANDEM_CPU         forces kernels: reference, avx2 and so on, see `tandem check`\n";
 
 static const char trouble[] =
     "It does not start\n"

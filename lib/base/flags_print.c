@@ -110,7 +110,8 @@ static void print_units(const struct td_flags *flags, struct td_buf *out)
 
 void td_flags_print_help(const struct td_flags *flags, struct td_buf *out)
 {
-    td_buf_printf(out, "Usage: %s %s\n\n", flags->program, flags->usage);
+    td_buf_printf(out, "Usage: %s%s%s\n\n", flags->program, flags->usage[0] != '\0' ? " " : "",
+                  flags->usage);
     print_wrapped(flags->summary, 0, out);
     print_paragraphs(flags->about, out);
     for (size_t t = 0; t < flags->table_count; t++) {

@@ -299,6 +299,18 @@ static void help_shows_groups_defaults_and_ranges(void **state)
     td_buf_fini(&out);
 }
 
+static void a_program_without_words_has_none_in_its_usage(void **state)
+{
+    const struct td_flags bare = {.program = "tandem version", .summary = "Says it.", .usage = ""};
+    struct td_buf out;
+
+    (void)state;
+    td_buf_init(&out, 1 << 16);
+    td_flags_print_help(&bare, &out);
+    assert_non_null(strstr(out.data, "Usage: tandem version\n\nSays it.\n"));
+    td_buf_fini(&out);
+}
+
 static void expect_completion(const char *const *words, const char *expected)
 {
     struct td_flag_list list = {(char *const *)(uintptr_t)words, 0};
@@ -425,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_flag_wins_over_the_environment_which_wins_over_the_default),
         cmocka_unit_test(help_and_version_end_the_parsing),
         cmocka_unit_test(help_shows_groups_defaults_and_ranges),
+        cmocka_unit_test(a_program_without_words_has_none_in_its_usage),
         cmocka_unit_test(a_half_typed_line_is_completed),
         cmocka_unit_test(a_man_page_is_escaped),
         cmocka_unit_test(documentation_is_a_table),
