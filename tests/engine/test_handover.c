@@ -109,7 +109,7 @@ static void go_on(struct cpu_rig *rig, const uint32_t *tokens, const float *hidd
 
 static void check(const struct model_shape *shape)
 {
-    const struct cpu_kernels *kernels[3];
+    const struct cpu_kernels *kernels[CPU_KERNELS_MAX];
     struct cpu_rig near;
     struct cpu_rig far;
     uint8_t *near_bytes;
