@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/cpu/kernels.h"
+#include "engine/cpu/rope.h"
 #include "lib/base/hash.h"
 #include "lib/base/random.h"
 #include "tests/engine/cpu_rig.h"
@@ -408,6 +409,40 @@ static void logits_are_those_of_a_plain_computation(void **state)
         check_plain(&shapes[i], 37);
     }
     check_plain(&shapes[0], TOKENS_MAX); /* beyond a split of attention */
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        if (shapes[i].has_yarn)
+            check_plain(&shapes[i], 3 * GGUF_BUILD_YARN_CONTEXT); /* beyond the first context */
+}
+
+/* To a float's rounding, up to the last position that a model may have, whatever the frequency. */
+static void angles_are_right_at_every_position(void **state)
+{
+    static const uint32_t positions[] = {0,      1,       255,     32767,
+                                         131071, 1000003, 2097153, MODEL_CONTEXT_MAX - 1};
+    struct model_rope_description description =
+        model_rope_describe(MODEL_ROPE_YARN, MODEL_ROPE_HALF, 128);
+    struct model_rope encoding;
+    struct cpu_rope rope;
+    float cosines[64];
+    float sines[64];
+    struct td_error error = {0};
+
+    (void)state;
+    description.theta = 1e6;
+    description.factor = 4.0;
+    description.original_context = 32768.0;
+    assert_int_equal(model_rope_init(&description, &encoding, &error), TD_OK);
+    cpu_rope_init(&rope, &encoding, 128);
+    for (size_t p = 0; p < sizeof positions / sizeof positions[0]; p++) {
+        cpu_rope_angles(&rope, positions[p], cosines, sines);
+        for (uint32_t i = 0; i < 64; i++) {
+            double angle = positions[p] * encoding.frequency[i];
+            double magnitude = (double)encoding.magnitude;
+
+            assert_true(fabs((double)cosines[i] - magnitude * cos(angle)) <= 1e-7);
+            assert_true(fabs((double)sines[i] - magnitude * sin(angle)) <= 1e-7);
+        }
+    }
 }
 
 static void check_bits(const struct model_shape *shape, enum cpu_kv_dtype kv_dtype,
@@ -576,6 +611,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_a_plain_computation),
+        cmocka_unit_test(angles_are_right_at_every_position),
         cmocka_unit_test(kernels_chunks_threads_and_block_sizes_change_no_bit),
         cmocka_unit_test(the_int8_class_has_not_changed_by_a_bit),
         cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),

@@ -287,7 +287,7 @@ static void add_yarn(struct gguf_build *build, const char *architecture)
     snprintf(key, sizeof key, "%s.rope.scaling.factor", architecture);
     gguf_build_f32(build, key, 4.0f);
     snprintf(key, sizeof key, "%s.rope.scaling.original_context_length", architecture);
-    gguf_build_u32(build, key, 64);
+    gguf_build_u32(build, key, GGUF_BUILD_YARN_CONTEXT);
 }
 
 void gguf_build_model(struct gguf_build *build, const struct model_shape *shape)

@@ -10,6 +10,8 @@
 #include "model/quant.h"
 #include "tests/support/support.h"
 
+#define GGUF_BUILD_YARN_CONTEXT 64
+
 struct gguf_build {
     uint32_t version;
     uint32_t alignment;
@@ -63,7 +65,7 @@ struct model_shape {
     enum model_type type;        /* of all matrices */
     enum model_type vector_type; /* of norms and biases; zero: F32 */
     bool is_tied;
-    bool has_yarn; /* positions stretched by 4 from 64 on; otherwise plain */
+    bool has_yarn; /* positions stretched by 4 from GGUF_BUILD_YARN_CONTEXT on; otherwise plain */
     uint64_t seed;
 };
 

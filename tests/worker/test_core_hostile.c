@@ -95,21 +95,25 @@ static void a_second_hello_and_one_without_epoch_close_the_link(void **state)
 
 static void a_router_of_another_version_is_told_so(void **state)
 {
-    Td__GenerateIn message = TD__GENERATE_IN__INIT;
-    Td__Hello hello = TD__HELLO__INIT;
-    Td__Versions versions = TD__VERSIONS__INIT;
+    static const uint32_t others[] = {WORKER_PROTOCOL_VERSION - 1, WORKER_PROTOCOL_VERSION + 1};
 
     (void)state;
-    open_link(&other);
-    versions.min = versions.max = 1000;
-    hello.versions = &versions;
-    hello.worker_epoch = RIG_EPOCH;
-    hello.router_epoch = RIG_ROUTER;
-    message.kind_case = TD__GENERATE_IN__KIND_HELLO;
-    message.hello = &hello;
-    rig_say(&rig, &other, &message);
-    assert_true(other.closed);
-    assert_int_equal(other.status, TD_UNSUPPORTED);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        Td__GenerateIn message = TD__GENERATE_IN__INIT;
+        Td__Hello hello = TD__HELLO__INIT;
+        Td__Versions versions = TD__VERSIONS__INIT;
+
+        open_link(&other);
+        versions.min = versions.max = others[i];
+        hello.versions = &versions;
+        hello.worker_epoch = RIG_EPOCH;
+        hello.router_epoch = RIG_ROUTER;
+        message.kind_case = TD__GENERATE_IN__KIND_HELLO;
+        message.hello = &hello;
+        rig_say(&rig, &other, &message);
+        assert_true(other.closed);
+        assert_int_equal(other.status, TD_UNSUPPORTED);
+    }
 }
 
 static void messages_of_a_newer_kind_are_skipped(void **state)
@@ -495,6 +499,16 @@ static void no_versions(Td__PairRequest *request)
     request->versions = NULL;
 }
 
+static void older_version(Td__PairRequest *request)
+{
+    request->versions->min = request->versions->max = WORKER_PROTOCOL_VERSION - 1;
+}
+
+static void newer_version(Td__PairRequest *request)
+{
+    request->versions->min = request->versions->max = WORKER_PROTOCOL_VERSION + 1;
+}
+
 static void no_content(Td__PairRequest *request)
 {
     request->content = NULL;
@@ -553,19 +567,11 @@ static void a_bad_handshake_is_refused_by_the_name_of_the_field(void **state)
         const char *field;
         void (*spoil)(Td__PairRequest *request);
     } cases[] = {
-        {"epoch", wrong_epoch},
-        {"epoch", own_epoch},
-        {"epoch", zero_epoch},
-        {"version", no_versions},
-        {"content", no_content},
-        {"weights", other_weights},
-        {"rope", other_rope},
-        {"content_id", other_id},
-        {"geometry", no_geometry},
-        {"layers", other_layers},
-        {"hidden", other_hidden},
-        {"transport", no_transport},
-        {"transport", strange_transport},
+        {"epoch", wrong_epoch},      {"epoch", own_epoch},        {"epoch", zero_epoch},
+        {"version", no_versions},    {"version", older_version},  {"version", newer_version},
+        {"content", no_content},     {"weights", other_weights},  {"rope", other_rope},
+        {"content_id", other_id},    {"geometry", no_geometry},   {"layers", other_layers},
+        {"hidden", other_hidden},    {"transport", no_transport}, {"transport", strange_transport},
         {"transport", long_address},
     };
 
