@@ -262,7 +262,9 @@ static td_status_t make_rules(struct text_bpe *bpe, const struct text_source *so
     if (source->algorithm == TEXT_SENTENCEPIECE) {
         status = text_characters_init(&bpe->characters, bpe->vocab, &makeable);
         if (status != TD_OK)
-            td_fail(error, status, "no memory for the characters");
+            td_fail(error, status,
+                    status == TD_LIMIT ? "tokens: too many different pairs of characters"
+                                       : "no memory for the characters");
     }
     if (status == TD_OK && source->algorithm == TEXT_SENTENCEPIECE && source->merge_count == 0)
         status = text_rules_from_scores(&bpe->characters, &makeable, source, &bpe->rules, error);

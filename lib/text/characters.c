@@ -7,6 +7,9 @@
 #include "lib/base/utf8.h"
 #include "lib/text/unicode.h"
 
+/* Of characters side by side. Vocabularies have fewer than two a token; a file made for it has twenty. */
+#define PAIRS_MAX (2 * TEXT_TOKENS_MAX)
+
 /* ------------------------------------------------------------------------------------------- */
 /* Making the tables */
 
@@ -51,11 +54,14 @@ static td_status_t symbol_add(struct text_characters *characters,
 
 static td_status_t pair_add(struct text_characters *characters, uint32_t left, uint32_t right)
 {
+    td_status_t status;
+
     if (left < 128 && right < 128) {
         characters->ascii_pairs[left][right / 64] |= UINT64_C(1) << (right % 64);
         return TD_OK;
     }
-    return text_pair_map_add(&characters->pairs, text_pair(left, right), 1);
+    status = text_pair_map_add(&characters->pairs, text_pair(left, right), 1);
+    return status == TD_OK && characters->pairs.count > PAIRS_MAX ? TD_LIMIT : status;
 }
 
 static td_status_t token_add(struct text_characters *characters,

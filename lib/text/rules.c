@@ -111,7 +111,10 @@ static uint32_t symbol_of(const struct text_characters *characters,
                            : text_token_map_find(makeable, bytes, length);
 }
 
-/* Adds a rule for each way to make a token of two symbols. */
+/*
+ * Adds a rule for each way to make a token of two symbols. Tokens that are each other's parts have hundreds of ways
+ * each: TD_LIMIT where there are more rules than a file may have merges, long before they fill the memory.
+ */
 static td_status_t add_token(const struct text_characters *characters,
                              const struct text_token_map *makeable, uint32_t id, uint32_t rank,
                              struct text_pair_map *rules)
@@ -130,7 +133,7 @@ static td_status_t add_token(const struct text_characters *characters,
         if (left != TEXT_TOKEN_NONE && right != TEXT_TOKEN_NONE)
             status = text_pair_map_add(rules, text_pair(left, right), text_pair(rank, id));
     }
-    return status;
+    return status == TD_OK && rules->count > TEXT_MERGES_MAX ? TD_LIMIT : status;
 }
 
 td_status_t text_rules_from_scores(const struct text_characters *characters,
@@ -157,5 +160,7 @@ td_status_t text_rules_from_scores(const struct text_characters *characters,
                            rank_of(scores, score_count, source->tokens[id].score), rules);
     }
     free(scores);
+    if (status == TD_LIMIT)
+        return td_fail(error, status, "tokens: more than %u ways to merge them", TEXT_MERGES_MAX);
     return status == TD_OK ? TD_OK : td_fail(error, status, "no memory for the merges");
 }

@@ -8,6 +8,9 @@
 #include "lib/text/normalize.h"
 #include "lib/text/unicode.h"
 
+/* A text that nearly has a special token everywhere is searched in its length times that of the token. */
+#define SPECIAL_BYTES_MAX 256
+
 /*
  * The byte that a character of GPT-2's alphabet stands for, or -1. Printable bytes stand for
  * themselves; the other 68, in rising order, are U+0100 and up.
@@ -151,21 +154,25 @@ static void add_byte(struct text_vocab *vocab, uint8_t byte, uint32_t id)
     vocab->byte_id_count++;
 }
 
+static bool is_special(const struct text_token *token)
+{
+    return token->type == TEXT_TOKEN_CONTROL || token->type == TEXT_TOKEN_UNKNOWN ||
+           token->type == TEXT_TOKEN_USER_DEFINED;
+}
+
 /* The bytes of the token are in place, and it is not counted yet. */
 static void classify(struct text_vocab *vocab, const struct text_token *token, uint32_t length)
 {
     uint32_t id = vocab->count;
     const char *bytes = vocab->bytes + vocab->offsets[id];
     uint8_t byte_type = vocab->algorithm == TEXT_BYTE_LEVEL ? TEXT_TOKEN_NORMAL : TEXT_TOKEN_BYTE;
-    bool is_special = token->type == TEXT_TOKEN_CONTROL || token->type == TEXT_TOKEN_UNKNOWN ||
-                      token->type == TEXT_TOKEN_USER_DEFINED;
     struct text_special special = {{bytes, length}, id, token->flags};
 
     if (is_makeable(vocab, token))
         vocab->makeable[id / 8] |= (uint8_t)(1u << (id % 8));
-    if (is_special && (token->flags & TEXT_TOKEN_NORMALIZED) != 0)
+    if (is_special(token) && (token->flags & TEXT_TOKEN_NORMALIZED) != 0)
         text_specials_add(&vocab->normalized_specials, special);
-    else if (is_special)
+    else if (is_special(token))
         text_specials_add(&vocab->specials, special);
     else if (token->type == byte_type && length == 1)
         add_byte(vocab, (uint8_t)bytes[0], id);
@@ -183,6 +190,9 @@ static td_status_t add_token(struct text_vocab *vocab, const struct text_source 
 
     if (!translate(vocab, &token, out, &length, error))
         return TD_INVALID;
+    if (is_special(&token) && length > SPECIAL_BYTES_MAX)
+        return td_fail(error, TD_LIMIT, "token %u: %u bytes, at most %d for a special token", id,
+                       length, SPECIAL_BYTES_MAX);
     if (!source->normalize_nfc) /* normalised text is the text: one search finds them all */
         token.flags &= (uint8_t)~TEXT_TOKEN_NORMALIZED;
     else if ((token.flags & TEXT_TOKEN_NORMALIZED) != 0 && !text_nfc_is_plain(out, 0, length))
