@@ -41,6 +41,14 @@ const char *td_status_name(td_status_t status)
     return "unknown";
 }
 
+/* What a file or a peer put into a name must not move a terminal's cursor, or look like a second line. */
+static void make_one_line(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 td_status_t td_fail(struct td_error *error, td_status_t status, const char *format, ...)
 {
     if (error != NULL) {
@@ -50,6 +58,7 @@ td_status_t td_fail(struct td_error *error, td_status_t status, const char *form
         va_start(arguments, format);
         vsnprintf(error->text, sizeof error->text, format, arguments);
         va_end(arguments);
+        make_one_line(error->text);
     }
     return status;
 }
@@ -67,6 +76,7 @@ void td_fail_wrap(struct td_error *error, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, CONTEXT_BYTES_MAX + 1, format, arguments);
     va_end(arguments);
+    make_one_line(text);
     used = strlen(text);
     text[used++] = ':';
     text[used++] = ' ';

@@ -58,7 +58,7 @@ struct td_error {
 /*
  * td_fail: record a failure and return its status, so that callers write
  *     return td_fail(error, TD_INVALID, "tensor %s: offset %zu is past the end", name, offset);
- * error may be NULL. The text is cut to fit.
+ * error may be NULL. The text is cut to fit, and its control characters become '?'.
  */
 td_status_t td_fail(struct td_error *error, td_status_t status, const char *format, ...)
     TD_PRINTF(3, 4);

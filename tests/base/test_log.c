@@ -115,6 +115,10 @@ static void an_error_holds_status_and_sentence(void **state)
     assert_string_equal(error.text, "model.gguf: tensor x: bad");
     assert_int_equal(td_fail(NULL, TD_IO, "nobody reads this"), TD_IO);
     td_fail_wrap(NULL, "nobody");
+    assert_int_equal(td_fail(&error, TD_INVALID, "token '%s'", "\x1b[2J\n\x7f\xc3\xa9"),
+                     TD_INVALID);
+    td_fail_wrap(&error, "%s", "a\tb");
+    assert_string_equal(error.text, "a?b: token '?[2J??\xc3\xa9'"); /* harmless for a terminal */
     for (int i = 0; i < 100; i++)
         td_fail_wrap(&error, "deeper");
     assert_int_equal(strlen(error.text), 255); /* cut, not overrun */
