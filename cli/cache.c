@@ -97,13 +97,20 @@ static td_status_t remove_entry(const struct cache *cache, const struct cpu_cach
     return status;
 }
 
-/* All that was removed until the first failure is gone. */
-static td_status_t clear(const struct cache *cache, struct td_error *error)
+/* All files that begin so. One that cannot go, because a worker is making it, does not keep the others. */
+static td_status_t remove_all(const struct cache *cache, const char *prefix, struct td_error *error)
 {
     td_status_t status = TD_OK;
 
-    for (size_t i = 0; i < cache->count && status == TD_OK; i++)
-        status = remove_entry(cache, &cache->list[i], error);
+    for (size_t i = 0; i < cache->count; i++) {
+        struct td_error why = {0};
+
+        if (strncmp(cache->list[i].file, prefix, strlen(prefix)) == 0 &&
+            remove_entry(cache, &cache->list[i], &why) != TD_OK && status == TD_OK) {
+            status = why.status;
+            *error = why;
+        }
+    }
     return status;
 }
 
@@ -114,7 +121,6 @@ static td_status_t remove_digest(const struct cache *cache, const char *digits,
     const size_t whole = TD_U128_HEX_BYTES - 1;
     size_t length = strlen(digits);
     const char *found = NULL;
-    td_status_t status = TD_OK;
 
     if (length < DIGITS_MIN || length > whole)
         return td_fail(error, TD_INVALID, "'%.40s': give %d to %zu digits of a digest", digits,
@@ -130,10 +136,7 @@ static td_status_t remove_digest(const struct cache *cache, const char *digits,
     if (found == NULL)
         return td_fail(error, TD_NOT_FOUND, "nothing of '%s' in %.180s; see 'tandem cache list'",
                        digits, cache->folder);
-    for (size_t i = 0; i < cache->count && status == TD_OK; i++)
-        if (strncmp(cache->list[i].file, digits, length) == 0)
-            status = remove_entry(cache, &cache->list[i], error);
-    return status;
+    return remove_all(cache, digits, error);
 }
 
 /* ------------------------------------------------------------------ the command */
@@ -146,7 +149,7 @@ static td_status_t carry_out(const struct cache *cache, const struct td_flag_lis
     if (strcmp(verb, "list") == 0 && words->count <= 1)
         return show(cache, error);
     if (strcmp(verb, "clear") == 0 && words->count == 1)
-        return clear(cache, error);
+        return remove_all(cache, "", error);
     if (strcmp(verb, "remove") == 0 && words->count == 2)
         return remove_digest(cache, words->items[1], error);
     return td_fail(error, TD_INVALID, "say list, remove DIGEST or clear");

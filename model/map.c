@@ -48,33 +48,33 @@ static void forget_range(const struct model_map *map)
     }
 }
 
+td_status_t model_map_file(int fd, const char *path, struct model_map *map_out,
+                           struct td_error *error)
+{
+    struct stat about;
+    void *bytes;
+
+    if (fstat(fd, &about) != 0)
+        return td_fail(error, TD_IO, "cannot measure %s: %s", path, strerror(errno));
+    if (!S_ISREG(about.st_mode) || about.st_size <= 0)
+        return td_fail(error, TD_INVALID, "%s is %s", path,
+                       S_ISREG(about.st_mode) ? "empty" : "no regular file");
+    bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (bytes == MAP_FAILED)
+        return td_fail(error, TD_IO, "cannot map %s: %s", path, strerror(errno));
+    *map_out = (struct model_map){.bytes = bytes, .length = (size_t)about.st_size};
+    register_range(map_out);
+    return TD_OK;
+}
+
 td_status_t model_map_open(const char *path, struct model_map *map_out, struct td_error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO is refused, not waited for */
-    struct stat about;
-    void *bytes;
     td_status_t status;
 
     if (fd < 0)
         return td_fail(error, TD_IO, "cannot open %s: %s", path, strerror(errno));
-    if (fstat(fd, &about) != 0) {
-        status = td_fail(error, TD_IO, "cannot measure %s: %s", path, strerror(errno));
-        goto close_file;
-    }
-    if (!S_ISREG(about.st_mode) || about.st_size <= 0) {
-        status = td_fail(error, TD_INVALID, "%s is %s", path,
-                         S_ISREG(about.st_mode) ? "empty" : "no regular file");
-        goto close_file;
-    }
-    bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (bytes == MAP_FAILED) {
-        status = td_fail(error, TD_IO, "cannot map %s: %s", path, strerror(errno));
-        goto close_file;
-    }
-    *map_out = (struct model_map){.bytes = bytes, .length = (size_t)about.st_size};
-    register_range(map_out);
-    status = TD_OK;
-close_file:
+    status = model_map_file(fd, path, map_out, error);
     close(fd);
     return status;
 }

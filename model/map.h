@@ -20,6 +20,10 @@ struct model_map {
 /* Maps a regular file. TD_IO or TD_INVALID (empty, or no regular file). */
 td_status_t model_map_open(const char *path, struct model_map *map_out,
                            struct td_error *error) TD_MUST_USE;
+
+/* The same of an open file, which stays the caller's; path is for messages. */
+td_status_t model_map_file(int fd, const char *path, struct model_map *map_out,
+                           struct td_error *error) TD_MUST_USE;
 void model_map_close(struct model_map *map);
 
 /*

@@ -25,6 +25,7 @@
 #define MAGIC       "TDWEIGHT"
 #define PIECE_BYTES ((size_t)4 << 20)
 #define RETRY_MS    100
+#define LOCK_TRIES  1000
 
 /* In the header, in this order. */
 struct header {
@@ -198,13 +199,25 @@ static td_status_t check(const struct cpu_cache_entry *entry, const struct model
     return status;
 }
 
-/* Marks it as used, where that is allowed; and whether it is of somebody to trust. */
-static bool is_ours(const char *path)
+/*
+ * What is asked about the file is asked of the open one, so that nobody can put another in its place in between.
+ * Links are not followed: who owns a link is not who owns what it names. Marks it as used, where that is allowed.
+ */
+static td_status_t open_file(const char *path, int *fd_out, struct td_error *error)
 {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat about;
 
-    utimensat(AT_FDCWD, path, NULL, 0);
-    return stat(path, &about) == 0 && (about.st_uid == geteuid() || about.st_uid == 0);
+    if (fd < 0)
+        return td_fail(error, errno == ENOENT ? TD_NOT_FOUND : TD_IO, "cannot open %.180s: %s",
+                       path, errno == ELOOP ? "it is a link" : strerror(errno));
+    if (fstat(fd, &about) != 0 || (about.st_uid != geteuid() && about.st_uid != 0)) {
+        close(fd);
+        return td_fail(error, TD_CORRUPT, "%.180s belongs to another user", path);
+    }
+    futimens(fd, NULL);
+    *fd_out = fd;
+    return TD_OK;
 }
 
 td_status_t cpu_cache_open(const struct cpu_cache_entry *entry, struct cpu_team *team,
@@ -212,15 +225,15 @@ td_status_t cpu_cache_open(const struct cpu_cache_entry *entry, struct cpu_team 
 {
     char path[PATH_MAX];
     struct model_map map;
+    int fd = -1;
     td_status_t status = entry_path(entry, "", path, error);
 
+    if (status == TD_OK)
+        status = open_file(path, &fd, error);
     if (status != TD_OK)
         return status;
-    if (access(path, F_OK) != 0)
-        return td_fail(error, TD_NOT_FOUND, "%.200s is not there", path);
-    if (!is_ours(path))
-        return td_fail(error, TD_CORRUPT, "%.180s belongs to another user", path);
-    status = model_map_open(path, &map, error);
+    status = model_map_file(fd, path, &map, error);
+    close(fd);
     if (status != TD_OK)
         return status;
     status = check(entry, &map, team, error);
@@ -272,7 +285,7 @@ td_status_t cpu_cache_try_lock(const char *folder, const char *file,
 {
     td_status_t status = path_of(folder, file, ".lock", lock_out->path, error);
 
-    while (status == TD_OK) {
+    for (int i = 0; i < LOCK_TRIES && status == TD_OK; i++) {
         lock_out->fd = open(lock_out->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (lock_out->fd < 0)
             return td_fail(error, TD_IO, "cannot open %.150s: %s", lock_out->path, strerror(errno));
@@ -285,7 +298,10 @@ td_status_t cpu_cache_try_lock(const char *folder, const char *file,
             return TD_OK;
         close(lock_out->fd);
     }
-    return status;
+    return status == TD_OK
+               ? td_fail(error, TD_IO, "cannot lock %.150s: it is another file each time",
+                         lock_out->path)
+               : status;
 }
 
 td_status_t cpu_cache_lock(const struct cpu_cache_entry *entry, void (*waiting)(void *ctx),

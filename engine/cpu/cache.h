@@ -13,7 +13,7 @@
  *   <digest>-<layout>.weights.lock  held (flock) by its maker; the system lets go when the maker dies
  *
  * The hash finds accidents, not enemies: whoever may write to the folder may choose the weights. Files of other
- * users (but root) are not used. Calls block on the disk; none but waiting for a lock blocks on a process.
+ * users (but root) and links are not used. Calls block on the disk; none but waiting for a lock blocks on a process.
  */
 #ifndef TANDEM_ENGINE_CPU_CACHE_H
 #define TANDEM_ENGINE_CPU_CACHE_H

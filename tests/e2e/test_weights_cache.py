@@ -86,6 +86,21 @@ def test_a_signal_ends_a_worker_that_loads(demo, cache, tmp_path):
             assert "asked to stop while loading" in waiting.log()
 
 
+def test_clearing_leaves_what_is_being_made_and_nothing_else(cache):
+    cache.mkdir()
+    entries = [cache / f"{digit * 32}-1.weights" for digit in "abc"]
+    for age, entry in enumerate(entries):
+        entry.write_bytes(b"half of something")
+        os.utime(entry, (1000000 - age, 1000000 - age))
+    with open(f"{entries[0]}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cleared = cache_command(cache, "clear")
+        assert cleared.returncode == 1 and "another process is making" in cleared.stderr
+        assert [path.name for path in cache.glob("*.weights")] == [entries[0].name]
+    assert cache_command(cache, "clear").returncode == 0
+    assert list(cache.iterdir()) == []
+
+
 def test_none_is_no_cache(demo, tmp_path):
     with Worker(demo, "none", tmp_path) as worker:
         worker.wait_line("listening rpc")
