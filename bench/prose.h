@@ -17,6 +17,7 @@ enum bench_prose {
     BENCH_PROSE_COUNT,
 };
 
+/* "English", "code": the head of a row. */
 const char *bench_prose_name(enum bench_prose kind);
 
 /* Appends text of a kind until the buffer has length_max bytes, whole characters. Failure sticks in out. */

@@ -67,6 +67,7 @@ enum cli_piece {
     CLI_PIECE_REASONING, /* what some models think before they answer; no part of the text */
 };
 
+/* A piece of text, whole characters or not; it lives during the call. */
 typedef void (*cli_piece_fn)(void *ctx, enum cli_piece piece, const char *text, size_t length);
 
 /* The caller's storage. */
@@ -80,6 +81,7 @@ struct cli_answer_reader {
     void *ctx;
 };
 
+/* A new answer: nothing came yet. */
 void cli_answer_init(struct cli_answer_reader *reader, cli_piece_fn on_piece, void *ctx);
 
 /* Harmless on zeroed storage. */

@@ -1,6 +1,6 @@
 /*
- * local.h: a whole cluster on this host, from the first process to the last: what `tandem serve` and
- * `tandem demo` have in common.
+ * local.h: a whole cluster on this host, from the first process to the last: what `tandem serve`,
+ * `tandem demo` and `tandem chat MODEL` have in common.
  *
  * Makes the private folder, starts and watches the processes, says on stderr how they are doing, says on
  * stdout that the cluster is ready, and handles the signals: the first SIGINT, SIGTERM or SIGHUP
@@ -36,6 +36,7 @@ int cli_local_run(const struct cli_local_config *config);
 /* Drains as a first signal would; a second call is no second signal. */
 void cli_local_stop(struct cli_local *local);
 
+/* The loop of the cluster, while it runs. */
 struct net_loop *cli_local_loop(struct cli_local *local);
 
 #endif

@@ -30,6 +30,7 @@ struct cli_question {
     struct net_defer end; /* of an answer that is given up in the middle */
 };
 
+/* Sends the request. After an error nothing is called, and there is nothing to close. */
 td_status_t cli_question_init(struct cli_question *question,
                               const struct cli_question_config *config,
                               struct td_error *error) TD_MUST_USE;

@@ -26,9 +26,11 @@ struct cli_sheet {
     struct td_json_writer json;
 };
 
+/* An empty sheet; fini is wanted in any case. */
 void cli_sheet_init(struct cli_sheet *sheet, bool is_json);
 void cli_sheet_fini(struct cli_sheet *sheet);
 
+/* A section: the key of its object, and the line above it. They do not nest. */
 void cli_sheet_begin(struct cli_sheet *sheet, const char *key, const char *title);
 void cli_sheet_end(struct cli_sheet *sheet);
 

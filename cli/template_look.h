@@ -20,6 +20,7 @@ struct cli_template_facts {
     char why[256];          /* it does not render */
 };
 
+/* source: the template's text, for the marks in it. What does not render is a fact, no error. */
 void cli_template_look(const struct text_model *model, struct td_span source,
                        struct cli_template_facts *facts_out);
 

@@ -4,7 +4,6 @@
 
 #include "sim/worker.h"
 
-#define PART_BYTES          512
 #define DROP_PER_MILLE      8
 #define DUPLICATE_PER_MILLE 60
 #define CORRUPT_PER_MILLE   10

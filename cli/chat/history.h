@@ -69,6 +69,7 @@ struct chat_history {
     struct chat_setting_value settings[CHAT_SETTING_COUNT];
 };
 
+/* Empty, without a system prompt, all settings the server's. */
 void chat_history_init(struct chat_history *history);
 void chat_history_fini(struct chat_history *history);
 

@@ -35,6 +35,7 @@ struct chat_input_config {
 
 struct chat_input;
 
+/* Starts the thread, and with a terminal the editor. TD_IO, TD_NO_MEMORY. */
 td_status_t chat_input_open(const struct chat_input_config *config, struct chat_input **input_out,
                             struct td_error *error) TD_MUST_USE;
 

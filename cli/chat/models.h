@@ -47,6 +47,7 @@ struct chat_models_request {
     struct chat_models models;
 };
 
+/* Asks. After an error nothing is called; closing is harmless. */
 td_status_t chat_models_ask(struct chat_models_request *request,
                             const struct chat_models_config *config,
                             struct td_error *error) TD_MUST_USE;

@@ -56,8 +56,7 @@ struct chat_session {
     unsigned interrupts; /* since the last line */
 
     struct chat_models_request models;
-    const char *wanted_model; /* during LISTING: the argument of /model; in wanted */
-    struct td_buf wanted;
+    struct td_buf wanted; /* during LISTING: the argument of /model */
 
     struct cli_question question;
     bool has_question;

@@ -53,6 +53,7 @@ const char *chat_command_matching(const char *beginning, size_t length, size_t *
 /* The known name nearest to this one, or NULL. */
 const char *chat_command_nearest(const char *name);
 
+/* One line for each command, for /help. */
 void chat_commands_print(struct td_buf *out);
 
 /* ---- messages of several lines ---- */

@@ -56,14 +56,17 @@ struct check_table {
 /* Appends a row, which stays good until the next. Beyond the maximum the last one is written over. */
 struct check_row *check_add(struct check_table *table, const char *area, const char *what);
 
+/* What was found: a figure or a sentence; takes the place of an earlier one. */
 void check_figure(struct check_row *row, const char *format, ...) TD_PRINTF(2, 3);
 
 /* A result other than ok, with what to do. */
 void check_mark(struct check_row *row, enum check_result result, const char *advice, ...)
     TD_PRINTF(3, 4);
 
+/* A number for programs; name is a literal. */
 void check_value(struct check_row *row, const char *name, double value);
 
+/* How many rows have this result. */
 uint32_t check_count(const struct check_table *table, enum check_result result);
 
 /* Appends rows from `first` on as text: a heading where a new area begins. */
