@@ -4,8 +4,8 @@
 
 #include "cli/command.h"
 #include "lib/base/buf.h"
-#include "lib/base/distance.h"
 #include "lib/base/flags.h"
+#include "lib/base/nearest.h"
 #include "lib/base/roff.h"
 #include "lib/net/program.h"
 
@@ -47,20 +47,13 @@ static void print_menu(const struct cli_menu *menu, FILE *out)
 
 static int refuse(const struct cli_menu *menu, const char *name)
 {
-    const struct cli_command *nearest = NULL;
-    size_t distance = TD_DISTANCE_HELPFUL + 1;
+    struct td_nearest nearest = {0};
 
-    for (size_t i = 0; i < menu->count; i++) {
-        size_t candidate = td_distance(name, menu->commands[i].name);
-
-        if (candidate < distance) {
-            distance = candidate;
-            nearest = &menu->commands[i];
-        }
-    }
-    if (nearest != NULL)
+    for (size_t i = 0; i < menu->count; i++)
+        td_nearest_offer(&nearest, name, menu->commands[i].name);
+    if (nearest.name != NULL)
         fprintf(stderr, "%s: no command '%.40s'; did you mean '%s'?\n", menu->program, name,
-                nearest->name);
+                nearest.name);
     else
         fprintf(stderr, "%s: no command '%.40s'; %s --help lists them\n", menu->program, name,
                 menu->program);

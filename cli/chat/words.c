@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "lib/base/distance.h"
+#include "lib/base/nearest.h"
 
 #define QUOTES       "\"\"\""
 #define QUOTES_BYTES 3
@@ -64,18 +64,11 @@ const char *chat_command_matching(const char *beginning, size_t length, size_t *
 
 const char *chat_command_nearest(const char *name)
 {
-    const char *nearest = NULL;
-    size_t best = TD_DISTANCE_HELPFUL + 1;
+    struct td_nearest nearest = {0};
 
-    for (size_t i = FIRST_COMMAND; i < CHAT_WORD_COUNT; i++) {
-        size_t distance = td_distance(name, commands[i].name);
-
-        if (distance < best) {
-            best = distance;
-            nearest = commands[i].name;
-        }
-    }
-    return nearest;
+    for (size_t i = FIRST_COMMAND; i < CHAT_WORD_COUNT; i++)
+        td_nearest_offer(&nearest, name, commands[i].name);
+    return nearest.name;
 }
 
 void chat_commands_print(struct td_buf *out)

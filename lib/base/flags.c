@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/distance.h"
 #include "lib/base/flags_value.h"
+#include "lib/base/nearest.h"
 
 #define NAME_BYTES_MAX 64
 
@@ -137,25 +137,16 @@ static bool find(const struct parser *p, const char *name, size_t length, struct
 static td_status_t refuse_unknown(struct parser *p, const char *word, size_t length)
 {
     char name[NAME_BYTES_MAX] = "";
-    const char *nearest = NULL;
-    size_t best = TD_DISTANCE_HELPFUL + 1;
+    struct td_nearest nearest = {0};
 
     if (length < sizeof name)
         memcpy(name, word, length);
-    for (size_t t = 0; t < p->flags->table_count; t++) {
-        for (size_t i = 0; i < p->flags->tables[t].count; i++) {
-            const char *known = p->flags->tables[t].flags[i].name;
-            size_t edits = td_distance(name, known);
-
-            if (edits < best && edits < strlen(known)) {
-                best = edits;
-                nearest = known;
-            }
-        }
-    }
-    if (nearest != NULL)
+    for (size_t t = 0; t < p->flags->table_count; t++)
+        for (size_t i = 0; i < p->flags->tables[t].count; i++)
+            td_nearest_offer(&nearest, name, p->flags->tables[t].flags[i].name);
+    if (nearest.name != NULL)
         return td_fail(p->error, TD_INVALID, "unknown flag --%.*s; did you mean --%s?",
-                       (int)(length < 60 ? length : 60), word, nearest);
+                       (int)(length < 60 ? length : 60), word, nearest.name);
     return td_fail(p->error, TD_INVALID, "unknown flag --%.*s; '%s --help' lists all",
                    (int)(length < 60 ? length : 60), word, p->flags->program);
 }

@@ -12,7 +12,6 @@
 #include "cli/chat/models.h"
 #include "cli/chat/words.h"
 #include "cli/printable.h"
-#include "lib/base/distance.h"
 #include "tests/support/support.h"
 
 /* ---- what is shown ---- */
@@ -118,9 +117,6 @@ static void a_line_is_a_message_or_a_command(void **state)
     assert_string_equal(chat_command_matching("s", 1, &next), "save");
     assert_string_equal(chat_command_matching("s", 1, &next), "stats");
     assert_null(chat_command_matching("s", 1, &next));
-    assert_int_equal(td_distance("kitten", "sitting"), 3);
-    assert_int_equal(td_distance("", "abc"), 3);
-    assert_int_equal(td_distance("same", "same"), 0);
 }
 
 static void check_multi(const char *const *lines, const char *expected)

@@ -1,9 +1,13 @@
-/* distance.c: see distance.h. One row of the table at a time. */
-#include "lib/base/distance.h"
+/* nearest.c: see nearest.h. */
+#include "lib/base/nearest.h"
+
+#include <string.h>
 
 #define BYTES_MAX 63
+#define EDITS_MAX 2 /* beyond these it is a guess, not help */
 
-size_t td_distance(const char *a, const char *b)
+/* The edits that make b of a; one row of the table at a time. */
+static size_t edits_between(const char *a, const char *b)
 {
     size_t row[BYTES_MAX + 1];
     size_t length = 0;
@@ -25,4 +29,14 @@ size_t td_distance(const char *a, const char *b)
         }
     }
     return row[length];
+}
+
+void td_nearest_offer(struct td_nearest *nearest, const char *wanted, const char *name)
+{
+    size_t edits = edits_between(wanted, name);
+
+    if (edits > EDITS_MAX || edits >= strlen(name) ||
+        (nearest->name != NULL && edits >= nearest->edits))
+        return;
+    *nearest = (struct td_nearest){name, edits};
 }
