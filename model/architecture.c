@@ -1,6 +1,10 @@
 /* architecture.c: the two tables; see architecture.h. */
 #include "model/architecture.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "model/model.h"
 
 #define ALL (MODEL_LLAMA | MODEL_QWEN2 | MODEL_QWEN3)
@@ -156,4 +160,17 @@ const struct model_architecture *model_architecture_of_hf(struct td_span class_n
 const struct model_role *model_role_at(size_t index)
 {
     return index < sizeof roles / sizeof roles[0] ? &roles[index] : NULL;
+}
+
+void model_role_name(const struct model_role *role, bool is_hf, uint32_t layer,
+                     char out[static MODEL_TENSOR_NAME_BYTES])
+{
+    const char *pattern = is_hf ? role->hf : role->gguf;
+    const char *mark = strstr(pattern, "%u");
+
+    if (mark == NULL)
+        snprintf(out, MODEL_TENSOR_NAME_BYTES, "%s", pattern);
+    else
+        snprintf(out, MODEL_TENSOR_NAME_BYTES, "%.*s%" PRIu32 "%s", (int)(mark - pattern), pattern,
+                 layer, mark + 2);
 }

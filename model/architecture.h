@@ -74,6 +74,10 @@ struct model_role {
 /* The rows of the table, for pages; NULL behind the last. */
 const struct model_role *model_role_at(size_t index);
 
+/* What a role is called in a layer, in a folder or in a GGUF file. */
+void model_role_name(const struct model_role *role, bool is_hf, uint32_t layer,
+                     char out[static MODEL_TENSOR_NAME_BYTES]);
+
 /*
  * A tensor as a reader finds it. dims[0] is the contiguous dimension (the columns), those behind
  * rank are 1; the reader has checked that the rows lie in memory. Data needs no alignment.
@@ -95,6 +99,9 @@ struct model_tensors {
 };
 
 struct model;
+
+/* How many values an extent has in a model whose numbers are set; 1 for MODEL_EXTENT_NONE. */
+uint32_t model_extent_count(const struct model *model, enum model_extent extent);
 
 /*
  * model_check_numbers: whether the numbers of a model fit each other and the limits of model.h.

@@ -75,7 +75,7 @@ td_status_t model_check_numbers(const struct model *model, struct td_error *erro
 
 /* ------------------------------------------------------------------ tensors */
 
-static uint32_t extent_of(const struct model *model, enum model_extent extent)
+uint32_t model_extent_count(const struct model *model, enum model_extent extent)
 {
     switch (extent) {
     case MODEL_EXTENT_NONE: return 1;
@@ -117,8 +117,8 @@ static const char *show_shape(const uint64_t *dims, uint32_t rank, bool is_hf,
 static td_status_t check_shape(struct taking *taking, const struct model_role *role,
                                const struct model_tensor *tensor, const char *name)
 {
-    const uint64_t wanted[] = {extent_of(taking->model, role->columns),
-                               extent_of(taking->model, role->rows)};
+    const uint64_t wanted[] = {model_extent_count(taking->model, role->columns),
+                               model_extent_count(taking->model, role->rows)};
     bool is_hf = taking->tensors->has_hf_names;
     char actual_text[SHAPE_BYTES];
     char wanted_text[SHAPE_BYTES];
@@ -179,7 +179,7 @@ static td_status_t count_one(struct taking *taking, const struct model_role *rol
     (void)base;
     if (role->rows == MODEL_EXTENT_NONE &&
         taking->tensors->find(taking->tensors->context, name, &tensor)) {
-        uint32_t count = extent_of(taking->model, role->columns);
+        uint32_t count = model_extent_count(taking->model, role->columns);
 
         taking->vector_floats += tensor.dims[0] < count ? (uint32_t)tensor.dims[0] : count;
     }
@@ -189,18 +189,16 @@ static td_status_t count_one(struct taking *taking, const struct model_role *rol
 /* Visits the tensors of a role with their names: one, or one of each layer. */
 static td_status_t walk_role(struct taking *taking, const struct model_role *role, visit_fn visit)
 {
-    const char *pattern = taking->tensors->has_hf_names ? role->hf : role->gguf;
-    const char *mark = strstr(pattern, "%u");
+    struct model *model = taking->model;
+    uint32_t count = role->is_of_layer ? model->layers : 1;
     td_status_t status = TD_OK;
 
-    if (mark == NULL)
-        return visit(taking, role, (char *)taking->model, pattern);
-    for (uint32_t i = 0; i < taking->model->layers && status == TD_OK; i++) {
+    for (uint32_t i = 0; i < count && status == TD_OK; i++) {
+        char *base = role->is_of_layer ? (char *)&model->layer[i] : (char *)model;
         char name[MODEL_TENSOR_NAME_BYTES];
 
-        snprintf(name, sizeof name, "%.*s%" PRIu32 "%s", (int)(mark - pattern), pattern, i,
-                 mark + 2);
-        status = visit(taking, role, (char *)&taking->model->layer[i], name);
+        model_role_name(role, taking->tensors->has_hf_names, i, name);
+        status = visit(taking, role, base, name);
     }
     return status;
 }

@@ -6,58 +6,36 @@
 
 /* ---- where they come from ---- */
 
-static uint32_t extent_of(const struct model *model, enum model_extent extent)
+static bool look_at_vector(const struct model *model, const struct model_role *role,
+                           const float *const *vector, struct inspect_tensor *tensor)
 {
-    switch (extent) {
-    case MODEL_EXTENT_NONE: return 1;
-    case MODEL_EXTENT_VOCAB: return model->vocab;
-    case MODEL_EXTENT_HIDDEN: return model->hidden;
-    case MODEL_EXTENT_FFN: return model->ffn;
-    case MODEL_EXTENT_Q: return model->heads * model->head_dim;
-    case MODEL_EXTENT_KV: return model->kv_heads * model->head_dim;
-    case MODEL_EXTENT_HEAD_DIM: return model->head_dim;
-    }
-    return 0;
+    tensor->type = "F32";
+    tensor->rows = 1;
+    tensor->columns = model_extent_count(model, role->columns);
+    tensor->bytes = tensor->columns * sizeof(float);
+    return *vector != NULL;
 }
 
-/* "blk.%u.attn_q.weight" with the layer's number. */
-static void write_name(char out[static MODEL_TENSOR_NAME_BYTES], const char *pattern,
-                       uint32_t layer)
+static bool look_at_matrix(const struct model *model, const struct model_matrix *matrix,
+                           struct inspect_tensor *tensor)
 {
-    const char *place = strstr(pattern, "%u");
+    bool is_tied = matrix == &model->output && matrix->data == model->embedding.data;
 
-    if (place == NULL)
-        snprintf(out, MODEL_TENSOR_NAME_BYTES, "%s", pattern);
-    else
-        snprintf(out, MODEL_TENSOR_NAME_BYTES, "%.*s%" PRIu32 "%s", (int)(place - pattern), pattern,
-                 layer, place + 2);
+    if (matrix->data == NULL || is_tied)
+        return false;
+    tensor->type = model_type_info((uint32_t)matrix->type)->name;
+    tensor->rows = matrix->rows;
+    tensor->columns = matrix->columns;
+    tensor->bytes = (uint64_t)matrix->rows * matrix->row_bytes;
+    return true;
 }
 
 /* One role in one place; false: the model does not have it. */
 static bool look_at(const struct model *model, const struct model_role *role, const void *place,
                     struct inspect_tensor *tensor)
 {
-    if (role->rows == MODEL_EXTENT_NONE) {
-        const float *const *vector = place;
-
-        tensor->type = "F32";
-        tensor->rows = 1;
-        tensor->columns = extent_of(model, role->columns);
-        tensor->bytes = tensor->columns * sizeof(float);
-        return *vector != NULL;
-    }
-    {
-        const struct model_matrix *matrix = place;
-        bool is_tied = matrix == &model->output && matrix->data == model->embedding.data;
-
-        if (matrix->data == NULL || is_tied)
-            return false;
-        tensor->type = model_type_info((uint32_t)matrix->type)->name;
-        tensor->rows = matrix->rows;
-        tensor->columns = matrix->columns;
-        tensor->bytes = (uint64_t)matrix->rows * matrix->row_bytes;
-    }
-    return true;
+    return role->rows == MODEL_EXTENT_NONE ? look_at_vector(model, role, place, tensor)
+                                           : look_at_matrix(model, place, tensor);
 }
 
 void inspect_each_of_model(const struct model *model, bool has_hf_names, inspect_tensor_fn see,
@@ -74,7 +52,7 @@ void inspect_each_of_model(const struct model *model, bool has_hf_names, inspect
             if ((!role->is_of_layer && layer > 0) ||
                 !look_at(model, role, base + role->offset, &tensor))
                 continue;
-            write_name(tensor.name, has_hf_names ? role->hf : role->gguf, layer);
+            model_role_name(role, has_hf_names, layer, tensor.name);
             see(ctx, &tensor);
         }
 }
