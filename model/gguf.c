@@ -238,17 +238,26 @@ static td_status_t read_tensor(struct parser *parser, uint32_t alignment,
     return status == TD_OK ? TD_OK : td_fail(parser->error, status, "no memory for the tensors");
 }
 
+/* Padding may follow, but nothing else: all bytes are read for the digest, and would say nothing. */
+static td_status_t check_end(const struct parser *parser, uint32_t alignment, size_t end)
+{
+    size_t left = parser->file->length - end;
+
+    if (left >= (alignment > ALIGNMENT_DEFAULT ? alignment : ALIGNMENT_DEFAULT))
+        return td_fail(parser->error, TD_INVALID, "offset %zu: %zu bytes that belong to no tensor",
+                       end, left);
+    return TD_OK;
+}
+
 /* Points every tensor to its data, which must lie inside the file. */
 static td_status_t place_tensors(struct parser *parser, uint32_t alignment)
 {
     struct model_gguf *file = parser->file;
-    size_t start = offset_of(parser);
+    size_t end = offset_of(parser);
 
-    if (file->tensor_count == 0)
-        return TD_OK;
-    start = (start + alignment - 1) & ~(size_t)(alignment - 1);
     for (uint32_t i = 0; i < file->tensor_count; i++) {
         struct model_gguf_tensor *tensor = &file->tensors[i];
+        size_t start = (end + alignment - 1) & ~(size_t)(alignment - 1);
 
         if (start > file->length || tensor->bytes > file->length - start)
             return td_fail(parser->error, TD_INVALID,
@@ -256,9 +265,9 @@ static td_status_t place_tensors(struct parser *parser, uint32_t alignment)
                            "(%zu bytes); is the download complete?",
                            tensor->name, tensor->bytes, start, file->length);
         tensor->data = file->bytes + start;
-        start += (tensor->bytes + alignment - 1) & ~(size_t)(alignment - 1);
+        end = start + tensor->bytes;
     }
-    return TD_OK;
+    return check_end(parser, alignment, end);
 }
 
 static td_status_t read_alignment(struct parser *parser, uint32_t *alignment_out)

@@ -8,7 +8,8 @@
  * Every count, length and offset is checked against the bytes left before it is used: work and memory
  * are linear in the size of the header and bounded by the limits below. A file that passes has unique
  * keys and tensor names, known types, whole rows of blocks, and tensors that lie one behind the
- * other inside the file. An error names the key or tensor and the offset in the file.
+ * other inside the file, with nothing but padding behind them. An error names the key or tensor and the
+ * offset in the file.
  *
  * A model may be split into several files (name-00001-of-00003.gguf, ...). They are joined into one: the
  * keys of the first part, the tensors of all.

@@ -201,6 +201,37 @@ static void a_file_that_ends_anywhere_is_refused_with_the_place(void **state)
     free(file.bytes);
 }
 
+/* Parses the file with so many more bytes behind it. */
+static td_status_t parse_with(const struct gguf_bytes *file, size_t more, struct td_error *error)
+{
+    uint8_t *longer = calloc(file->length + more, 1);
+    struct model_gguf *parsed;
+    uint8_t *copy;
+    td_status_t status;
+
+    assert_non_null(longer);
+    memcpy(longer, file->bytes, file->length);
+    status = parse(longer, file->length + more, &parsed, &copy, error);
+    model_gguf_close(parsed);
+    free(copy);
+    free(longer);
+    return status;
+}
+
+/* As a file that was written over a longer one, or has a terabyte of nothing at its end. */
+static void a_file_with_more_than_padding_behind_its_tensors_is_refused(void **state)
+{
+    struct gguf_bytes file = make_file(3); /* aligned to 64 */
+    struct td_error error;
+
+    (void)state;
+    assert_int_equal(parse_with(&file, 63, &error), TD_OK);
+    assert_int_equal(parse_with(&file, 64, &error), TD_INVALID);
+    assert_non_null(strstr(error.text, ": 64 bytes that belong to no tensor"));
+    assert_int_equal(parse_with(&file, 1 << 20, &error), TD_INVALID);
+    free(file.bytes);
+}
+
 static void the_tiny_model_cut_at_any_place_of_its_header_is_refused(void **state)
 {
     size_t length;
@@ -436,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_right_file_is_read_right),
         cmocka_unit_test(a_file_that_ends_anywhere_is_refused_with_the_place),
+        cmocka_unit_test(a_file_with_more_than_padding_behind_its_tensors_is_refused),
         cmocka_unit_test(the_tiny_model_cut_at_any_place_of_its_header_is_refused),
         cmocka_unit_test(heads_that_are_wrong_are_refused),
         cmocka_unit_test(keys_that_are_wrong_are_refused),
