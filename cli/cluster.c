@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cpus.h"
+#include "lib/base/cpus.h"
 
 #define OPTIONS struct cli_cluster_options
 
@@ -156,7 +156,7 @@ static void plan_worker(struct planner *planner, const char *model, const char *
 
     if (threads == 0)
         threads =
-            cli_cpus_share(planner->surroundings->cpus, options->prefill + options->decode, place);
+            td_cpus_share(planner->surroundings->cpus, options->prefill + options->decode, place);
     begin(planner, name, binary, stop_rank);
     add_pair(planner, "--model", model);
     add_pair(planner, "--listen", socket_target(planner, name));

@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "cli/await.h"
-#include "cli/cpus.h"
 #include "cli/runtime_folder.h"
 #include "cli/say.h"
 #include "cli/starting.h"
+#include "lib/base/cpus.h"
 #include "lib/base/time.h"
 #include "lib/net/address.h"
 #include "lib/net/program.h"
@@ -232,7 +232,7 @@ static td_status_t check_programs(const char *folder, struct td_error *error)
 static td_status_t plan(struct cli_local *local, struct td_error *error)
 {
     struct cli_cluster_surroundings surroundings = {.runtime_folder = local->folder,
-                                                    .cpus = cli_cpus_usable()};
+                                                    .cpus = td_cpus_usable()};
     const struct cli_cluster_options *options = local->config->options;
     td_status_t status = cli_program_folder(&local->arena, &surroundings.program_folder, error);
 

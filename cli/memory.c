@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cgroup.h"
+#include "lib/base/cgroup.h"
 
 #define UNLIMITED ((uint64_t)1 << 60) /* v1 writes a number of about 2^63 where there is no limit */
 
@@ -81,7 +81,7 @@ struct cli_memory cli_memory_look(const char *root)
         memory.total *= 1024;
     if (read_field(path, "MemAvailable:", &memory.available))
         memory.available *= 1024;
-    cli_cgroup_walk(root, "memory", take_group, &memory);
+    td_cgroup_walk(root, "memory", take_group, &memory);
     return memory;
 }
 

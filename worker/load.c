@@ -2,12 +2,12 @@
  * load.c: what a worker needs before it can be asked anything: model, tokenizer, weights (load_model.c), pool,
  * the engine thread and the transfer thread. Runs before the loop does; a signal ends the process then.
  */
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kvtransfer/host.h"
+#include "lib/base/cpus.h"
 #include "worker/interrupt.h"
 #include "worker/runtime_internal.h"
 
@@ -29,18 +29,9 @@ static void take_names(const struct worker_options *options, struct worker_ident
 
 /* --- pool and engine --- */
 
-static uint32_t cores_available(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 1)
-        return 1;
-    return (uint32_t)CPU_COUNT(&set);
-}
-
 uint32_t worker_threads(const struct worker_options *options)
 {
-    return options->threads != 0 ? options->threads : cores_available();
+    return options->threads != 0 ? options->threads : td_cpus_usable();
 }
 
 static td_status_t open_pool(struct worker_engines *engines, const struct worker_options *options,

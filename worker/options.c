@@ -39,7 +39,8 @@ static const struct td_flag serving[] = {
 
 static const struct td_flag engine[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .min = 0, .max = 256,
-     .help = "Compute threads; 0: as many as this process may use cores."},
+     .help =
+         "Compute threads; 0: the CPUs that this process may use, by affinity and control groups."},
     {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = "f32",
      .choices = numerics,
      .help = "Activations in products: f32, or int8, which is several times faster and about as "

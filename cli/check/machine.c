@@ -11,12 +11,12 @@
 #include <unistd.h>
 
 #include "cli/check/parts.h"
-#include "cli/cpus.h"
 #include "cli/memory.h"
 #include "cli/runtime_folder.h"
 #include "cli/sheet.h"
 #include "engine/cpu/cache.h"
 #include "engine/cpu/kernels.h"
+#include "lib/base/cpus.h"
 #include "lib/base/time.h"
 
 #define AREA "machine"
@@ -79,8 +79,8 @@ static void look_at_cores(struct check_table *table, const struct cli_check_opti
 {
     struct check_row *row = check_add(table, AREA, "cores");
     uint32_t workers = options->cluster.prefill + options->cluster.decode;
-    uint32_t allowed = cli_cpus_allowed();
-    uint32_t quota = cli_cpus_quota(root);
+    uint32_t allowed = td_cpus_allowed();
+    uint32_t quota = td_cpus_quota(root);
     uint32_t usable = quota != 0 && quota < allowed ? quota : allowed;
     char limit[64] = "no CPU quota";
 

@@ -10,12 +10,12 @@
 
 #include "cli/check/parts.h"
 #include "cli/check/selftest.h"
-#include "cli/cpus.h"
 #include "cli/memory.h"
 #include "cli/model_needs.h"
 #include "cli/probe.h"
 #include "cli/sheet.h"
 #include "cli/template_look.h"
+#include "lib/base/cpus.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 #include "lib/text/detokenize.h"
@@ -259,10 +259,10 @@ static void look_at_tokens(struct work *work, const struct model *model,
 {
     const struct cli_cluster_options *cluster = &work->options->cluster;
     struct check_row *row = check_add(&work->rows, AREA, "generation");
-    uint32_t threads = cluster->threads != 0
-                           ? cluster->threads
-                           : cli_cpus_share(cli_cpus_usable(), cluster->prefill + cluster->decode,
-                                            cluster->prefill);
+    uint32_t threads =
+        cluster->threads != 0
+            ? cluster->threads
+            : td_cpus_share(td_cpus_usable(), cluster->prefill + cluster->decode, cluster->prefill);
     uint32_t prompt[SELFTEST_PROMPT_MAX];
     uint32_t count = make_prompt(model, text, prompt);
     struct selftest_result result;

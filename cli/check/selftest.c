@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cpus.h"
 #include "cli/model_needs.h"
 #include "engine/cpu/cpu.h"
+#include "lib/base/cpus.h"
 #include "lib/base/time.h"
 
 #define NEW_TOKENS_MAX 8
@@ -157,7 +157,7 @@ static td_status_t run_prompt(struct rig *rig, const uint32_t *prompt, uint32_t 
 
 static td_status_t open_rig(struct rig *rig, uint32_t threads, double *pack_s_out)
 {
-    const struct cpu_weights_options packing = {.threads = cli_cpus_usable()}; /* leaves no file */
+    const struct cpu_weights_options packing = {.threads = td_cpus_usable()}; /* leaves no file */
     struct cpu_options options = {
         .threads = threads, .rows_max = 2 * SELFTEST_PROMPT_MAX, .outputs_max = 1};
     uint64_t start_ns = td_now_ns();

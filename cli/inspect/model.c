@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/cpus.h"
 #include "cli/inspect/parts.h"
 #include "cli/memory.h"
 #include "cli/model_needs.h"
@@ -14,6 +13,7 @@
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/pack.h"
+#include "lib/base/cpus.h"
 #include "lib/text/model.h"
 
 static bool is_folder(const char *path)
@@ -137,7 +137,7 @@ static void put_use(struct cli_sheet *sheet, const struct model *model,
                     const struct cli_model_needs *needs, uint64_t kv_tokens)
 {
     struct cli_memory memory = cli_memory_look("");
-    uint32_t cpus = cli_cpus_usable();
+    uint32_t cpus = td_cpus_usable();
     char tokens[CLI_AMOUNT_BYTES];
 
     cli_sheet_begin(sheet, "here", "On this machine");

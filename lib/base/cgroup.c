@@ -1,5 +1,5 @@
 /* cgroup.c: see cgroup.h. */
-#include "cli/cgroup.h"
+#include "lib/base/cgroup.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -56,7 +56,7 @@ static bool find_place(const char *root, const char *controller, char *line,
     return true;
 }
 
-static void visit_upwards(struct place *place, cli_cgroup_fn visit, void *ctx)
+static void visit_upwards(struct place *place, td_cgroup_fn visit, void *ctx)
 {
     for (;;) {
         char *slash = strrchr(place->path + place->top, '/');
@@ -68,7 +68,7 @@ static void visit_upwards(struct place *place, cli_cgroup_fn visit, void *ctx)
     }
 }
 
-void cli_cgroup_walk(const char *root, const char *controller, cli_cgroup_fn visit, void *ctx)
+void td_cgroup_walk(const char *root, const char *controller, td_cgroup_fn visit, void *ctx)
 {
     char line[PATH_MAX + 64];
     struct place place;

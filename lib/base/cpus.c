@@ -1,12 +1,12 @@
 /* cpus.c: affinity and control groups, see cpus.h. */
-#include "cli/cpus.h"
+#include "lib/base/cpus.h"
 
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "cli/cgroup.h"
+#include "lib/base/cgroup.h"
 
 #define CPUS_MAX 4096
 
@@ -62,15 +62,15 @@ static void take_quota(void *ctx, const char *folder)
         *least = quota;
 }
 
-uint32_t cli_cpus_quota(const char *root)
+uint32_t td_cpus_quota(const char *root)
 {
     uint32_t least = 0;
 
-    cli_cgroup_walk(root, "cpu", take_quota, &least);
+    td_cgroup_walk(root, "cpu", take_quota, &least);
     return least;
 }
 
-uint32_t cli_cpus_allowed(void)
+uint32_t td_cpus_allowed(void)
 {
     uint32_t count = 1;
     cpu_set_t *set = CPU_ALLOC(CPUS_MAX);
@@ -83,15 +83,15 @@ uint32_t cli_cpus_allowed(void)
     return count > 0 ? count : 1;
 }
 
-uint32_t cli_cpus_usable(void)
+uint32_t td_cpus_usable(void)
 {
-    uint32_t quota = cli_cpus_quota("");
-    uint32_t count = cli_cpus_allowed();
+    uint32_t quota = td_cpus_quota("");
+    uint32_t count = td_cpus_allowed();
 
     return quota != 0 && quota < count ? quota : count;
 }
 
-uint32_t cli_cpus_share(uint32_t cpus, uint32_t count, uint32_t i)
+uint32_t td_cpus_share(uint32_t cpus, uint32_t count, uint32_t i)
 {
     uint32_t share = cpus / count + (i < cpus % count);
 
