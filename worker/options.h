@@ -20,7 +20,7 @@ enum worker_kv_transport {
 
 /* All texts live as long as the process. */
 struct worker_options {
-    const char *model; /* a GGUF file */
+    const char *model; /* a GGUF file or a folder */
     struct td_flag_list served_names;
     const char *listen;    /* RPC */
     const char *advertise; /* NULL: the listening address */

@@ -1,14 +1,15 @@
 /*
  * runtime_internal.h: the parts of a worker's runtime, shared by its files and by nobody else.
  *
- *   load.c     model, pool, engine thread, transfer thread
- *   pump.c     rings of the two threads <-> worker core
- *   serve.c    RPC that others call: Generate, Prefill, Pair, Text
- *   dial.c     RPC that we call: Pair, Prefill
- *   report.c   RPC to schedulers: Announce
- *   local.c    our own OpenAI port: the front's backend
- *   gauges.c   metrics
- *   runtime.c  opening, stopping, closing
+ *   load.c        pool, engine thread, transfer thread
+ *   load_model.c  model, tokenizer, packed weights
+ *   pump.c        rings of the two threads <-> worker core
+ *   serve.c       RPC that others call: Generate, Prefill, Pair, Text
+ *   dial.c        RPC that we call: Pair, Prefill
+ *   report.c      RPC to schedulers: Announce
+ *   local.c       our own OpenAI port: the front's backend
+ *   gauges.c      metrics
+ *   runtime.c     opening, stopping, closing
  */
 #ifndef TANDEM_WORKER_RUNTIME_INTERNAL_H
 #define TANDEM_WORKER_RUNTIME_INTERNAL_H
