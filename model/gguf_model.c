@@ -4,6 +4,7 @@
  * Keys of an architecture begin with its name, which key_of puts in front; messages have the whole key.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,9 @@ static td_status_t read_optional_float(struct reading *reading, const char *name
     td_status_t status =
         model_gguf_get_f32(reading->file, key_of(reading, name, key), &value, reading->error);
 
+    if (status == TD_OK &&
+        !isfinite(value)) /* not every sum that begins with one comes to an end */
+        return td_fail(reading->error, TD_INVALID, "key %s is %g", key, (double)value);
     if (status == TD_OK)
         *value_out = (double)value;
     return status == TD_NOT_FOUND ? TD_OK : status;

@@ -279,6 +279,17 @@ static void add_longrope(struct gguf_build *build)
     gguf_build_text(build, "llama.rope.scaling.type", "longrope");
 }
 
+static void add_endless_factor(struct gguf_build *build)
+{
+    gguf_build_text(build, "llama.rope.scaling.type", "yarn");
+    gguf_build_f32(build, "llama.rope.scaling.factor", INFINITY);
+}
+
+static void add_no_number(struct gguf_build *build)
+{
+    gguf_build_f32(build, "llama.rope.scaling.attn_factor", NAN);
+}
+
 static void add_bad_factor(struct gguf_build *build)
 {
     gguf_build_f32(build, "llama.rope.scaling.factor", -1.0f);
@@ -327,6 +338,8 @@ static void what_is_not_known_is_refused_and_not_ignored(void **state)
     check_refused(&(struct change){.build = add_stranger}, TD_UNSUPPORTED, "blk.0.attn_q.bias");
     check_refused(&(struct change){.build = add_longrope}, TD_UNSUPPORTED, "longrope");
     check_refused(&(struct change){.build = add_bad_factor}, TD_INVALID, "scaling.factor");
+    check_refused(&(struct change){.build = add_endless_factor}, TD_INVALID, "factor is inf");
+    check_refused(&(struct change){.build = add_no_number}, TD_INVALID, "attn_factor is nan");
     check_refused(&(struct change){.build = add_bad_base}, TD_INVALID, "freq_base");
     check_refused(&(struct change){.build = add_bad_frequencies}, TD_INVALID, "rope_freqs.weight");
     check_refused(&(struct change){.build = add_experts}, TD_UNSUPPORTED, "expert_count");
