@@ -97,7 +97,8 @@ static td_status_t read_counts(const struct td_json *root, struct text_generatio
     return TD_OK;
 }
 
-static td_status_t add_end_id(const struct td_json *value, struct model_generation_config *config,
+static td_status_t add_end_id(const struct td_json *value,
+                              uint32_t ids_out[static TEXT_STOP_IDS_MAX], uint32_t *count_out,
                               struct td_error *error)
 {
     const struct td_json_field field = {value, "eos_token_id"};
@@ -110,25 +111,27 @@ static td_status_t add_end_id(const struct td_json *value, struct model_generati
     status = td_json_int(field, 0, UINT32_MAX - 1, &id, error);
     if (status != TD_OK)
         return status;
-    if (config->end_id_count == TEXT_STOP_IDS_MAX)
+    if (*count_out == TEXT_STOP_IDS_MAX)
         return td_fail(error, TD_LIMIT, "'eos_token_id' has more than %d ids", TEXT_STOP_IDS_MAX);
-    config->end_ids[config->end_id_count++] = (uint32_t)id;
+    ids_out[(*count_out)++] = (uint32_t)id;
     return TD_OK;
 }
 
-static td_status_t read_end_ids(const struct td_json *root, struct model_generation_config *config,
-                                struct td_error *error)
+td_status_t model_end_ids_read(const struct td_json *root,
+                               uint32_t ids_out[static TEXT_STOP_IDS_MAX], uint32_t *count_out,
+                               struct td_error *error)
 {
     const struct td_json *value = td_json_get(root, "eos_token_id").value;
     td_status_t status = TD_OK;
 
+    *count_out = 0;
     if (value == NULL)
         return TD_OK;
     if (value->kind != TD_JSON_ARRAY)
-        return add_end_id(value, config, error);
+        return add_end_id(value, ids_out, count_out, error);
     for (const struct td_json *id = value->items.first; id != NULL && status == TD_OK;
          id = id->next)
-        status = add_end_id(id, config, error);
+        status = add_end_id(id, ids_out, count_out, error);
     return status;
 }
 
@@ -148,7 +151,7 @@ static td_status_t read_root(const struct td_json *root, struct model_generation
     if (status == TD_OK)
         status = read_counts(root, generation, error);
     if (status == TD_OK)
-        status = read_end_ids(root, config, error);
+        status = model_end_ids_read(root, config->end_ids, &config->end_id_count, error);
     return status;
 }
 

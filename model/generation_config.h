@@ -17,6 +17,8 @@
 
 #define MODEL_GENERATION_CONFIG_BYTES_MAX ((size_t)256 << 10)
 
+struct td_json;
+
 struct model_generation_config {
     struct text_generation generation;
     uint32_t end_ids[TEXT_STOP_IDS_MAX]; /* eos_token_id: one or several */
@@ -31,6 +33,14 @@ struct model_generation_config {
 td_status_t model_generation_config_read(struct td_span text,
                                          struct model_generation_config *config_out,
                                          struct td_error *error) TD_MUST_USE;
+
+/*
+ * model_end_ids_read: eos_token_id of a JSON object, as config.json and generation_config.json have it: one
+ * id, several, or none. Which tokens they are is not known here. TD_INVALID or TD_LIMIT name the key.
+ */
+td_status_t model_end_ids_read(const struct td_json *root,
+                               uint32_t ids_out[static TEXT_STOP_IDS_MAX], uint32_t *count_out,
+                               struct td_error *error) TD_MUST_USE;
 
 /*
  * Adds ids to the source's stop ids, each once. An id beyond the source's tokens is left out: the text of

@@ -5,14 +5,13 @@
 
 #include "lib/base/arena.h"
 #include "lib/base/json.h"
+#include "model/generation_config.h"
 #include "model/model.h"
 
 #define NODES_MAX   ((uint32_t)1 << 17)
 #define DEPTH_MAX   32
 #define ARENA_MAX   ((size_t)16 << 20)
 #define SHOWN_BYTES 64
-
-#define CLASSES_SERVED "LlamaForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM"
 
 #define QWEN3_HEAD_DIM 128 /* of the class, where the file has no head_dim */
 
@@ -52,7 +51,7 @@ static td_status_t read_architecture(const struct td_json *root, struct model_hf
     config->architecture = model_architecture_of_hf(class_name, type_name);
     if (config->architecture == NULL)
         return td_fail(
-            error, TD_UNSUPPORTED, "architecture %s is not served; " CLASSES_SERVED " are",
+            error, TD_UNSUPPORTED, "architecture %s is not served; " MODEL_HF_CLASSES_SERVED " are",
             model_gguf_show(class_name.length > 0 ? class_name : type_name, shown, sizeof shown));
     if (type_name.length > 0 && !td_span_is(type_name, config->architecture->hf_type))
         return td_fail(error, TD_UNSUPPORTED,
@@ -252,30 +251,6 @@ static td_status_t read_epsilon(const struct td_json *root, struct model_hf_conf
     return status;
 }
 
-/* eos_token_id: one id, several or none. Which tokens they are is not known here. */
-static td_status_t read_end_ids(const struct td_json *root, struct model_hf_config *config,
-                                struct td_error *error)
-{
-    struct td_json_field field = td_json_get(root, "eos_token_id");
-    const struct td_json *item = field.value;
-
-    if (item == NULL)
-        return TD_OK;
-    if (item->kind == TD_JSON_ARRAY) {
-        if (item->items.count > MODEL_HF_END_IDS_MAX)
-            return td_fail(error, TD_LIMIT, "'eos_token_id' has %zu ids (at most %d)",
-                           item->items.count, MODEL_HF_END_IDS_MAX);
-        item = item->items.first;
-    }
-    for (; item != NULL; item = field.value->kind == TD_JSON_ARRAY ? item->next : NULL) {
-        if (item->kind != TD_JSON_INTEGER || item->integer < 0 || item->integer > UINT32_MAX)
-            return td_fail(error, TD_INVALID,
-                           "'eos_token_id' must be a token's id or a list of ids");
-        config->end_ids[config->end_id_count++] = (uint32_t)item->integer;
-    }
-    return TD_OK;
-}
-
 /* ------------------------------------------------------------------ the whole */
 
 static td_status_t read_config(const struct td_json *root, struct model_hf_config *config,
@@ -292,7 +267,7 @@ static td_status_t read_config(const struct td_json *root, struct model_hf_confi
     if (status == TD_OK)
         status = td_json_bool(td_json_get(root, "tie_word_embeddings"), &config->is_tied, error);
     if (status == TD_OK)
-        status = read_end_ids(root, config, error);
+        status = model_end_ids_read(root, config->end_ids, &config->end_id_count, error);
     return status == TD_OK ? model_hf_rope_read(root, config, error) : status;
 }
 

@@ -15,11 +15,11 @@
 
 #include "lib/base/span.h"
 #include "lib/base/status.h"
+#include "lib/text/source.h"
 #include "model/architecture.h"
 #include "model/rope.h"
 
 #define MODEL_HF_CONFIG_BYTES_MAX ((size_t)4 << 20)
-#define MODEL_HF_END_IDS_MAX      16
 
 struct model_hf_config {
     const struct model_architecture *architecture;
@@ -34,7 +34,7 @@ struct model_hf_config {
     float rms_epsilon;
     bool is_tied; /* the LM head is the embedding */
     struct model_rope_description rope;
-    uint32_t end_ids[MODEL_HF_END_IDS_MAX]; /* eos_token_id */
+    uint32_t end_ids[TEXT_STOP_IDS_MAX]; /* eos_token_id */
     uint32_t end_id_count;
 };
 

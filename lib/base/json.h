@@ -1,5 +1,5 @@
 /*
- * json.h: the one strict JSON reader for every body from outside (RFC 8259), and its tree.
+ * json.h: the one strict JSON reader for every body and file from outside (RFC 8259), and its tree.
  *
  * One parser, so that no two parts of the system can disagree about what a body says. Stricter than
  * most: duplicate keys, invalid UTF-8, lone surrogate escapes, numbers that do not fit a double and
@@ -7,7 +7,6 @@
  * length for every input, also for objects with very many keys.
  *
  * The tree lives in the caller's arena and owns copies of all strings: the text may be freed.
- * Files that we own and model files are not this reader's business.
  */
 #ifndef TANDEM_LIB_BASE_JSON_H
 #define TANDEM_LIB_BASE_JSON_H

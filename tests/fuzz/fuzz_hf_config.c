@@ -21,7 +21,7 @@ static void check_numbers(const struct model_hf_config *config)
     assert(config->kv_heads >= 1 && config->kv_heads <= config->heads);
     assert(config->max_context >= 1 && config->max_context <= MODEL_CONTEXT_MAX);
     assert(config->rms_epsilon >= 0.0f && config->rms_epsilon < 1.0f);
-    assert(config->end_id_count <= MODEL_HF_END_IDS_MAX);
+    assert(config->end_id_count <= TEXT_STOP_IDS_MAX);
     assert(config->rope.head_dim == config->head_dim);
     assert(config->rope.pairs == MODEL_ROPE_HALF);
 }

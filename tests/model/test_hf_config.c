@@ -172,8 +172,10 @@ static void numbers_that_are_missing_or_wrong_are_refused_by_key(void **state)
     assert_refused(llama_head, ",\"eos_token_id\":-1", TD_INVALID, "'eos_token_id'");
     assert_refused(llama_head, ",\"eos_token_id\":[1,null]", TD_INVALID, "'eos_token_id'");
     assert_refused(llama_head, ",\"eos_token_id\":\"</s>\"", TD_INVALID, "'eos_token_id'");
-    assert_refused(llama_head, ",\"eos_token_id\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
-                   TD_LIMIT, "'eos_token_id'");
+    assert_refused(
+        llama_head, /* 33 */
+        ",\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1,2]",
+        TD_LIMIT, "'eos_token_id'");
 }
 
 static void texts_that_are_no_config_are_refused(void **state)
