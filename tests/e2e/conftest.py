@@ -37,6 +37,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --long")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def weights_cache(tmp_path_factory):
+    """Packed weights of the tests go away with them, and the user's cache stays as it is."""
+    os.environ["TANDEM_WEIGHTS_CACHE"] = str(tmp_path_factory.mktemp("weights"))
+
+
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--long"):
         for item in items:
