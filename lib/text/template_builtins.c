@@ -463,32 +463,44 @@ static const struct text_builtin functions[] = {
 
 /* ------------------------------------------------------------------------------------------- */
 
-static const struct text_builtin *find(const struct text_builtin *entries, size_t count,
-                                       struct td_span name)
+/* A table lies in one part or two; NULL behind the last. */
+static const struct text_builtin *part_of(enum text_builtin_table table, size_t part,
+                                          size_t *count_out)
 {
-    for (size_t i = 0; i < count; i++)
-        if (td_span_is(name, entries[i].name))
-            return &entries[i];
+    if (table == TEXT_FILTERS && part == 1)
+        return text_sequence_filters(count_out);
+    if (part > 0)
+        return NULL;
+    switch (table) {
+    case TEXT_FILTERS: *count_out = sizeof filters / sizeof filters[0]; return filters;
+    case TEXT_TESTS: return text_tests(count_out);
+    case TEXT_FUNCTIONS: *count_out = sizeof functions / sizeof functions[0]; return functions;
+    case TEXT_METHODS: return text_methods(count_out);
+    }
     return NULL;
 }
 
 const struct text_builtin *text_builtin_find(enum text_builtin_table table, struct td_span name)
 {
-    const struct text_builtin *entries = NULL;
-    const struct text_builtin *found = NULL;
+    const struct text_builtin *entries;
     size_t count = 0;
 
-    switch (table) {
-    case TEXT_FILTERS:
-        found = find(filters, sizeof filters / sizeof filters[0], name);
-        entries = text_sequence_filters(&count);
-        break;
-    case TEXT_TESTS: entries = text_tests(&count); break;
-    case TEXT_FUNCTIONS:
-        entries = functions;
-        count = sizeof functions / sizeof functions[0];
-        break;
-    case TEXT_METHODS: entries = text_methods(&count); break;
+    for (size_t part = 0; (entries = part_of(table, part, &count)) != NULL; part++)
+        for (size_t i = 0; i < count; i++)
+            if (td_span_is(name, entries[i].name))
+                return &entries[i];
+    return NULL;
+}
+
+const struct text_builtin *text_builtin_at(enum text_builtin_table table, size_t index)
+{
+    const struct text_builtin *entries;
+    size_t count = 0;
+
+    for (size_t part = 0; (entries = part_of(table, part, &count)) != NULL; part++) {
+        if (index < count)
+            return &entries[index];
+        index -= count;
     }
-    return found != NULL ? found : find(entries, count, name);
+    return NULL;
 }

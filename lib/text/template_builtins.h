@@ -53,4 +53,7 @@ struct text_value text_function_strftime_now(struct text_eval *eval,
 /* The entry with this name, or NULL. */
 const struct text_builtin *text_builtin_find(enum text_builtin_table table, struct td_span name);
 
+/* The entries of a table, for pages; NULL behind the last. */
+const struct text_builtin *text_builtin_at(enum text_builtin_table table, size_t index);
+
 #endif
