@@ -27,11 +27,12 @@ struct engine_history {
     uint32_t count; /* prompt and output */
 };
 
+/* Whether a request wants any of this. */
 bool engine_penalty_wanted(const struct engine_sampling *sampling);
 
 /*
- * Changes the logits by biases and penalties. counts has an entry for each token of the vocabulary: all are zero before and
- * after. A finite logit stays finite, any other stays as it is.
+ * Changes the logits by biases and penalties. counts has an entry for each token of the vocabulary: all are
+ * zero before and after. A finite logit stays finite, any other stays as it is.
  */
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
                      uint32_t *counts, float *logits);

@@ -10,8 +10,9 @@
  * Weights are integers: exp of the scaled distance to the best logit, in units of 2^-40. Their sums are
  * exact, so neither the order of summation nor the instruction set can change a token. What is below
  * 2^-40 of the best one has no weight. Tokens are ranked by logit, and by lower id where logits are
- * equal; min_p keeps those with that share of the best one's weight, top-k exactly k of them, top-p the fewest
- * whose weight reaches the wanted share of what is left. The limits are found by radix selection on the bits of the logits: O(vocab), no sort.
+ * equal; min_p keeps those with that share of the best one's weight, top-k exactly k of them, top-p the
+ * fewest whose weight reaches the wanted share of what is left. The limits are found by radix selection on
+ * the bits of the logits: O(vocab), no sort.
  *
  * Pure. A sampler is scratch memory; one owner.
  */

@@ -73,7 +73,7 @@ struct model {
     const float *output_norm;       /* hidden */
     struct model_layer *layer;      /* [layers] */
     float *vectors;                 /* memory behind norms and biases */
-    struct td_u128 weights_digest;  /* XXH3-128 of the whole file */
+    struct td_u128 weights_digest;  /* XXH3-128 of all bytes, see docs/models.md */
     bool has_text;                  /* the file has a tokenizer */
     struct text_source text;        /* borrows from this model */
     struct model_gguf *file;        /* NULL: it came from a folder */
@@ -105,7 +105,7 @@ void model_name_of_path(const char *path, char *out, size_t size);
 /*
  * model_content_id: what makes KV of two workers interchangeable bit for bit, as one hash.
  * Over a canonical text of the weights digest, the position encoding, the KV type ("f16"), the
- * numerics class ("cpu-f32-1") and the adapter (none yet).
+ * numerics class ("cpu-f32-2") and the adapter (none yet).
  */
 struct td_u128 model_content_id(struct td_u128 weights_digest, const char *rope,
                                 const char *kv_dtype, const char *numerics);

@@ -68,7 +68,8 @@ double model_rope_attention_factor(double factor);
 
 /*
  * model_rope_init: the frequencies of a description.
- * TD_UNSUPPORTED for a head that cannot be rotated; TD_INVALID names the field, as GGUF and (in parentheses) config.json call it.
+ * TD_UNSUPPORTED for a head that cannot be rotated; TD_INVALID names the field, as GGUF and (in parentheses)
+ * config.json call it.
  */
 td_status_t model_rope_init(const struct model_rope_description *description,
                             struct model_rope *rope_out, struct td_error *error) TD_MUST_USE;

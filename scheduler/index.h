@@ -8,8 +8,8 @@
  *
  * When the table is full, the entry that a clock hand finds first without a match since its last
  * round goes. An owner that holds its share of a full table (one of n equal parts) makes room among
- * its own keys, so that nobody can push the others out. The index is a hint: a wrong entry costs a recomputation, never a wrong answer, since
- * the worker compares keys and tokens itself.
+ * its own keys, so that nobody can push the others out. The index is a hint: a wrong entry costs a
+ * recomputation, never a wrong answer, since the worker compares keys and tokens itself.
  *
  * Pure and not thread-safe: one owner. Nothing is allocated after the opening.
  */

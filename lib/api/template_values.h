@@ -1,9 +1,9 @@
 /*
- * template_values.h: chat_template_kwargs, by which a client turns the switches of a chat template (enable_thinking, ...).
- * Inside the room only.
+ * template_values.h: chat_template_kwargs, by which a client turns the switches of a chat template
+ * (enable_thinking, ...). Inside the room only.
  *
- * They are data, never a template: a template reads them like the messages, as text that it does not trust. Names that
- * the server gives itself are refused.
+ * They are data, never a template: a template reads them like the messages, as text that it does not trust.
+ * Names that the server gives itself are refused.
  */
 #ifndef TANDEM_LIB_API_TEMPLATE_VALUES_H
 #define TANDEM_LIB_API_TEMPLATE_VALUES_H

@@ -93,7 +93,10 @@ static uint32_t to_title(uint32_t character, bool begins)
     return begins ? text_to_upper(character) : text_to_lower(character);
 }
 
-/* Writes a character in its other case. The only one that becomes two of those that texts are full of is the sharp s. */
+/*
+ * Writes a character in its other case. The only one that becomes two, of those that texts are full of, is
+ * the sharp s.
+ */
 static size_t write_mapped(char *out, uint32_t character, case_fn map, bool begins)
 {
     uint32_t mapped = map(character, begins);

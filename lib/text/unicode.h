@@ -1,5 +1,6 @@
 /*
- * unicode.h: decoding of UTF-8 that may be broken or unfinished, and the few questions that text handling asks about a character.
+ * unicode.h: decoding of UTF-8 that may be broken or unfinished, and the few questions that text handling
+ * asks about a character.
  *
  * Categories come from utf8proc; TEXT_UNICODE_VERSION is the version of its tables that token ids were checked with
  * (a test compares it with the library's, so that a change is noticed). Nothing is generated or loaded at start.
