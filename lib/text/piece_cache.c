@@ -11,8 +11,7 @@
 #include <string.h>
 
 #define ENTRIES    8192 /* half a megabyte: what a core's own cache holds */
-#define KEY_WORDS  (TEXT_PIECE_BYTES_MAX / 8)
-#define WORDS      7 /* the key; length and count; seven ids */
+#define WORDS      7    /* the key; length and count; seven ids */
 #define LINE_BYTES 64
 
 struct text_piece_entry {
