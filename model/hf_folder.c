@@ -24,6 +24,7 @@
 struct model_hf_folder {
     struct model_hf_weights *weights;
     struct model_tokenizer_json *tokenizer; /* NULL: weights only */
+    struct td_u128 config_digest;
 };
 
 /* What opening a folder passes around. */
@@ -31,7 +32,6 @@ struct opening {
     const char *path;
     struct model *model;
     struct model_hf_config config;
-    struct td_u128 config_digest;
     struct td_error *error;
 };
 
@@ -42,6 +42,11 @@ void model_hf_folder_close(struct model_hf_folder *folder)
     model_hf_weights_close(folder->weights);
     model_tokenizer_json_close(folder->tokenizer);
     free(folder);
+}
+
+struct td_u128 model_hf_folder_digest(const struct model_hf_folder *folder)
+{
+    return model_hf_weights_digest(folder->weights, folder->config_digest);
 }
 
 /* ------------------------------------------------------------------ what a folder is instead */
@@ -119,7 +124,7 @@ static td_status_t read_config(struct opening *opening)
     status = model_hf_config_read(td_span_over((const char *)map.bytes, map.length),
                                   &opening->config, opening->error);
     if (status == TD_OK) /* its length is within a limit, then */
-        opening->config_digest = td_hash128(map.bytes, map.length);
+        opening->model->folder->config_digest = td_hash128(map.bytes, map.length);
     else
         td_fail_wrap(opening->error, CONFIG);
     model_map_close(&map);
@@ -306,8 +311,7 @@ static td_status_t read_all(struct opening *opening)
     if (status == TD_OK)
         status = read_text(opening);
     if (status == TD_OK)
-        model->weights_digest =
-            model_hf_weights_digest(model->folder->weights, opening->config_digest);
+        model->weights_digest = model_hf_folder_digest(model->folder);
     return status;
 }
 

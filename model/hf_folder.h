@@ -9,6 +9,7 @@
 #define TANDEM_MODEL_HF_FOLDER_H
 
 #include "lib/base/status.h"
+#include "lib/base/u128.h"
 
 struct model;
 
@@ -23,6 +24,9 @@ struct model_hf_folder;
  */
 td_status_t model_hf_folder_open(const char *path, struct model *model,
                                  struct td_error *error) TD_MUST_USE;
+
+/* The digest of config.json as it was read, and of the weights as they are now. */
+struct td_u128 model_hf_folder_digest(const struct model_hf_folder *folder);
 
 void model_hf_folder_close(struct model_hf_folder *folder);
 

@@ -72,6 +72,14 @@ void model_close(struct model *model)
     free(model);
 }
 
+bool model_is_unchanged(const struct model *model)
+{
+    struct td_u128 digest = model->file != NULL ? model_gguf_digest(model->file)
+                                                : model_hf_folder_digest(model->folder);
+
+    return td_u128_equal(digest, model->weights_digest);
+}
+
 /* The length of text without "-00001-of-00003" at its end. */
 static size_t without_part(const char *text, size_t length)
 {

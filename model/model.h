@@ -96,6 +96,12 @@ td_status_t model_from_gguf(struct model_gguf *file, struct model **model_out,
 void model_close(struct model *model);
 
 /*
+ * model_is_unchanged: whether the weights still have the digest that they had when the model was opened.
+ * Reads all of them again. For who keeps something under that digest: somebody may have written to the file since.
+ */
+bool model_is_unchanged(const struct model *model);
+
+/*
  * model_name_of_path: what a model is called after its file or folder.
  * Without the folders above it, ".gguf" and the number of a part: "m/Q.Q4_1-00001-of-00002.gguf" is "Q.Q4_1".
  * In the cache of huggingface_hub "models--Qwen--Qwen3-0.6B/snapshots/c1899de" is "Qwen3-0.6B".

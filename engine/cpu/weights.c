@@ -37,6 +37,7 @@ struct item {
 };
 
 struct packing {
+    const struct model *model;
     const struct cpu_weights_options *options;
     struct cpu_team *team;
     struct item *items;
@@ -202,6 +203,21 @@ static td_status_t open_entry(struct cpu_weights *weights, const struct cpu_cach
     return TD_OK;
 }
 
+/*
+ * Weights of a file that is being written over would lie under the digest of what was there before, and be
+ * wrong for whoever has that again.
+ */
+static td_status_t check_unchanged(const struct packing *packing, struct td_error *error)
+{
+    say(packing, "reading the model again", 0, 0);
+    if (model_is_unchanged(packing->model))
+        return TD_OK;
+    return td_fail(
+        error, TD_CORRUPT,
+        "the model file was changed while it was loaded; is it being downloaded? Replace "
+        "model files by renaming, never in place");
+}
+
 /* With the lock. A cache that does not take the weights leaves them in memory. */
 static td_status_t make_entry(struct cpu_weights *weights, const struct cpu_cache_entry *entry,
                               struct packing *packing, struct td_error *error)
@@ -216,6 +232,8 @@ static td_status_t make_entry(struct cpu_weights *weights, const struct cpu_cach
     if (status != TD_NOT_FOUND)
         td_log(TD_LOG_WARN, "weights", "an entry of the cache is made again: %s", why.text);
     status = pack_in_memory(weights, packing, error);
+    if (status == TD_OK)
+        status = check_unchanged(packing, error);
     if (status != TD_OK)
         return status;
     say(packing, "writing the cache of weights", 0, 0);
@@ -266,7 +284,7 @@ td_status_t cpu_weights_open(const struct model *model, const struct cpu_weights
                              struct cpu_weights **weights_out, struct td_error *error)
 {
     struct cpu_weights *weights = calloc(1, sizeof *weights);
-    struct packing packing = {.options = options};
+    struct packing packing = {.model = model, .options = options};
     td_status_t status;
 
     if (weights == NULL)

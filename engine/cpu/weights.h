@@ -49,7 +49,7 @@ struct cpu_weights_options {
 };
 
 /*
- * TD_LIMIT, TD_NO_MEMORY or TD_EXHAUSTED. A cache that cannot be used is said in one line of log, and is no
+ * TD_LIMIT, TD_NO_MEMORY or TD_EXHAUSTED; TD_CORRUPT if the model file was written to meanwhile. A cache that cannot be used is said in one line of log, and is no
  * error: then the weights are packed in memory. The model may be closed before the weights.
  */
 td_status_t cpu_weights_open(const struct model *model, const struct cpu_weights_options *options,

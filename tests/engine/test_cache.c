@@ -285,6 +285,22 @@ static void an_entry_of_something_else_is_never_used(void **state)
     cpu_weights_close(weights);
 }
 
+/* Else the entry would be wrong for whoever has the file of before. */
+static void weights_of_a_file_that_is_written_to_are_not_kept(void **state)
+{
+    struct site *site = *state;
+    const struct cpu_weights_options options = {.threads = 2, .cache = site->folder};
+    struct cpu_weights *weights = NULL;
+    struct td_error error = {0};
+
+    site->file.bytes[site->file.length - 1] ^= 1; /* the model is open, and has its digest */
+    assert_int_equal(cpu_weights_open(site->model, &options, &weights, &error), TD_CORRUPT);
+    assert_non_null(strstr(error.text, "changed while it was loaded"));
+    assert_int_equal(for_each_file(site->folder, NULL), 0);
+    site->file.bytes[site->file.length - 1] ^= 1;
+    assert_true(is_cached(site));
+}
+
 /* Whoever may make a link in the folder need not own what it names. */
 static void a_link_is_never_followed(void **state)
 {
@@ -702,6 +718,7 @@ int main(void)
         WITH_SITE(a_damaged_entry_is_never_used),
         WITH_SITE(an_entry_of_another_length_is_never_used),
         WITH_SITE(an_entry_of_something_else_is_never_used),
+        WITH_SITE(weights_of_a_file_that_is_written_to_are_not_kept),
         WITH_SITE(a_link_is_never_followed),
         WITH_SITE(an_entry_of_another_user_is_never_used),
         WITH_SITE(two_layouts_live_side_by_side),
