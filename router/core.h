@@ -68,7 +68,7 @@ struct router_limits router_limits_default(void);
     X(retries, "Requests begun anew on another worker.")                \
     X(attaches, "Requests taken up again after a link broke.")          \
     X(links_lost, "Links to workers that broke.")                       \
-    X(placed_alone, "Requests placed without a scheduler.")             \
+    X(placed_alone, "Requests placed by the router itself.")            \
     X(stale_messages, "Messages from an old epoch.")                    \
     X(invalid_messages, "Messages that failed a check.")                \
     X(tokens, "Tokens passed on to clients.")

@@ -701,7 +701,10 @@ struct router_gauges cluster_gauges(const struct cluster *cluster)
 
 td_status_t client_start(struct client *client, struct cluster *cluster, uint32_t prompt_tokens)
 {
-    struct front_job job = {.model = "tiny", .token_count = prompt_tokens, .max_new_tokens = 16};
+    struct front_job job = {.model = "tiny",
+                            .token_count = prompt_tokens,
+                            .max_new_tokens = 16,
+                            .text_id = text_source_id(cluster->text, cluster->text_bytes)};
     uint32_t retry_after_ms;
     td_status_t status;
 
