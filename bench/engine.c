@@ -227,13 +227,6 @@ static td_status_t measure(struct rig *rig)
 
 /* ------------------------------------------------------------------ reporting */
 
-static const char *kernels_name(void)
-{
-    const struct cpu_kernels *kernels = NULL;
-
-    return cpu_kernels_choose(getenv("TANDEM_CPU"), &kernels, NULL) == TD_OK ? kernels->name : "";
-}
-
 static void report_json(const struct rig *rig)
 {
     struct td_buf buf;
@@ -244,7 +237,7 @@ static void report_json(const struct rig *rig)
     writer = td_json_writer_to(&buf);
     td_json_begin_object(&writer, NULL);
     td_json_put_text(&writer, "model", rig->model->name);
-    td_json_put_text(&writer, "kernels", kernels_name());
+    td_json_put_text(&writer, "kernels", cpu_kernels_name());
     td_json_put_text(&writer, "kv_dtype", rig->backend->info.kv_dtype);
     td_json_put_text(&writer, "numerics", rig->backend->info.numerics);
     td_json_put_uint(&writer, "threads", rig->options.threads);
@@ -277,7 +270,8 @@ static void report_table(const struct rig *rig)
     char what[64];
 
     printf("%s, %s kernels, %" PRIu32 " threads, KV %s, %" PRIu32 " repeats\n", rig->model->name,
-           kernels_name(), rig->options.threads, rig->backend->info.kv_dtype, rig->options.repeats);
+           cpu_kernels_name(), rig->options.threads, rig->backend->info.kv_dtype,
+           rig->options.repeats);
     printf("%-24s %10s %10s %10s\n", "", "min", "median", "max");
     report_line("memory read", &rig->bandwidth_gb_per_s, "GB/s");
     snprintf(what, sizeof what, "prompt of %" PRIu32, rig->options.prompt_tokens);

@@ -2,34 +2,6 @@
 #include "cli/model_needs.h"
 
 #include "engine/cpu/cpu.h"
-#include "engine/cpu/pack.h"
-
-static uint64_t matrix_bytes(const struct model_matrix *matrix)
-{
-    return (uint64_t)cpu_pack_groups(matrix->rows) *
-           cpu_pack_group_bytes(matrix->type, matrix->columns);
-}
-
-/* As the kernels read them; the embedding stays in the model's file, of which few rows are looked at. */
-static uint64_t weights_bytes(const struct model *model)
-{
-    uint64_t bytes = matrix_bytes(&model->output);
-
-    for (uint32_t i = 0; i < model->layers; i++) {
-        const struct model_layer *layer = &model->layer[i];
-        const struct model_matrix *const matrices[] = {&layer->q,
-                                                       &layer->k,
-                                                       &layer->v,
-                                                       &layer->up,
-                                                       &layer->gate,
-                                                       &layer->down,
-                                                       &layer->attention_output};
-
-        for (size_t m = 0; m < sizeof matrices / sizeof matrices[0]; m++)
-            bytes += matrix_bytes(matrices[m]);
-    }
-    return bytes;
-}
 
 /* What cpu.h says of the memory of steps. */
 static uint64_t workspace_bytes(const struct model *model)
@@ -46,7 +18,7 @@ void cli_model_needs_of(const struct model *model, struct cli_model_needs *needs
     if (cpu_block_bytes(model, CPU_KV_F16, CLI_BLOCK_TOKENS, &block_bytes, NULL) != TD_OK)
         block_bytes = 0;
     *needs_out = (struct cli_model_needs){
-        .weights_bytes = weights_bytes(model),
+        .weights_bytes = cpu_weights_bytes(model),
         .workspace_bytes = workspace_bytes(model),
         .block_bytes = block_bytes > 0 ? block_bytes : 1,
         .kv_bytes_per_1000_tokens = (uint64_t)block_bytes * 1000 / CLI_BLOCK_TOKENS,

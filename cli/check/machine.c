@@ -62,9 +62,9 @@ static void look_at_cpu(struct check_table *table)
     for (uint32_t i = 0, count = cpu_kernels_available(available); i < count; i++)
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i > 0 ? ", " : "",
                  available[i]->name);
-    if (cpu_kernels_choose(getenv("TANDEM_CPU"), &kernels, &error) != TD_OK) {
+    if (cpu_kernels_in_use(&kernels, &error) != TD_OK) {
         check_figure(row, "%s; it can run the kernels %s", name, list);
-        check_mark(row, CHECK_PROBLEM, "TANDEM_CPU: %s; unset it", error.text);
+        check_mark(row, CHECK_PROBLEM, "%s; unset it", error.text);
         return;
     }
     check_figure(row, "%s; kernels %s (of %s)", name, kernels->name, list);

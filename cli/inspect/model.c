@@ -104,14 +104,6 @@ static void put_memory(struct cli_sheet *sheet, const struct cli_model_needs *ne
     cli_sheet_end(sheet);
 }
 
-static const char *kernels_name(void)
-{
-    const struct cpu_kernels *kernels = NULL;
-
-    return cpu_kernels_choose(getenv("TANDEM_CPU"), &kernels, NULL) == TD_OK ? kernels->name
-                                                                             : "none";
-}
-
 /* Whether the packed form of these weights is in the cache, so that a worker starts at once. */
 static void put_cache(struct cli_sheet *sheet, const struct model *model)
 {
@@ -141,7 +133,7 @@ static void put_use(struct cli_sheet *sheet, const struct model *model,
     char tokens[CLI_AMOUNT_BYTES];
 
     cli_sheet_begin(sheet, "here", "On this machine");
-    cli_sheet_text(sheet, "kernels", "kernels", kernels_name());
+    cli_sheet_text(sheet, "kernels", "kernels", cpu_kernels_name());
     cli_sheet_count(sheet, "cpus", NULL, cpus);
     cli_sheet_say(sheet, "threads", "%" PRIu32 " in one worker; `tandem serve` divides them", cpus);
     put_cache(sheet, model);
@@ -205,7 +197,7 @@ static void put_warnings(struct cli_sheet *sheet, const struct model *model,
         warn(sheet, "Weights and workspace do not fit into the memory that is free.");
     else if (kv_tokens < model->max_context)
         warn(sheet, "The room for KV is smaller than the context: longer requests are refused.");
-    if (strcmp(kernels_name(), "reference") == 0)
+    if (strcmp(cpu_kernels_name(), "reference") == 0)
         warn(sheet, "The kernels are plain C, many times slower than those for AVX2.");
     cli_sheet_end_list(sheet);
     if (!sheet->is_json && strcmp(sheet->out.data + before, "\nWarnings\n") == 0)

@@ -293,11 +293,9 @@ td_status_t cpu_backend_open(const struct model *model, const struct engine_kv *
 
     if (status != TD_OK)
         return status;
-    status = cpu_kernels_choose(getenv("TANDEM_CPU"), &kernels, error);
-    if (status != TD_OK) {
-        td_fail_wrap(error, "environment variable TANDEM_CPU");
+    status = cpu_kernels_in_use(&kernels, error);
+    if (status != TD_OK)
         return status;
-    }
     backend = calloc(1, sizeof *backend);
     if (backend == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for a backend");

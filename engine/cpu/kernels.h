@@ -183,4 +183,11 @@ uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_
 td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kernels_out,
                                struct td_error *error) TD_MUST_USE;
 
+/* Those that backends of this process use: of the variable TANDEM_CPU, which errors name, or the fastest. */
+td_status_t cpu_kernels_in_use(const struct cpu_kernels **kernels_out,
+                               struct td_error *error) TD_MUST_USE;
+
+/* Their name; "none" if there are none. */
+const char *cpu_kernels_name(void);
+
 #endif

@@ -1,4 +1,5 @@
 /* kernels_choose.c: which kernels this processor can run; see kernels.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/cpu/kernels.h"
@@ -69,4 +70,20 @@ td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kern
     if (strcmp(name, "avx2") == 0 || strcmp(name, "avx512") == 0 || strcmp(name, "vnni") == 0)
         return td_fail(error, TD_UNSUPPORTED, "this processor cannot run the %s kernels", name);
     return td_fail(error, TD_INVALID, "%s is none of reference, avx2, avx512, vnni", name);
+}
+
+td_status_t cpu_kernels_in_use(const struct cpu_kernels **kernels_out, struct td_error *error)
+{
+    td_status_t status = cpu_kernels_choose(getenv("TANDEM_CPU"), kernels_out, error);
+
+    if (status != TD_OK)
+        td_fail_wrap(error, "environment variable TANDEM_CPU");
+    return status;
+}
+
+const char *cpu_kernels_name(void)
+{
+    const struct cpu_kernels *kernels = NULL;
+
+    return cpu_kernels_in_use(&kernels, NULL) == TD_OK ? kernels->name : "none";
 }

@@ -52,6 +52,28 @@ static size_t item_count(const struct model *model)
     return (size_t)model->layers * MEMBERS + 1;
 }
 
+static const struct model_matrix *member_of(const struct model_layer *layer, size_t member)
+{
+    return (const void *)((const uint8_t *)layer + members[member].source);
+}
+
+static uint64_t packed_bytes(const struct model_matrix *matrix)
+{
+    return (uint64_t)cpu_pack_groups(matrix->rows) *
+           cpu_pack_group_bytes(matrix->type, matrix->columns);
+}
+
+/* No sum overflows: the values lie in mapped files, which are hardly smaller. */
+uint64_t cpu_weights_bytes(const struct model *model)
+{
+    uint64_t bytes = packed_bytes(&model->output);
+
+    for (uint32_t i = 0; i < model->layers; i++)
+        for (size_t member = 0; member < MEMBERS; member++)
+            bytes += packed_bytes(member_of(&model->layer[i], member));
+    return bytes;
+}
+
 static void fill_item(const struct model *model, struct cpu_weights *weights, size_t index,
                       struct item *item)
 {
@@ -62,9 +84,8 @@ static void fill_item(const struct model *model, struct cpu_weights *weights, si
         *item = (struct item){.source = &model->output, .target = &weights->output};
         return;
     }
-    *item = (struct item){
-        .source = (const void *)((const uint8_t *)source + members[index % MEMBERS].source),
-        .target = (void *)((uint8_t *)target + members[index % MEMBERS].target)};
+    *item = (struct item){.source = member_of(source, index % MEMBERS),
+                          .target = (void *)((uint8_t *)target + members[index % MEMBERS].target)};
 }
 
 /* Where everything will lie. Pointers follow when there is memory. */

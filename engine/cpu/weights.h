@@ -48,9 +48,13 @@ struct cpu_weights_options {
     void *ctx;
 };
 
+/* How many bytes cpu_weights_open makes of a model. */
+uint64_t cpu_weights_bytes(const struct model *model);
+
 /*
- * TD_LIMIT, TD_NO_MEMORY or TD_EXHAUSTED; TD_CORRUPT if the model file was written to meanwhile. A cache that cannot be used is said in one line of log, and is no
- * error: then the weights are packed in memory. The model may be closed before the weights.
+ * TD_LIMIT, TD_NO_MEMORY or TD_EXHAUSTED; TD_CORRUPT if the model file was written to meanwhile. A cache that
+ * cannot be used is said in one line of log, and is no error: then the weights are packed in memory. The
+ * model may be closed before the weights.
  */
 td_status_t cpu_weights_open(const struct model *model, const struct cpu_weights_options *options,
                              struct cpu_weights **weights_out, struct td_error *error) TD_MUST_USE;

@@ -221,6 +221,7 @@ static void every_matrix_is_in_its_place_however_many_threads_pack(void **state)
             assert_same_matrix(&weights->layer[i].down, &model->layer[i].down);
         }
         assert_same_matrix(&weights->output, &model->output);
+        assert_int_equal(weights->bytes, cpu_weights_bytes(model));
         assert_true(heard.count > 0);
         cpu_weights_close(weights);
         model_close(model);
