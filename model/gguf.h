@@ -140,7 +140,4 @@ td_status_t model_gguf_get_array(const struct model_gguf *file, const char *key,
 /* Walks an array of strings: start with *cursor = 0, count times. The bounds were checked at open. */
 struct td_span model_gguf_next_string(const struct model_gguf_value *value, size_t *cursor);
 
-/* Text from a file as it may stand in a message: cut to fit, bytes below 0x20 and 0x7f as '?'. */
-const char *model_gguf_show(struct td_span text, char *out, size_t size);
-
 #endif

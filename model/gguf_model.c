@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "model/model.h"
+#include "model/show.h"
 
 #define KEY_BYTES 96
 
@@ -124,7 +125,7 @@ static td_status_t read_architecture(struct reading *reading)
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "key general.architecture: %s is not served; " MODEL_ARCHITECTURES_SERVED
                        " are",
-                       model_gguf_show(name, shown, sizeof shown));
+                       model_show(name, shown, sizeof shown));
     return TD_OK;
 }
 
@@ -217,7 +218,7 @@ static void read_name(struct reading *reading)
     if (model_gguf_get_text(reading->file, "general.name", &name, NULL) != TD_OK ||
         name.length == 0)
         name = td_span_of(reading->model->architecture->gguf);
-    model_gguf_show(name, reading->model->name, sizeof reading->model->name);
+    model_show(name, reading->model->name, sizeof reading->model->name);
 }
 
 /* ------------------------------------------------------------------ tensors */
@@ -271,7 +272,7 @@ static td_status_t read_form(struct reading *reading, enum model_rope_form *form
     else
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "key %s: rope scaling %s is not served; none, linear and yarn are", key,
-                       model_gguf_show(type, shown, sizeof shown));
+                       model_show(type, shown, sizeof shown));
     return TD_OK;
 }
 

@@ -12,6 +12,7 @@
 
 #include "lib/base/hash.h"
 #include "model/gguf_internal.h"
+#include "model/show.h"
 
 #define KEY_NUMBER  "split.no"
 #define KEY_COUNT   "split.count"
@@ -65,7 +66,7 @@ static td_status_t check_keys(const struct model_gguf *first, const struct model
         char text[MODEL_GGUF_KEY_BYTES_MAX + 1];
         const struct model_gguf_value *value;
 
-        model_gguf_show(name, text, sizeof text);
+        model_show(name, text, sizeof text);
         if (td_span_is(name, KEY_NUMBER) || td_span_is(name, "general.alignment"))
             continue; /* each part has its own */
         value = model_gguf_find(first, text);

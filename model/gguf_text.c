@@ -14,6 +14,7 @@
 #include "lib/text/template_pair.h"
 #include "model/generation_config.h"
 #include "model/model.h"
+#include "model/show.h"
 
 /* What llama.cpp takes for a SentencePiece model that does not say: Llama's own ids. */
 #define SENTENCEPIECE_UNKNOWN 0
@@ -48,7 +49,7 @@ static td_status_t read_algorithm(struct reading *reading)
         return td_fail(reading->error, TD_UNSUPPORTED,
                        "tokenizer.ggml.model '%s' is not served; 'gpt2' (byte-level BPE) and "
                        "'llama' (SentencePiece BPE) are",
-                       model_gguf_show(name, shown, sizeof shown));
+                       model_show(name, shown, sizeof shown));
     return TD_OK;
 }
 

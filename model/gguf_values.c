@@ -130,13 +130,3 @@ struct td_span model_gguf_next_string(const struct model_gguf_value *value, size
     *cursor += sizeof(uint64_t) + length;
     return td_span_over((const char *)entry + sizeof(uint64_t), length);
 }
-
-const char *model_gguf_show(struct td_span text, char *out, size_t size)
-{
-    size_t length = text.length < size ? text.length : size - 1;
-
-    for (size_t i = 0; i < length; i++)
-        out[i] = (unsigned char)text.bytes[i] < 0x20 || text.bytes[i] == 0x7f ? '?' : text.bytes[i];
-    out[length] = '\0';
-    return out;
-}

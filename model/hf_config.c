@@ -7,6 +7,7 @@
 #include "lib/base/json.h"
 #include "model/generation_config.h"
 #include "model/model.h"
+#include "model/show.h"
 
 #define NODES_MAX   ((uint32_t)1 << 17)
 #define DEPTH_MAX   32
@@ -52,12 +53,12 @@ static td_status_t read_architecture(const struct td_json *root, struct model_hf
     if (config->architecture == NULL)
         return td_fail(
             error, TD_UNSUPPORTED, "architecture %s is not served; " MODEL_HF_CLASSES_SERVED " are",
-            model_gguf_show(class_name.length > 0 ? class_name : type_name, shown, sizeof shown));
+            model_show(class_name.length > 0 ? class_name : type_name, shown, sizeof shown));
     if (type_name.length > 0 && !td_span_is(type_name, config->architecture->hf_type))
         return td_fail(error, TD_UNSUPPORTED,
                        "'model_type' is %s where %s has %s: such models are not served",
-                       model_gguf_show(type_name, shown, sizeof shown),
-                       config->architecture->hf_class, config->architecture->hf_type);
+                       model_show(type_name, shown, sizeof shown), config->architecture->hf_class,
+                       config->architecture->hf_type);
     return TD_OK;
 }
 

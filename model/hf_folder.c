@@ -14,6 +14,7 @@
 #include "model/hf_weights.h"
 #include "model/map.h"
 #include "model/model.h"
+#include "model/show.h"
 #include "model/tokenizer_json.h"
 
 #define CONFIG     "config.json"
@@ -98,8 +99,7 @@ static td_status_t explain(const struct opening *opening, const char *missing)
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (find_file(opening->path, others[i].suffix, name, sizeof name))
             return td_fail(opening->error, TD_INVALID, "the folder has no %s, but %s: %s", missing,
-                           model_gguf_show(td_span_of(name), shown, sizeof shown),
-                           others[i].advice);
+                           model_show(td_span_of(name), shown, sizeof shown), others[i].advice);
     return td_fail(opening->error, TD_INVALID,
                    "the folder has no %s; a model is a .gguf file, or a folder with config.json, "
                    "tokenizer.json and *.safetensors",
@@ -295,7 +295,7 @@ static void read_name(const char *path, struct model *model)
     char name[NAME_BYTES];
 
     model_name_of_path(real != NULL ? real : path, name, sizeof name);
-    model_gguf_show(td_span_of(name), model->name, sizeof model->name);
+    model_show(td_span_of(name), model->name, sizeof model->name);
     free(real);
 }
 

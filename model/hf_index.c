@@ -7,6 +7,7 @@
 #include "lib/base/json.h"
 #include "model/gguf.h"
 #include "model/safetensors.h"
+#include "model/show.h"
 
 #define SUFFIX      ".safetensors"
 #define SHOWN_BYTES 80
@@ -50,7 +51,7 @@ static td_status_t read_place(struct model_hf_index *index, const struct td_json
     struct model_hf_place *place = &index->places[index->place_count];
     char shown[SHOWN_BYTES];
 
-    model_gguf_show(entry->key, shown, sizeof shown);
+    model_show(entry->key, shown, sizeof shown);
     if (memchr(entry->key.bytes, '\0', entry->key.length) != NULL)
         return td_fail(error, TD_INVALID, "tensor %s: its name has a NUL", shown);
     if (entry->kind != TD_JSON_STRING || !is_file_name(entry->string))

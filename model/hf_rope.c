@@ -8,6 +8,7 @@
 #include "lib/base/json.h"
 #include "model/hf_config.h"
 #include "model/model.h"
+#include "model/show.h"
 
 #define THETA_MAX   1e12
 #define NUMBER_MAX  1e12
@@ -110,7 +111,7 @@ static td_status_t read_form(const struct scaling *scaling, enum model_rope_form
     }
     return td_fail(error, TD_UNSUPPORTED,
                    "'rope_type' %s of '%s' is not served; default, linear, llama3 and yarn are",
-                   model_gguf_show(type, shown, sizeof shown), scaling->name);
+                   model_show(type, shown, sizeof shown), scaling->name);
 }
 
 /* A key of the scaling object. null stands for its default, as an absent key does. */
@@ -145,7 +146,7 @@ static td_status_t check_keys(const struct scaling *scaling, const struct number
             is_known = td_span_is(member->key, numbers[i].key);
         if (!is_known)
             return td_fail(error, TD_UNSUPPORTED, "'%s' of '%s' is not known here",
-                           model_gguf_show(member->key, shown, sizeof shown), scaling->name);
+                           model_show(member->key, shown, sizeof shown), scaling->name);
     }
     return TD_OK;
 }

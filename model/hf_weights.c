@@ -12,6 +12,7 @@
 #include "model/map.h"
 #include "model/quant.h"
 #include "model/safetensors.h"
+#include "model/show.h"
 
 #define SHOWN_BYTES 80
 
@@ -149,8 +150,7 @@ static td_status_t mark_listed(struct model_hf_weights *weights, const struct mo
 
         if (tensor == NULL)
             return td_fail(error, TD_INVALID, "tensor %s is not in %s, where the index has it",
-                           model_gguf_show(td_span_of(place->tensor), shown, sizeof shown),
-                           shard->name);
+                           model_show(td_span_of(place->tensor), shown, sizeof shown), shard->name);
         shard->marks[tensor - model_safetensors_at(shard->file, 0)] |= LISTED;
     }
     return TD_OK;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/inspect/parts.h"
+#include "model/show.h"
 
 /* ---- where they come from ---- */
 
@@ -66,7 +67,7 @@ void inspect_each_of_gguf(const struct model_gguf *file, inspect_tensor_fn see, 
                                         .columns = found->dims[0],
                                         .bytes = found->bytes};
 
-        model_gguf_show(td_span_of(found->name), tensor.name, sizeof tensor.name);
+        model_show(td_span_of(found->name), tensor.name, sizeof tensor.name);
         see(ctx, &tensor);
     }
 }

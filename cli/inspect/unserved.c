@@ -16,6 +16,7 @@
 
 #include "cli/inspect/parts.h"
 #include "lib/base/json.h"
+#include "model/show.h"
 
 #define CONFIG_BYTES_MAX ((size_t)1 << 20)
 #define NODES_MAX        65536
@@ -67,7 +68,7 @@ static void put_keys(struct cli_sheet *sheet, const struct model_gguf *file)
     uint32_t number;
 
     if (model_gguf_get_text(file, "general.architecture", &text, NULL) == TD_OK)
-        model_gguf_show(text, architecture, sizeof architecture);
+        model_show(text, architecture, sizeof architecture);
     cli_sheet_begin(sheet, "keys", "Keys");
     for (size_t i = 0; i < sizeof text_keys / sizeof text_keys[0]; i++)
         if (model_gguf_get_text(file, key_of(text_keys[i], architecture, key, sizeof key), &text,
