@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "lib/base/json.h"
-#include "model/gguf.h"
 #include "model/safetensors.h"
 #include "model/show.h"
 
