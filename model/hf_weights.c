@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model/gguf.h"
 #include "model/hf_index.h"
 #include "model/map.h"
 #include "model/quant.h"

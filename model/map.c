@@ -1,4 +1,4 @@
-/* map.c: the mapping of a model file and the SIGBUS handler; see map.h and gguf.h. */
+/* map.c: the mapping of a model file and the SIGBUS handler; see map.h. */
 #include "model/map.h"
 
 #include <errno.h>
@@ -9,8 +9,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "model/gguf.h"
 
 #define EXIT_FILE_SHRANK 74 /* EX_IOERR of sysexits.h */
 
