@@ -77,13 +77,15 @@ void td_flags_print_man(const struct td_flags *flags, const char *version, struc
         td_buf_append_text(out, ".PP\n");
         td_roff_text(flags->about, out);
     }
-    td_roff_section(1, "OPTIONS", out);
+    if (flags->table_count > 0)
+        td_roff_section(1, "OPTIONS", out);
     for (size_t t = 0; t < flags->table_count; t++) {
         td_roff_section(2, flags->tables[t].group, out);
         for (size_t i = 0; i < flags->tables[t].count; i++)
             print_flag(&flags->tables[t].flags[i], out);
     }
-    print_values(flags, out);
+    if (flags->table_count > 0)
+        print_values(flags, out);
     if (flags->examples != NULL) {
         td_roff_section(1, "EXAMPLES", out);
         td_roff_lines(flags->examples, out);

@@ -121,8 +121,10 @@ void td_flags_print_help(const struct td_flags *flags, struct td_buf *out)
     }
     if (flags->examples != NULL)
         td_buf_printf(out, "\nExamples:\n%s", flags->examples);
-    td_buf_append_text(out, "\nValues:\n");
-    print_units(flags, out);
+    if (flags->table_count > 0) {
+        td_buf_append_text(out, "\nValues:\n");
+        print_units(flags, out);
+    }
     td_buf_printf(
         out, "\nEnvironment:\n%s%s", flags->environment != NULL ? flags->environment : "",
         "Every flag is also an environment variable: --log-level is TANDEM_LOG_LEVEL. Flags "

@@ -299,7 +299,7 @@ static void help_shows_groups_defaults_and_ranges(void **state)
     td_buf_fini(&out);
 }
 
-static void a_program_without_words_has_none_in_its_usage(void **state)
+static void a_program_without_words_and_flags_explains_none(void **state)
 {
     const struct td_flags bare = {.program = "tandem version", .summary = "Says it.", .usage = ""};
     struct td_buf out;
@@ -308,6 +308,11 @@ static void a_program_without_words_has_none_in_its_usage(void **state)
     td_buf_init(&out, 1 << 16);
     td_flags_print_help(&bare, &out);
     assert_non_null(strstr(out.data, "Usage: tandem version\n\nSays it.\n"));
+    assert_null(strstr(out.data, "Values:"));
+    td_buf_clear(&out);
+    td_flags_print_man(&bare, "1", &out);
+    assert_null(strstr(out.data, "OPTIONS"));
+    assert_null(strstr(out.data, "VALUES"));
     td_buf_fini(&out);
 }
 
@@ -437,7 +442,7 @@ int main(void)
         cmocka_unit_test(a_flag_wins_over_the_environment_which_wins_over_the_default),
         cmocka_unit_test(help_and_version_end_the_parsing),
         cmocka_unit_test(help_shows_groups_defaults_and_ranges),
-        cmocka_unit_test(a_program_without_words_has_none_in_its_usage),
+        cmocka_unit_test(a_program_without_words_and_flags_explains_none),
         cmocka_unit_test(a_half_typed_line_is_completed),
         cmocka_unit_test(a_man_page_is_escaped),
         cmocka_unit_test(documentation_is_a_table),
