@@ -25,7 +25,7 @@
 #define CPU_OUTPUTS_MAX     ((uint32_t)1 << 12)
 
 #define CPU_NUMERICS       "cpu-f32-2" /* the class of results, part of the content id */
-#define CPU_NUMERICS_WHOLE "cpu-int8-1"
+#define CPU_NUMERICS_WHOLE "cpu-int8-2"
 
 enum cpu_kv_dtype {
     CPU_KV_F16 = 0,

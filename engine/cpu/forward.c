@@ -68,7 +68,6 @@ static void add_product(struct step *step, struct cpu_matmul product)
     uint32_t unit_rows =
         cpu_unit_rows(product.matrix->rows, product.tokens, step->backend->threads);
 
-    product.is_whole = step->backend->is_whole;
     step->products[index] = product;
     step->product_unit_rows[index] = unit_rows;
     step->product_units[index] = units_of(product.matrix->rows, unit_rows);
@@ -103,10 +102,9 @@ static void run_products(struct step *step)
 
 static void sum_input(const struct cpu_backend *backend, float *x, uint32_t columns)
 {
+    backend->kernels->block_sums(x, columns);
     if (backend->is_whole)
         backend->kernels->quantize(x, columns);
-    else
-        backend->kernels->block_sums(x, columns);
 }
 
 static void sums_unit(void *context, uint32_t unit, uint32_t thread)
@@ -349,7 +347,8 @@ static void run_attention(struct step *step)
                                           .y = backend->x,
                                           .y_stride = backend->strides.hidden,
                                           .tokens = step->rows,
-                                          .add = true});
+                                          .add = true,
+                                          .is_whole = backend->is_whole});
     run_products(step);
 }
 
@@ -368,7 +367,8 @@ static void run_feed_forward(struct step *step)
                                           .y = backend->x,
                                           .y_stride = backend->strides.hidden,
                                           .tokens = step->rows,
-                                          .add = true});
+                                          .add = true,
+                                          .is_whole = backend->is_whole});
     run_products(step);
 }
 
@@ -383,7 +383,10 @@ static void run_projections(struct step *step)
     product.matrix = &step->weights->q;
     product.y = backend->q;
     product.y_stride = backend->strides.attention;
+    product.is_whole = backend->is_whole;
     add_product(step, product);
+    product.is_whole =
+        false; /* what every later token reads: little work, and most of the exactness */
     product.matrix = &step->weights->k;
     product.y = backend->k;
     product.y_stride = backend->strides.kv;
@@ -488,6 +491,7 @@ void cpu_forward(struct cpu_backend *backend, const struct engine_batch *batch)
                                            .x_stride = backend->strides.hidden,
                                            .y = backend->results,
                                            .y_stride = backend->strides.result,
-                                           .tokens = step.logits_count});
+                                           .tokens = step.logits_count,
+                                           .is_whole = backend->is_whole});
     run_products(&step);
 }

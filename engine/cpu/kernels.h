@@ -18,7 +18,8 @@
  *   V sums       one chain of fused multiply-adds per value, positions rising.
  *   exponential  cpu_exp of math.h, operation by operation.
  *
- * Class "cpu-int8-1" differs in products with weights that are no floats: x is rounded to whole numbers first.
+ * Class "cpu-int8-2" differs in products with weights that are no floats, but for those that make K and V: x is
+ * rounded to whole numbers first.
  *
  *   quants       of a block of x: scale = largest magnitude / 127; q = x * (127 / largest), to the nearest,
  *                ties to even. A block with a value that is no finite number has scale NaN, one below
@@ -64,17 +65,23 @@ static inline uint32_t cpu_pad(uint32_t count)
 
 /*
  * One input of products: `columns` floats, zeros behind them up to a whole number of blocks; behind those the
- * sums of the blocks. Then, with whole numbers, the scale of each block, the sum of each half block's
- * quants (int32), and the quants (int8). Where each of them starts, in floats, and what all of it takes:
+ * sums of the blocks. Then, with whole numbers, the scaled sum of each block's quants, its scale, the sum of
+ * each half block's quants (int32), and the quants (int8). Where each of them starts, in floats, and what all of
+ * it takes:
  */
 static inline size_t cpu_input_sums(uint32_t columns)
 {
     return (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS;
 }
 
-static inline size_t cpu_input_scales(uint32_t columns)
+static inline size_t cpu_input_quant_sums(uint32_t columns)
 {
     return cpu_input_sums(columns) + cpu_pad(cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_scales(uint32_t columns)
+{
+    return cpu_input_quant_sums(columns) + cpu_pad(cpu_pack_blocks(columns));
 }
 
 static inline size_t cpu_input_counts(uint32_t columns)

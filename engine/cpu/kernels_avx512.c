@@ -370,7 +370,7 @@ INLINE struct whole_tile whole_tile_of(const struct cpu_product *job, uint32_t g
         .spread = distance * matrix->group_bytes,
         .quants = (const int8_t *)(x + cpu_input_quants(matrix->columns)),
         .scales = x + cpu_input_scales(matrix->columns),
-        .sums = x + cpu_input_sums(matrix->columns),
+        .sums = x + cpu_input_quant_sums(matrix->columns),
         .counts = (const int32_t *)(const void *)(x + cpu_input_counts(matrix->columns)),
         .x_stride = job->x_stride};
 }
@@ -592,7 +592,7 @@ INLINE int32_t quantize_half(const float *x, float inverse, int8_t *quants)
 
 static void quantize(float *input, uint32_t columns)
 {
-    float *sums = input + cpu_input_sums(columns);
+    float *sums = input + cpu_input_quant_sums(columns);
     float *scales = input + cpu_input_scales(columns);
     int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
     int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));

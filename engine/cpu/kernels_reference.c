@@ -42,10 +42,11 @@ static void multiply_group(const struct cpu_product *job, uint32_t group, const 
 {
     enum cpu_scales scales = cpu_pack_forms[job->matrix->type].scales;
     uint32_t step = scales == CPU_SCALES_K16 ? 16 : CPU_PACK_COLUMNS;
-    const float *sums = x + cpu_input_sums(job->matrix->columns);
     const float *x_scales = x + cpu_input_scales(job->matrix->columns);
     const int8_t *quants = (const int8_t *)(x + cpu_input_quants(job->matrix->columns));
     bool is_whole = job->is_whole && scales != CPU_SCALES_NONE;
+    const float *sums = x + (is_whole ? cpu_input_quant_sums(job->matrix->columns)
+                                      : cpu_input_sums(job->matrix->columns));
 
     for (uint32_t block = 0; block < cpu_pack_blocks(job->matrix->columns); block++) {
         struct cpu_pack_values values;
@@ -113,7 +114,7 @@ static float largest_magnitude(const float *x)
 
 static void quantize(float *input, uint32_t columns)
 {
-    float *sums = input + cpu_input_sums(columns);
+    float *sums = input + cpu_input_quant_sums(columns);
     float *scales = input + cpu_input_scales(columns);
     int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
     int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));

@@ -255,7 +255,8 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
     size_t floats = cpu_input_floats(columns);
     uint32_t blocks = cpu_pack_blocks(columns);
     const char *what = is_whole ? "quantize" : "block sums";
-    size_t behind = is_whole ? floats : cpu_input_sums(columns) + blocks;
+    size_t sums = is_whole ? cpu_input_quant_sums(columns) : cpu_input_sums(columns);
+    size_t behind = is_whole ? floats : sums + blocks;
 
     fill_columns(xs + 1, columns, flavor);
     if (flavor != HOSTILE && columns > 64) { /* blocks of zeros, and of nearly nothing */
@@ -274,8 +275,7 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
         cpu_kernels_reference.block_sums(expected + 1, columns);
         set->block_sums(actual + 1, columns);
     }
-    assert_same(actual + 1 + cpu_input_sums(columns), expected + 1 + cpu_input_sums(columns),
-                blocks, what);
+    assert_same(actual + 1 + sums, expected + 1 + sums, blocks, what);
     assert_untouched(actual + 1 + behind, floats + 16 - behind, what);
     if (!is_whole)
         return;
