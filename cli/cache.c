@@ -159,6 +159,10 @@ static td_status_t open_cache(const OPTIONS *options, struct cache *cache, struc
 {
     td_status_t status = TD_OK;
 
+    if (options->folder != NULL && strcmp(options->folder, "none") == 0)
+        return td_fail(
+            error, TD_INVALID,
+            "--weights-cache: none means that workers keep nothing; name a folder to look into");
     if (options->folder == NULL)
         status = cpu_cache_folder(cache->folder, error);
     else if (strlen(options->folder) >= sizeof cache->folder)

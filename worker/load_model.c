@@ -65,7 +65,7 @@ static td_status_t open_text(struct worker_engines *engines, struct td_error *er
     if (status == TD_OK)
         status = text_model_open(source, &engines->text, error);
     if (status == TD_OK)
-        engines->text_id = text_source_id(engines->text_bytes.data, engines->text_bytes.length);
+        engines->text_id = text_model_id(engines->text);
     return status;
 }
 

@@ -592,13 +592,13 @@ static void the_content_id_covers_all_that_changes_kv(void **state)
 {
     struct td_u128 weights = {.hi = 1, .lo = 2};
     struct td_u128 others = {.hi = 1, .lo = 3};
-    struct td_u128 id = model_content_id(weights, "rope a", "f16", "cpu-f32-1");
+    struct td_u128 id = model_content_id(weights, "rope a", "f16", "class a");
 
     (void)state;
-    assert_true(td_u128_equal(id, model_content_id(weights, "rope a", "f16", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, model_content_id(others, "rope a", "f16", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, model_content_id(weights, "rope b", "f16", "cpu-f32-1")));
-    assert_false(td_u128_equal(id, model_content_id(weights, "rope a", "f32", "cpu-f32-1")));
+    assert_true(td_u128_equal(id, model_content_id(weights, "rope a", "f16", "class a")));
+    assert_false(td_u128_equal(id, model_content_id(others, "rope a", "f16", "class a")));
+    assert_false(td_u128_equal(id, model_content_id(weights, "rope b", "f16", "class a")));
+    assert_false(td_u128_equal(id, model_content_id(weights, "rope a", "f32", "class a")));
     assert_false(td_u128_equal(id, model_content_id(weights, "rope a", "f16", "cpu-f32-2")));
 }
 
