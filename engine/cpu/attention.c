@@ -97,7 +97,8 @@ void cpu_kv_store(const struct cpu_attention *attention, uint8_t *entry, const f
     if (attention->kv_type == MODEL_TYPE_F32)
         memcpy(entry, values, attention->head_dim * sizeof *values);
     else
-        attention->kernels->to_half(values, attention->head_dim, (uint16_t *)(void *)entry);
+        attention->kernels->attention->to_half(values, attention->head_dim,
+                                               (uint16_t *)(void *)entry);
 }
 
 /* Positions the row sees in this split. */
@@ -113,7 +114,7 @@ static void unpack(const struct cpu_attention *attention, const uint8_t *entry, 
                    float *out)
 {
     if (attention->kv_type == MODEL_TYPE_F16) {
-        attention->kernels->from_half((const uint16_t *)(const void *)entry, count, out);
+        attention->kernels->attention->from_half((const uint16_t *)(const void *)entry, count, out);
         return;
     }
     memcpy(out, entry, count * sizeof *out);
@@ -167,7 +168,7 @@ static void score(struct work *work)
                                .y_stride = CPU_SPLIT};
 
         unpack_entries(work, offset, job.count, false);
-        attention->kernels->dots(&job);
+        attention->kernels->attention->dots(&job);
     }
 }
 
@@ -188,7 +189,7 @@ static void weigh_rows(struct work *work, uint32_t row, uint32_t rows, uint32_t 
                             .columns = work->attention->head_dim};
 
     if (end > begin)
-        work->attention->kernels->weigh(&job);
+        work->attention->kernels->attention->weigh(&job);
 }
 
 /*
@@ -252,9 +253,9 @@ static void do_split(struct work *work)
 
     score(work);
     for (uint32_t query = first; query < queries; query++)
-        attention->kernels->softmax(work->scores + (size_t)query * CPU_SPLIT,
-                                    seen_by(work, query / attention->group),
-                                    &work->split_max[query], &work->split_weight[query]);
+        attention->kernels->attention->softmax(work->scores + (size_t)query * CPU_SPLIT,
+                                               seen_by(work, query / attention->group),
+                                               &work->split_max[query], &work->split_weight[query]);
     weigh(work);
     for (uint32_t query = first; query < queries; query++)
         merge(work, query);

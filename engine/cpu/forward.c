@@ -102,9 +102,9 @@ static void run_products(struct step *step)
 
 static void sum_input(const struct cpu_backend *backend, float *x, uint32_t columns)
 {
-    backend->kernels->block_sums(x, columns);
+    backend->kernels->products->block_sums(x, columns);
     if (backend->is_whole)
-        backend->kernels->quantize(x, columns);
+        backend->kernels->products->quantize(x, columns);
 }
 
 static void sums_unit(void *context, uint32_t unit, uint32_t thread)
@@ -131,7 +131,7 @@ static void run_sums(struct step *step, float *inputs, size_t stride, uint32_t c
 static void norm(const struct cpu_backend *backend, const float *x, const float *weight,
                  uint32_t count, float *out)
 {
-    float mean = backend->kernels->sum_squares(x, count) / (float)count;
+    float mean = backend->kernels->rows->sum_squares(x, count) / (float)count;
     float scale = 1.0f / sqrtf(mean + backend->model->rms_epsilon);
 
     for (uint32_t i = 0; i < count; i++)
@@ -327,8 +327,8 @@ static void gate_unit(void *context, uint32_t unit, uint32_t thread)
     product.y_stride = step->gate_unit_rows;
     cpu_matmul_unit(backend->kernels, &product, unit, step->gate_unit_rows, up);
     for (uint32_t token = 0; token < step->rows; token++)
-        backend->kernels->silu_multiply(backend->gate + token * backend->strides.ffn + first,
-                                        up + (size_t)token * step->gate_unit_rows, count);
+        backend->kernels->rows->silu_multiply(backend->gate + token * backend->strides.ffn + first,
+                                              up + (size_t)token * step->gate_unit_rows, count);
 }
 
 /* ------------------------------------------------------------------ layers */

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "engine/cpu/kernels.h"
+#include "engine/cpu/kernels/common.h"
 
 /* Beyond these the result would leave the normal floats; softmax and SiLU do not notice. */
 #define CPU_EXP_MIN -87.0f
@@ -67,6 +67,12 @@ static inline float cpu_silu(float x)
 {
     return x / (1.0f + cpu_exp(-x));
 }
+
+/* A block whose largest magnitude is less than this is taken for zeros. */
+#define CPU_QUANTIZE_MIN 0x1p-100f
+
+/* The largest quant of an input. */
+#define CPU_QUANTIZE_MAX 127.0f
 
 /* How a block of an input becomes whole numbers, from its largest magnitude. */
 struct cpu_quantizing {

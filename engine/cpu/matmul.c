@@ -44,5 +44,5 @@ void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul 
                               .add = matmul->add,
                               .is_whole = matmul->is_whole};
 
-    kernels->multiply(&job);
+    kernels->products->multiply(&job);
 }

@@ -1,11 +1,29 @@
-/* kernels_choose.c: which kernels this processor can run; see kernels.h. */
+/* choose.c: which kernels this processor can run; see engine/cpu/kernels.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/cpu/kernels.h"
 
+static const struct cpu_kernels reference = {.name = "reference",
+                                             .products = &cpu_product_reference,
+                                             .attention = &cpu_attention_reference,
+                                             .rows = &cpu_row_reference};
+
 #ifdef __x86_64__
 #include <cpuid.h>
+
+static const struct cpu_kernels avx2 = {.name = "avx2",
+                                        .products = &cpu_product_avx2,
+                                        .attention = &cpu_attention_avx2,
+                                        .rows = &cpu_row_avx2};
+static const struct cpu_kernels avx512 = {.name = "avx512",
+                                          .products = &cpu_product_avx512,
+                                          .attention = &cpu_attention_avx512,
+                                          .rows = &cpu_row_avx512};
+static const struct cpu_kernels vnni = {.name = "vnni",
+                                        .products = &cpu_product_vnni,
+                                        .attention = &cpu_attention_avx512,
+                                        .rows = &cpu_row_avx512};
 
 static bool has_f16c(void)
 {
@@ -39,14 +57,14 @@ uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_
 {
     uint32_t count = 0;
 
-    kernels_out[count++] = &cpu_kernels_reference;
+    kernels_out[count++] = &reference;
 #ifdef __x86_64__
     if (has_avx2())
-        kernels_out[count++] = &cpu_kernels_avx2;
+        kernels_out[count++] = &avx2;
     if (has_avx512())
-        kernels_out[count++] = &cpu_kernels_avx512;
+        kernels_out[count++] = &avx512;
     if (has_vnni())
-        kernels_out[count++] = &cpu_kernels_vnni;
+        kernels_out[count++] = &vnni;
 #endif
     return count;
 }

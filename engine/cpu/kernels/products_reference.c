@@ -1,10 +1,10 @@
 /*
- * kernels_reference.c: the plain C kernels: what the fast ones are compared with, and what runs where
- * the processor has neither AVX2 nor AVX-512. Written to be read.
+ * products_reference.c: products in plain C: what the fast kernels are compared with, and what runs
+ * where the processor has neither AVX2 nor AVX-512. Written to be read.
  */
 #include <string.h>
 
-#include "engine/cpu/kernels.h"
+#include "engine/cpu/kernels/products.h"
 #include "engine/cpu/math.h"
 
 /* Adds what a block contributes: columns from `from` on, which have one scale, times x. */
@@ -135,87 +135,8 @@ static void quantize(float *input, uint32_t columns)
     }
 }
 
-static void dots(const struct cpu_dots *job)
-{
-    for (uint32_t query = 0; query < job->queries; query++) {
-        const float *x = job->x + query * job->x_stride;
-
-        for (uint32_t p = 0; p < job->count; p++) {
-            const float *key = job->keys + p * job->keys_stride;
-            float lanes[CPU_LANES] = {0};
-
-            for (uint32_t i = 0; i < cpu_pad(job->columns); i++)
-                lanes[i % CPU_LANES] = fmaf(key[i], x[i], lanes[i % CPU_LANES]);
-            job->y[query * job->y_stride + p] = cpu_reduce(lanes);
-        }
-    }
-}
-
-static void weigh(const struct cpu_weigh *job)
-{
-    for (uint32_t query = 0; query < job->queries; query++) {
-        const float *weights = job->weights + query * job->weights_stride;
-        float *sums = job->sums + query * job->sums_stride;
-
-        for (uint32_t p = 0; p < job->count; p++)
-            for (uint32_t d = 0; d < job->columns; d++)
-                sums[d] = fmaf(weights[p], job->values[p * job->values_stride + d], sums[d]);
-    }
-}
-
-static float sum_squares(const float *x, uint32_t count)
-{
-    float lanes[CPU_LANES] = {0};
-
-    for (uint32_t i = 0; i < count; i++)
-        lanes[i % CPU_LANES] = fmaf(x[i], x[i], lanes[i % CPU_LANES]);
-    return cpu_reduce(lanes);
-}
-
-static void softmax(float *scores, uint32_t count, float *max_out, float *sum_out)
-{
-    float lanes[CPU_LANES] = {0};
-    float max = scores[0];
-
-    for (uint32_t i = 1; i < count; i++)
-        max = scores[i] > max ? scores[i] : max;
-    for (uint32_t i = 0; i < count; i++) {
-        scores[i] = cpu_exp(scores[i] - max);
-        lanes[i % CPU_LANES] += scores[i];
-    }
-    *max_out = max;
-    *sum_out = cpu_reduce(lanes);
-}
-
-static void silu_multiply(float *gate, const float *up, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        gate[i] = cpu_silu(gate[i]) * up[i];
-}
-
-static void to_half(const float *source, uint32_t count, uint16_t *out)
-{
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = model_float_to_half(source[i]);
-}
-
-static void from_half(const uint16_t *source, uint32_t count, float *out)
-{
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = model_half_to_float(source[i]);
-    memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
-}
-
-const struct cpu_kernels cpu_kernels_reference = {
-    .name = "reference",
+const struct cpu_product_kernels cpu_product_reference = {
     .multiply = multiply,
     .block_sums = block_sums,
     .quantize = quantize,
-    .dots = dots,
-    .weigh = weigh,
-    .sum_squares = sum_squares,
-    .softmax = softmax,
-    .silu_multiply = silu_multiply,
-    .to_half = to_half,
-    .from_half = from_half,
 };

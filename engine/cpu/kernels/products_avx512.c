@@ -1,89 +1,21 @@
 /*
- * kernels_avx512.c: the kernels with 512-bit vectors: one vector is the 16 lanes of kernels.h.
+ * products_avx512.c: products with 512-bit vectors: a vector is the 16 rows of a group.
  *
  * Needs AVX-512 F, BW, DQ and VL; compiled with these flags and called only where they exist. Compiled
- * a second time, with VNNI, by kernels_vnni.c.
+ * a second time, with VNNI, by products_vnni.c.
  */
-#include <immintrin.h>
-
-#include "engine/cpu/kernels.h"
-#include "engine/cpu/math.h"
+#include "engine/cpu/kernels/lanes_avx512.h"
+#include "engine/cpu/kernels/products.h"
 
 #ifdef __AVX512VNNI__
-#define CPU_KERNELS      cpu_kernels_vnni
-#define CPU_KERNELS_NAME "vnni"
+#define PRODUCTS cpu_product_vnni
 #else
-#define CPU_KERNELS      cpu_kernels_avx512
-#define CPU_KERNELS_NAME "avx512"
+#define PRODUCTS cpu_product_avx512
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-
-/* Of products: 12 sums of a block and 12 totals, or 4 streams of weights for one token. */
+/* 12 sums of a block and 12 totals, or 4 streams of weights for one token. */
 #define TILE_TOKENS  12
 #define TILE_STREAMS 4
-
-/* dots' tile: 4 keys x 6 queries are 24 sums, which with 4 + 1 operands fit 32 registers. */
-#define DOTS_QUERIES 6
-
-/* weigh's tile: 4 vectors of a value row x 6 queries. */
-#define WEIGH_VECTORS 4
-#define WEIGH_QUERIES 6
-
-/* ------------------------------------------------------------------ lanes */
-
-/* The trees of four sums at once; the results in the order of the arguments. */
-INLINE __m128 reduce4(__m512 a, __m512 b, __m512 c, __m512 d)
-{
-    /* + 8: the upper half onto the lower, two sums in one vector */
-    __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-    __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-    /* + 4: now each sum has one 128-bit part */
-    __m512 all =
-        _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-    const __m512i first_of_each =
-        _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-
-    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e)); /* + 2 */
-    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1)); /* + 1 */
-    return _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, all));
-}
-
-INLINE float reduce(__m512 lanes)
-{
-    return _mm_cvtss_f32(reduce4(lanes, lanes, lanes, lanes));
-}
-
-INLINE __mmask16 first_lanes(uint32_t count)
-{
-    return count >= CPU_LANES ? 0xffff : (__mmask16)((1u << count) - 1);
-}
-
-/* cpu_exp, 16 at a time. */
-INLINE __m512 exp16(__m512 x)
-{
-    const __m512 round = _mm512_set1_ps(CPU_EXP_ROUND);
-    __m512 rounded;
-    __m512 n;
-    __m512 p = _mm512_set1_ps(CPU_EXP_C7);
-    __m512i power;
-
-    x = _mm512_max_ps(_mm512_set1_ps(CPU_EXP_MIN), x);
-    x = _mm512_min_ps(_mm512_set1_ps(CPU_EXP_MAX), x);
-    rounded = _mm512_fmadd_ps(x, _mm512_set1_ps(CPU_LOG2E), round);
-    n = _mm512_sub_ps(rounded, round);
-    x = _mm512_fmadd_ps(n, _mm512_set1_ps(-CPU_LN2_HIGH), x);
-    x = _mm512_fmadd_ps(n, _mm512_set1_ps(-CPU_LN2_LOW), x);
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP_C6));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP_C5));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP_C4));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP_C3));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP_C2));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.0f));
-    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.0f));
-    power = _mm512_add_epi32(_mm512_castps_si512(rounded), _mm512_set1_epi32(CPU_EXP_BIAS));
-    return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(power, CPU_EXP_SHIFT)));
-}
 
 /* ------------------------------------------------------------------ products
  *
@@ -609,198 +541,8 @@ static void quantize(float *input, uint32_t columns)
     }
 }
 
-/* ------------------------------------------------------------------ attention's dot products */
-
-/* One tile: 4 keys x `queries`. */
-INLINE void dots_tile(const struct cpu_dots *job, uint32_t p, uint32_t query,
-                      const uint32_t queries)
-{
-    const float *keys = job->keys + p * job->keys_stride;
-    const float *x = job->x + query * job->x_stride;
-    uint32_t left = job->count - p;
-    __mmask8 mask = left >= 4 ? 0xf : (__mmask8)((1u << left) - 1);
-    __m512 sums[DOTS_QUERIES][CPU_ROW_GROUP];
-
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        for (uint32_t i = 0; i < CPU_ROW_GROUP; i++)
-            sums[q][i] = _mm512_setzero_ps();
-    for (uint32_t k = 0; k < job->columns; k += CPU_LANES) {
-        __m512 key0 = _mm512_loadu_ps(keys + k);
-        __m512 key1 = _mm512_loadu_ps(keys + job->keys_stride + k);
-        __m512 key2 = _mm512_loadu_ps(keys + 2 * job->keys_stride + k);
-        __m512 key3 = _mm512_loadu_ps(keys + 3 * job->keys_stride + k);
-
-        CPU_UNROLL
-        for (uint32_t q = 0; q < queries; q++) {
-            __m512 v = _mm512_loadu_ps(x + q * job->x_stride + k);
-
-            sums[q][0] = _mm512_fmadd_ps(key0, v, sums[q][0]);
-            sums[q][1] = _mm512_fmadd_ps(key1, v, sums[q][1]);
-            sums[q][2] = _mm512_fmadd_ps(key2, v, sums[q][2]);
-            sums[q][3] = _mm512_fmadd_ps(key3, v, sums[q][3]);
-        }
-    }
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        _mm_mask_storeu_ps(job->y + (query + q) * job->y_stride + p, mask,
-                           reduce4(sums[q][0], sums[q][1], sums[q][2], sums[q][3]));
-}
-
-static void dots(const struct cpu_dots *job)
-{
-    for (uint32_t query = 0; query < job->queries; query += DOTS_QUERIES) {
-        uint32_t queries = job->queries - query;
-
-        for (uint32_t p = 0; p < job->count; p += CPU_ROW_GROUP) {
-            switch (queries) {
-            case 1: dots_tile(job, p, query, 1); break;
-            case 2: dots_tile(job, p, query, 2); break;
-            case 3: dots_tile(job, p, query, 3); break;
-            case 4: dots_tile(job, p, query, 4); break;
-            case 5: dots_tile(job, p, query, 5); break;
-            default: dots_tile(job, p, query, 6); break;
-            }
-        }
-    }
-}
-
-/* ------------------------------------------------------------------ attention and the rest */
-
-/* The sums of up to 4 vectors of columns x `queries` (a constant where inlined) over all positions. */
-INLINE void weigh_tile(const struct cpu_weigh *job, uint32_t query, uint32_t column,
-                       const uint32_t queries, const uint32_t vectors)
-{
-    const float *weights = job->weights + query * job->weights_stride;
-    const float *values = job->values + column;
-    float *out = job->sums + query * job->sums_stride + column;
-    __m512 sums[WEIGH_QUERIES][WEIGH_VECTORS];
-
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        CPU_UNROLL
-    for (uint32_t i = 0; i < vectors; i++)
-        sums[q][i] = _mm512_loadu_ps(out + q * job->sums_stride + i * CPU_LANES);
-    for (uint32_t p = 0; p < job->count; p++) {
-        const float *value = values + p * job->values_stride;
-
-        CPU_UNROLL
-        for (uint32_t q = 0; q < queries; q++) {
-            __m512 weight = _mm512_set1_ps(weights[q * job->weights_stride + p]);
-
-            CPU_UNROLL
-            for (uint32_t i = 0; i < vectors; i++)
-                sums[q][i] =
-                    _mm512_fmadd_ps(weight, _mm512_loadu_ps(value + i * CPU_LANES), sums[q][i]);
-        }
-    }
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        CPU_UNROLL
-    for (uint32_t i = 0; i < vectors; i++)
-        _mm512_storeu_ps(out + q * job->sums_stride + i * CPU_LANES, sums[q][i]);
-}
-
-INLINE void weigh_columns(const struct cpu_weigh *job, uint32_t column, const uint32_t vectors)
-{
-    for (uint32_t query = 0; query < job->queries; query += WEIGH_QUERIES) {
-        switch (job->queries - query) {
-        case 1: weigh_tile(job, query, column, 1, vectors); break;
-        case 2: weigh_tile(job, query, column, 2, vectors); break;
-        case 3: weigh_tile(job, query, column, 3, vectors); break;
-        case 4: weigh_tile(job, query, column, 4, vectors); break;
-        case 5: weigh_tile(job, query, column, 5, vectors); break;
-        default: weigh_tile(job, query, column, 6, vectors); break;
-        }
-    }
-}
-
-static void weigh(const struct cpu_weigh *job)
-{
-    uint32_t columns = cpu_pad(job->columns);
-    uint32_t column = 0;
-
-    for (; column + 4 * CPU_LANES <= columns; column += 4 * CPU_LANES)
-        weigh_columns(job, column, 4);
-    for (; column < columns; column += CPU_LANES)
-        weigh_columns(job, column, 1);
-}
-
-static float sum_squares(const float *x, uint32_t count)
-{
-    __m512 sum = _mm512_setzero_ps();
-
-    for (uint32_t i = 0; i < count; i += CPU_LANES) {
-        __m512 v = _mm512_maskz_loadu_ps(first_lanes(count - i), x + i);
-
-        sum = _mm512_fmadd_ps(v, v, sum);
-    }
-    return reduce(sum);
-}
-
-static void softmax(float *scores, uint32_t count, float *max_out, float *sum_out)
-{
-    __m512 max = _mm512_set1_ps(scores[0]);
-    __m512 sum = _mm512_setzero_ps();
-
-    for (uint32_t i = 0; i < count; i += CPU_LANES)
-        max = _mm512_mask_max_ps(max, first_lanes(count - i), max,
-                                 _mm512_maskz_loadu_ps(first_lanes(count - i), scores + i));
-    *max_out = _mm512_reduce_max_ps(max); /* a maximum has no rounding: any order will do */
-    max = _mm512_set1_ps(*max_out);
-    for (uint32_t i = 0; i < count; i += CPU_LANES) {
-        __mmask16 mask = first_lanes(count - i);
-        __m512 weight = exp16(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, scores + i), max));
-
-        _mm512_mask_storeu_ps(scores + i, mask, weight);
-        sum = _mm512_add_ps(sum, _mm512_maskz_mov_ps(mask, weight));
-    }
-    *sum_out = reduce(sum);
-}
-
-static void silu_multiply(float *gate, const float *up, uint32_t count)
-{
-    const __m512 one = _mm512_set1_ps(1.0f);
-    const __m512 sign = _mm512_set1_ps(-0.0f);
-
-    for (uint32_t i = 0; i < count; i += CPU_LANES) {
-        __mmask16 mask = first_lanes(count - i);
-        __m512 x = _mm512_maskz_loadu_ps(mask, gate + i);
-        __m512 bottom = _mm512_add_ps(one, exp16(_mm512_xor_ps(x, sign)));
-
-        x = _mm512_mul_ps(_mm512_div_ps(x, bottom), _mm512_maskz_loadu_ps(mask, up + i));
-        _mm512_mask_storeu_ps(gate + i, mask, x);
-    }
-}
-
-static void to_half(const float *source, uint32_t count, uint16_t *out)
-{
-    for (uint32_t i = 0; i < count; i += CPU_LANES) {
-        __mmask16 mask = first_lanes(count - i);
-        __m256i halves = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(mask, source + i),
-                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-
-        _mm256_mask_storeu_epi16(out + i, mask, halves);
-    }
-}
-
-static void from_half(const uint16_t *source, uint32_t count, float *out)
-{
-    for (uint32_t i = 0; i < count; i += CPU_LANES)
-        _mm512_storeu_ps(
-            out + i, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(count - i), source + i)));
-}
-
-const struct cpu_kernels CPU_KERNELS = {
-    .name = CPU_KERNELS_NAME,
+const struct cpu_product_kernels PRODUCTS = {
     .multiply = multiply,
     .block_sums = block_sums,
     .quantize = quantize,
-    .dots = dots,
-    .weigh = weigh,
-    .sum_squares = sum_squares,
-    .softmax = softmax,
-    .silu_multiply = silu_multiply,
-    .to_half = to_half,
-    .from_half = from_half,
 };

@@ -1,108 +1,18 @@
 /*
- * kernels_avx2.c: the kernels with 256-bit vectors: two vectors are the 16 lanes of kernels.h.
+ * products_avx2.c: products with 256-bit vectors: two vectors are the 16 rows of a group.
  *
  * Needs AVX2, FMA and F16C; compiled with these flags and called only where they exist.
  */
-#include <immintrin.h>
+#include "engine/cpu/kernels/lanes_avx2.h"
+#include "engine/cpu/kernels/products.h"
 
-#include "engine/cpu/kernels.h"
-#include "engine/cpu/math.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* Of products: 8 sums of a block for 4 tokens, with 2 + 1 operands, or 2 streams of weights for one token. */
+/* 8 sums of a block for 4 tokens, with 2 + 1 operands, or 2 streams of weights for one token. */
 #define TILE_TOKENS  4
 #define TILE_STREAMS 2
 
-/* dots' tile: 2 keys x 3 queries are 6 sums in 12 registers, with 2 + 1 operands. */
-#define DOTS_KEYS    2
-#define DOTS_QUERIES 3
-
-/* weigh's tile: 4 vectors of a value row x 3 queries. */
-#define WEIGH_VECTORS 4
-#define WEIGH_QUERIES 3
-
-/* 16 lanes; also 16 consecutive values of a row. */
-struct lanes {
-    __m256 low;  /* lanes 0 to 7 */
-    __m256 high; /* lanes 8 to 15 */
-};
-
-INLINE struct lanes lanes_zero(void)
-{
-    return (struct lanes){_mm256_setzero_ps(), _mm256_setzero_ps()};
-}
-
-INLINE struct lanes lanes_load(const float *values)
-{
-    return (struct lanes){_mm256_loadu_ps(values), _mm256_loadu_ps(values + 8)};
-}
-
-INLINE void lanes_store(float *out, struct lanes v)
-{
-    _mm256_storeu_ps(out, v.low);
-    _mm256_storeu_ps(out + 8, v.high);
-}
-
-INLINE struct lanes lanes_fma(struct lanes a, struct lanes b, struct lanes sum)
-{
-    return (struct lanes){_mm256_fmadd_ps(a.low, b.low, sum.low),
-                          _mm256_fmadd_ps(a.high, b.high, sum.high)};
-}
-
-/* The trees of four sums at once; the results in the order of the arguments. */
-INLINE __m128 reduce4(struct lanes a, struct lanes b, struct lanes c, struct lanes d)
-{
-    __m256 a8 = _mm256_add_ps(a.low, a.high); /* + 8 */
-    __m256 b8 = _mm256_add_ps(b.low, b.high);
-    __m256 c8 = _mm256_add_ps(c.low, c.high);
-    __m256 d8 = _mm256_add_ps(d.low, d.high);
-    /* + 4: the upper half onto the lower, two sums in one vector */
-    __m256 ab =
-        _mm256_add_ps(_mm256_permute2f128_ps(a8, b8, 0x20), _mm256_permute2f128_ps(a8, b8, 0x31));
-    __m256 cd =
-        _mm256_add_ps(_mm256_permute2f128_ps(c8, d8, 0x20), _mm256_permute2f128_ps(c8, d8, 0x31));
-    /* + 2: a a c c | b b d d; + 1: a c a c | b d b d */
-    __m256 all = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-
-    all = _mm256_add_ps(_mm256_shuffle_ps(all, all, 0x88), _mm256_shuffle_ps(all, all, 0xdd));
-    return _mm_unpacklo_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
-}
-
-INLINE float reduce(struct lanes v)
-{
-    return _mm_cvtss_f32(reduce4(v, v, v, v));
-}
-
-/* cpu_exp, 8 at a time. */
-INLINE __m256 exp8(__m256 x)
-{
-    const __m256 round = _mm256_set1_ps(CPU_EXP_ROUND);
-    __m256 rounded;
-    __m256 n;
-    __m256 p = _mm256_set1_ps(CPU_EXP_C7);
-    __m256i power;
-
-    x = _mm256_max_ps(_mm256_set1_ps(CPU_EXP_MIN), x);
-    x = _mm256_min_ps(_mm256_set1_ps(CPU_EXP_MAX), x);
-    rounded = _mm256_fmadd_ps(x, _mm256_set1_ps(CPU_LOG2E), round);
-    n = _mm256_sub_ps(rounded, round);
-    x = _mm256_fmadd_ps(n, _mm256_set1_ps(-CPU_LN2_HIGH), x);
-    x = _mm256_fmadd_ps(n, _mm256_set1_ps(-CPU_LN2_LOW), x);
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP_C6));
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP_C5));
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP_C4));
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP_C3));
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP_C2));
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(1.0f));
-    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(1.0f));
-    power = _mm256_add_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(CPU_EXP_BIAS));
-    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(power, CPU_EXP_SHIFT)));
-}
-
 /* ------------------------------------------------------------------ products
  *
- * As in kernels_avx512.c, with the 16 rows of a group in two vectors.
+ * As in products_avx512.c, with the 16 rows of a group in two vectors.
  */
 
 INLINE __m256i load_bytes(const uint8_t *source)
@@ -159,7 +69,7 @@ INLINE __m256i load_quad(const enum cpu_quants quants, const uint8_t *block, uin
     return bytes;
 }
 
-/* Byte `shift` / 8 of every lane, less zero, as a float; see kernels_avx512.c. */
+/* Byte `shift` / 8 of every lane, less zero, as a float; see products_avx512.c. */
 INLINE __m256 byte_as_float(__m256i bytes, const int shift, const int zero)
 {
     const int exponent = (127 + 23 - shift) << 23;
@@ -574,7 +484,7 @@ INLINE void any_tile(const bool is_whole, const enum cpu_quants quants,
         multiply_tile(quants, scales, zero, streams, tokens, job, group, distance, token);
 }
 
-/* One token is bound by memory: see kernels_avx512.c. */
+/* One token is bound by memory: see products_avx512.c. */
 INLINE void multiply_one(const bool is_whole, const enum cpu_quants quants,
                          const enum cpu_scales scales, const int zero,
                          const struct cpu_product *job, uint32_t token)
@@ -701,238 +611,8 @@ static void quantize(float *input, uint32_t columns)
     }
 }
 
-/* ------------------------------------------------------------------ attention's dot products */
-
-/* One tile: 2 keys x `queries`. */
-INLINE void dots_tile(const struct cpu_dots *job, uint32_t p, uint32_t query,
-                      const uint32_t queries)
-{
-    const float *keys = job->keys + p * job->keys_stride;
-    const float *x = job->x + query * job->x_stride;
-    struct lanes sums[DOTS_QUERIES][DOTS_KEYS];
-
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        sums[q][0] = sums[q][1] = lanes_zero();
-    for (uint32_t k = 0; k < job->columns; k += CPU_LANES) {
-        __m256 key0 = _mm256_loadu_ps(keys + k);
-        __m256 key1 = _mm256_loadu_ps(keys + job->keys_stride + k);
-
-        CPU_UNROLL
-        for (uint32_t q = 0; q < queries; q++) {
-            __m256 v = _mm256_loadu_ps(x + q * job->x_stride + k);
-
-            sums[q][0].low = _mm256_fmadd_ps(key0, v, sums[q][0].low);
-            sums[q][1].low = _mm256_fmadd_ps(key1, v, sums[q][1].low);
-        }
-        key0 = _mm256_loadu_ps(keys + k + 8);
-        key1 = _mm256_loadu_ps(keys + job->keys_stride + k + 8);
-        CPU_UNROLL
-        for (uint32_t q = 0; q < queries; q++) {
-            __m256 v = _mm256_loadu_ps(x + q * job->x_stride + k + 8);
-
-            sums[q][0].high = _mm256_fmadd_ps(key0, v, sums[q][0].high);
-            sums[q][1].high = _mm256_fmadd_ps(key1, v, sums[q][1].high);
-        }
-    }
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++) {
-        float values[4];
-
-        _mm_storeu_ps(values, reduce4(sums[q][0], sums[q][1], sums[q][0], sums[q][1]));
-        for (uint32_t i = 0; i < DOTS_KEYS && p + i < job->count; i++)
-            job->y[(query + q) * job->y_stride + p + i] = values[i];
-    }
-}
-
-static void dots(const struct cpu_dots *job)
-{
-    for (uint32_t query = 0; query < job->queries; query += DOTS_QUERIES) {
-        uint32_t queries = job->queries - query;
-
-        for (uint32_t p = 0; p < job->count; p += DOTS_KEYS) {
-            switch (queries) {
-            case 1: dots_tile(job, p, query, 1); break;
-            case 2: dots_tile(job, p, query, 2); break;
-            default: dots_tile(job, p, query, 3); break;
-            }
-        }
-    }
-}
-
-/* ------------------------------------------------------------------ attention and the rest */
-
-/* The sums of up to 4 vectors of columns x `queries` (a constant where inlined) over all positions. */
-INLINE void weigh_tile(const struct cpu_weigh *job, uint32_t query, uint32_t column,
-                       const uint32_t queries, const uint32_t vectors)
-{
-    const float *weights = job->weights + query * job->weights_stride;
-    const float *values = job->values + column;
-    float *out = job->sums + query * job->sums_stride + column;
-    __m256 sums[WEIGH_QUERIES][WEIGH_VECTORS];
-
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        CPU_UNROLL
-    for (uint32_t i = 0; i < vectors; i++)
-        sums[q][i] = _mm256_loadu_ps(out + q * job->sums_stride + 8 * i);
-    for (uint32_t p = 0; p < job->count; p++) {
-        const float *value = values + p * job->values_stride;
-
-        CPU_UNROLL
-        for (uint32_t q = 0; q < queries; q++) {
-            __m256 weight = _mm256_set1_ps(weights[q * job->weights_stride + p]);
-
-            CPU_UNROLL
-            for (uint32_t i = 0; i < vectors; i++)
-                sums[q][i] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(value + 8 * i), sums[q][i]);
-        }
-    }
-    CPU_UNROLL
-    for (uint32_t q = 0; q < queries; q++)
-        CPU_UNROLL
-    for (uint32_t i = 0; i < vectors; i++)
-        _mm256_storeu_ps(out + q * job->sums_stride + 8 * i, sums[q][i]);
-}
-
-INLINE void weigh_columns(const struct cpu_weigh *job, uint32_t column, const uint32_t vectors)
-{
-    for (uint32_t query = 0; query < job->queries; query += WEIGH_QUERIES) {
-        switch (job->queries - query) {
-        case 1: weigh_tile(job, query, column, 1, vectors); break;
-        case 2: weigh_tile(job, query, column, 2, vectors); break;
-        default: weigh_tile(job, query, column, 3, vectors); break;
-        }
-    }
-}
-
-static void weigh(const struct cpu_weigh *job)
-{
-    uint32_t columns = cpu_pad(job->columns);
-    uint32_t column = 0;
-
-    for (; column + 2 * CPU_LANES <= columns; column += 2 * CPU_LANES)
-        weigh_columns(job, column, 4);
-    for (; column < columns; column += CPU_LANES)
-        weigh_columns(job, column, 2);
-}
-
-/* The last values of an array, with zeros behind them. */
-INLINE struct lanes load_last(const float *values, uint32_t count)
-{
-    float tail[CPU_LANES] = {0};
-
-    memcpy(tail, values, count * sizeof *values);
-    return lanes_load(tail);
-}
-
-static float sum_squares(const float *x, uint32_t count)
-{
-    struct lanes sum = lanes_zero();
-
-    for (uint32_t i = 0; i < count; i += CPU_LANES) {
-        struct lanes v = count - i >= CPU_LANES ? lanes_load(x + i) : load_last(x + i, count - i);
-
-        sum = lanes_fma(v, v, sum);
-    }
-    return reduce(sum);
-}
-
-static float max_of(const float *values, uint32_t count)
-{
-    __m256 max8 = _mm256_set1_ps(values[0]);
-    float lanes[8];
-    float max;
-    uint32_t i = 0;
-
-    for (; i + 8 <= count; i += 8)
-        max8 = _mm256_max_ps(max8, _mm256_loadu_ps(values + i));
-    _mm256_storeu_ps(lanes, max8);
-    max = lanes[0];
-    for (int lane = 1; lane < 8; lane++)
-        max = lanes[lane] > max ? lanes[lane] : max;
-    for (; i < count; i++)
-        max = values[i] > max ? values[i] : max;
-    return max;
-}
-
-static void softmax(float *scores, uint32_t count, float *max_out, float *sum_out)
-{
-    struct lanes sum = lanes_zero();
-    float lanes[CPU_LANES];
-    float max = max_of(scores, count);
-    uint32_t i = 0;
-
-    for (; i + CPU_LANES <= count; i += CPU_LANES) {
-        struct lanes v = lanes_load(scores + i);
-
-        v.low = exp8(_mm256_sub_ps(v.low, _mm256_set1_ps(max)));
-        v.high = exp8(_mm256_sub_ps(v.high, _mm256_set1_ps(max)));
-        lanes_store(scores + i, v);
-        sum.low = _mm256_add_ps(sum.low, v.low);
-        sum.high = _mm256_add_ps(sum.high, v.high);
-    }
-    lanes_store(lanes, sum);
-    for (; i < count; i++) {
-        scores[i] = cpu_exp(scores[i] - max);
-        lanes[i % CPU_LANES] += scores[i];
-    }
-    *max_out = max;
-    *sum_out = cpu_reduce(lanes);
-}
-
-static void silu_multiply(float *gate, const float *up, uint32_t count)
-{
-    const __m256 one = _mm256_set1_ps(1.0f);
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    uint32_t i = 0;
-
-    for (; i + 8 <= count; i += 8) {
-        __m256 x = _mm256_loadu_ps(gate + i);
-        __m256 bottom = _mm256_add_ps(one, exp8(_mm256_xor_ps(x, sign)));
-
-        x = _mm256_mul_ps(_mm256_div_ps(x, bottom), _mm256_loadu_ps(up + i));
-        _mm256_storeu_ps(gate + i, x);
-    }
-    for (; i < count; i++)
-        gate[i] = cpu_silu(gate[i]) * up[i];
-}
-
-static void to_half(const float *source, uint32_t count, uint16_t *out)
-{
-    uint32_t i = 0;
-
-    for (; i + 8 <= count; i += 8)
-        _mm_storeu_si128((__m128i *)(void *)(out + i),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(source + i),
-                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    for (; i < count; i++)
-        out[i] = model_float_to_half(source[i]);
-}
-
-static void from_half(const uint16_t *source, uint32_t count, float *out)
-{
-    uint32_t i = 0;
-
-    for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(
-            out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(source + i))));
-    for (; i < count; i++)
-        out[i] = model_half_to_float(source[i]);
-    for (; i < cpu_pad(count); i++)
-        out[i] = 0.0f;
-}
-
-const struct cpu_kernels cpu_kernels_avx2 = {
-    .name = "avx2",
+const struct cpu_product_kernels cpu_product_avx2 = {
     .multiply = multiply,
     .block_sums = block_sums,
     .quantize = quantize,
-    .dots = dots,
-    .weigh = weigh,
-    .sum_squares = sum_squares,
-    .softmax = softmax,
-    .silu_multiply = silu_multiply,
-    .to_half = to_half,
-    .from_half = from_half,
 };

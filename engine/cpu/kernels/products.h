@@ -1,0 +1,84 @@
+/*
+ * products.h: kernels for products of packed weights and activations; the order of their sums is in
+ * engine/cpu/kernels.h.
+ *
+ * They know nothing of threads, layers or the pool. Pointers need no alignment beyond that of their element.
+ */
+#ifndef TANDEM_ENGINE_CPU_KERNELS_PRODUCTS_H
+#define TANDEM_ENGINE_CPU_KERNELS_PRODUCTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/cpu/kernels/common.h"
+#include "engine/cpu/pack.h"
+
+/*
+ * One input of products: `columns` floats, zeros behind them up to a whole number of blocks; behind those the
+ * sums of the blocks. Then, with whole numbers, the scaled sum of each block's quants, its scale, the sum of
+ * each half block's quants (int32), and the quants (int8). Where each of them starts, in floats, and what all of
+ * it takes:
+ */
+static inline size_t cpu_input_sums(uint32_t columns)
+{
+    return (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS;
+}
+
+static inline size_t cpu_input_quant_sums(uint32_t columns)
+{
+    return cpu_input_sums(columns) + cpu_pad(cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_scales(uint32_t columns)
+{
+    return cpu_input_quant_sums(columns) + cpu_pad(cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_counts(uint32_t columns)
+{
+    return cpu_input_scales(columns) + cpu_pad(cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_quants(uint32_t columns)
+{
+    return cpu_input_counts(columns) + cpu_pad(2 * cpu_pack_blocks(columns));
+}
+
+static inline size_t cpu_input_floats(uint32_t columns)
+{
+    return cpu_input_quants(columns) +
+           (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS / sizeof(float);
+}
+
+/*
+ * y[token][row] = sum over k of W[row][k] * x[token][k], for the rows of some groups. y[token] starts with
+ * the first row of the first group; rows behind the matrix's last are not written.
+ */
+struct cpu_product {
+    const struct cpu_matrix *matrix;
+    uint32_t first; /* group */
+    uint32_t groups;
+    const float *x;  /* inputs */
+    size_t x_stride; /* strides in floats */
+    uint32_t tokens;
+    float *y;
+    size_t y_stride;
+    bool add;      /* y[token][row] += instead */
+    bool is_whole; /* with the quants of x, unless the weights are floats */
+};
+
+struct cpu_product_kernels {
+    void (*multiply)(const struct cpu_product *job);
+    /* What stands behind the floats of an input: their sums; or scales, quants and the sums of those. */
+    void (*block_sums)(float *input, uint32_t columns);
+    void (*quantize)(float *input, uint32_t columns);
+};
+
+extern const struct cpu_product_kernels cpu_product_reference;
+extern const struct cpu_product_kernels
+    cpu_product_avx2; /* only where the processor is an x86-64 */
+extern const struct cpu_product_kernels cpu_product_avx512; /* the same */
+extern const struct cpu_product_kernels cpu_product_vnni;   /* the same */
+
+#endif

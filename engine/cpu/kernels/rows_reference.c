@@ -1,0 +1,26 @@
+/*
+ * rows_reference.c: rows of activations in plain C: what the fast kernels are compared with, and what runs
+ * where the processor has neither AVX2 nor AVX-512. Written to be read.
+ */
+#include "engine/cpu/kernels/rows.h"
+#include "engine/cpu/math.h"
+
+static float sum_squares(const float *x, uint32_t count)
+{
+    float lanes[CPU_LANES] = {0};
+
+    for (uint32_t i = 0; i < count; i++)
+        lanes[i % CPU_LANES] = fmaf(x[i], x[i], lanes[i % CPU_LANES]);
+    return cpu_reduce(lanes);
+}
+
+static void silu_multiply(float *gate, const float *up, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        gate[i] = cpu_silu(gate[i]) * up[i];
+}
+
+const struct cpu_row_kernels cpu_row_reference = {
+    .sum_squares = sum_squares,
+    .silu_multiply = silu_multiply,
+};

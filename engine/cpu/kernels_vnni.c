@@ -1,6 +1,0 @@
-/*
- * kernels_vnni.c: the kernels of kernels_avx512.c for processors that also have AVX-512 VNNI: the same text,
- * compiled with that flag, so that products of bytes take one operation instead of three. The bits
- * are the same.
- */
-#include "engine/cpu/kernels_avx512.c"
