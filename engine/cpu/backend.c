@@ -4,6 +4,7 @@
  * Owns the limits: what the options, the pool and each batch must satisfy before forward.c may trust
  * them.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fenv.h>
 #include <inttypes.h>
@@ -96,6 +97,31 @@ static void close_backend(struct engine_backend *base)
 }
 
 static const struct engine_backend_ops ops = {.name = "cpu", .run = run, .close = close_backend};
+
+/* ------------------------------------------------------------------ phases */
+
+const char *cpu_phase_name(enum cpu_phase phase)
+{
+    static const char *const names[] = {
+#define X(member, name) [CPU_PHASE_##member] = (name),
+        CPU_PHASES(X)
+#undef X
+    };
+
+    return names[phase];
+}
+
+void cpu_backend_phases(const struct engine_backend *base, struct cpu_phases *phases_out)
+{
+    assert(base->ops == &ops);
+    *phases_out = ((const struct cpu_backend *)base)->phases;
+}
+
+void cpu_backend_reset_phases(struct engine_backend *base)
+{
+    assert(base->ops == &ops);
+    ((struct cpu_backend *)base)->phases = (struct cpu_phases){0};
+}
 
 /* ------------------------------------------------------------------ opening */
 

@@ -69,4 +69,38 @@ td_status_t cpu_backend_open(const struct model *model, const struct engine_kv *
                              const struct cpu_options *options, struct engine_backend **backend_out,
                              struct td_error *error) TD_MUST_USE;
 
+/* CPU_PHASES(X): X(member, name): the kinds of pieces that a step is made of, in their order. */
+#define CPU_PHASES(X)                       \
+    X(EMBED, "embed")                       \
+    X(NORM, "norm")                         \
+    X(QKV, "qkv")                           \
+    X(PLACE, "place")                       \
+    X(ATTENTION, "attention")               \
+    X(ATTENTION_OUTPUT, "attention output") \
+    X(GATE_UP, "gate and up")               \
+    X(DOWN, "down")                         \
+    X(INPUTS, "inputs")                     \
+    X(OUTPUTS, "outputs")                   \
+    X(HEAD, "head")
+
+enum cpu_phase {
+#define X(member, name) CPU_PHASE_##member,
+    CPU_PHASES(X)
+#undef X
+        CPU_PHASE_COUNT
+};
+
+/* Where the time of steps went: as the leader's clock says, so the phases of a step add up to all of it. */
+struct cpu_phases {
+    uint64_t steps;
+    uint64_t ns[CPU_PHASE_COUNT];
+};
+
+/* A few words for people and logs: "gate and up". */
+const char *cpu_phase_name(enum cpu_phase phase);
+
+/* Of all steps since opening or reset. For the thread that drives the backend, which must be one of cpu_backend_open. */
+void cpu_backend_phases(const struct engine_backend *backend, struct cpu_phases *phases_out);
+void cpu_backend_reset_phases(struct engine_backend *backend);
+
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/cpu/matmul.h"
+#include "lib/base/time.h"
 
 /* Rows of one unit where a row is little work (norms, rotation). */
 #define GRAIN 8
@@ -27,6 +28,7 @@ struct step {
         rows; /* of the batch, and after the selection in the last layer, of those that go on */
     uint32_t tile_count;
     uint32_t logits_count;
+    uint64_t since_ns; /* when the phase before this one ended */
     /* of a norm */
     const float *norm_weight;
     /* of the sums of inputs */
@@ -41,6 +43,15 @@ struct step {
     /* of gate and up */
     uint32_t gate_unit_rows;
 };
+
+/* What was done since the last phase ended was this one. */
+static void end_phase(struct step *step, enum cpu_phase phase)
+{
+    uint64_t now_ns = td_now_ns();
+
+    step->backend->phases.ns[phase] += now_ns - step->since_ns;
+    step->since_ns = now_ns;
+}
 
 static uint32_t units_of(uint32_t count, uint32_t per_unit)
 {
@@ -88,7 +99,7 @@ static void product_unit(void *context, uint32_t unit, uint32_t thread)
     cpu_matmul_unit(step->backend->kernels, product, unit, rows, product->y + unit * rows);
 }
 
-static void run_products(struct step *step)
+static void run_products(struct step *step, enum cpu_phase phase)
 {
     uint32_t units = 0;
 
@@ -96,6 +107,7 @@ static void run_products(struct step *step)
         units += step->product_units[i];
     cpu_team_run(step->backend->team, product_unit, step, units);
     step->product_count = 0;
+    end_phase(step, phase);
 }
 
 /* ------------------------------------------------------------------ inputs of products */
@@ -123,6 +135,7 @@ static void run_sums(struct step *step, float *inputs, size_t stride, uint32_t c
     step->inputs_stride = stride;
     step->inputs_columns = columns;
     cpu_team_run(step->backend->team, sums_unit, step, units_of(step->rows, GRAIN));
+    end_phase(step, CPU_PHASE_INPUTS);
 }
 
 /* ------------------------------------------------------------------ rows */
@@ -161,6 +174,7 @@ static void run_norm(struct step *step, const float *weight)
 {
     step->norm_weight = weight;
     cpu_team_run(step->backend->team, norm_unit, step, units_of(step->rows, GRAIN));
+    end_phase(step, CPU_PHASE_NORM);
 }
 
 /* The embeddings of the tokens, and the angles of the positions. */
@@ -339,6 +353,7 @@ static void run_attention(struct step *step)
     uint32_t kv_heads = backend->model->kv_heads;
 
     cpu_team_run(backend->team, attend_unit, step, step->tile_count * kv_heads);
+    end_phase(step, CPU_PHASE_ATTENTION);
     run_sums(step, backend->attended, backend->strides.attention,
              step->weights->attention_output.columns);
     add_product(step, (struct cpu_matmul){.matrix = &step->weights->attention_output,
@@ -349,7 +364,7 @@ static void run_attention(struct step *step)
                                           .tokens = step->rows,
                                           .add = true,
                                           .is_whole = backend->is_whole});
-    run_products(step);
+    run_products(step, CPU_PHASE_ATTENTION_OUTPUT);
 }
 
 static void run_feed_forward(struct step *step)
@@ -360,6 +375,7 @@ static void run_feed_forward(struct step *step)
     run_norm(step, step->layer->ffn_norm);
     step->gate_unit_rows = cpu_unit_rows(ffn, step->rows, backend->threads);
     cpu_team_run(backend->team, gate_unit, step, units_of(ffn, step->gate_unit_rows));
+    end_phase(step, CPU_PHASE_GATE_UP);
     run_sums(step, backend->gate, backend->strides.ffn, ffn);
     add_product(step, (struct cpu_matmul){.matrix = &step->weights->down,
                                           .x = backend->gate,
@@ -369,7 +385,7 @@ static void run_feed_forward(struct step *step)
                                           .tokens = step->rows,
                                           .add = true,
                                           .is_whole = backend->is_whole});
-    run_products(step);
+    run_products(step, CPU_PHASE_DOWN);
 }
 
 /* Queries, keys and values of all rows; keys and values go to the pool. */
@@ -394,8 +410,9 @@ static void run_projections(struct step *step)
     product.matrix = &step->weights->v;
     product.y = backend->v;
     add_product(step, product);
-    run_products(step);
+    run_products(step, CPU_PHASE_QKV);
     cpu_team_run(backend->team, place_unit, step, units_of(step->rows, GRAIN));
+    end_phase(step, CPU_PHASE_PLACE);
 }
 
 /* In the last layer only the rows that somebody wants go on behind their keys and values. */
@@ -433,6 +450,7 @@ static void run_layers(struct step *step)
         backend->active[row] = row;
     make_tiles(step);
     cpu_team_run(backend->team, embed_unit, step, units_of(step->rows, GRAIN));
+    end_phase(step, CPU_PHASE_EMBED);
     for (uint32_t i = 0; i < model->layers; i++) {
         step->layer = &model->layer[i];
         step->weights = &backend->weights->layer[i];
@@ -479,11 +497,13 @@ static void prepare_outputs(struct step *step)
 
 void cpu_forward(struct cpu_backend *backend, const struct engine_batch *batch)
 {
-    struct step step = {.backend = backend, .batch = batch};
+    struct step step = {.backend = backend, .batch = batch, .since_ns = td_now_ns()};
 
+    backend->phases.steps++;
     if (batch->row_count > 0)
         run_layers(&step);
     prepare_outputs(&step);
+    end_phase(&step, CPU_PHASE_OUTPUTS);
     if (step.logits_count == 0)
         return;
     add_product(&step, (struct cpu_matmul){.matrix = &backend->weights->output,
@@ -493,5 +513,5 @@ void cpu_forward(struct cpu_backend *backend, const struct engine_batch *batch)
                                            .y_stride = backend->strides.result,
                                            .tokens = step.logits_count,
                                            .is_whole = backend->is_whole});
-    run_products(&step);
+    run_products(&step, CPU_PHASE_HEAD);
 }

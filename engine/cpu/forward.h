@@ -12,6 +12,7 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/attention.h"
+#include "engine/cpu/cpu.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/rope.h"
 #include "engine/cpu/team.h"
@@ -61,6 +62,7 @@ struct cpu_backend {
     uint32_t *place;        /* [rows_max]: where a row is among the active ones of the last layer */
     struct cpu_tile *tiles; /* [rows_max] */
     const float **outputs;  /* [outputs_max]: pointers handed out */
+    struct cpu_phases phases;
 };
 
 /* Floats of scratch memory that a thread needs for any unit. */
