@@ -114,9 +114,9 @@ static void run_products(struct step *step, enum cpu_phase phase)
 
 static void sum_input(const struct cpu_backend *backend, float *x, uint32_t columns)
 {
-    backend->kernels->products->block_sums(x, columns);
+    backend->kernels->products->block_sums(x, columns, 0, cpu_pack_blocks(columns));
     if (backend->is_whole)
-        backend->kernels->products->quantize(x, columns);
+        backend->kernels->products->quantize(x, columns, 0, cpu_pack_blocks(columns));
 }
 
 static void sums_unit(void *context, uint32_t unit, uint32_t thread)

@@ -173,9 +173,9 @@ static void fill_input(float *x, uint32_t columns, enum flavor flavor, bool is_w
 {
     fill_columns(x, columns, flavor);
     if (is_whole)
-        cpu_product_reference.quantize(x, columns);
+        cpu_product_reference.quantize(x, columns, 0, cpu_pack_blocks(columns));
     else
-        cpu_product_reference.block_sums(x, columns);
+        cpu_product_reference.block_sums(x, columns, 0, cpu_pack_blocks(columns));
 }
 
 static void check_multiply(const struct cpu_kernels *set, const struct cpu_matrix *matrix,
@@ -269,11 +269,13 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
     memcpy(expected + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
     memcpy(actual + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
     if (is_whole) {
-        cpu_product_reference.quantize(expected + 1, columns);
-        set->products->quantize(actual + 1, columns);
+        cpu_product_reference.quantize(expected + 1, columns, 0, blocks);
+        set->products->quantize(actual + 1, columns, blocks / 3, blocks);
+        set->products->quantize(actual + 1, columns, 0, blocks / 3);
     } else {
-        cpu_product_reference.block_sums(expected + 1, columns);
-        set->products->block_sums(actual + 1, columns);
+        cpu_product_reference.block_sums(expected + 1, columns, 0, blocks);
+        set->products->block_sums(actual + 1, columns, blocks / 3, blocks);
+        set->products->block_sums(actual + 1, columns, 0, blocks / 3);
     }
     assert_same(actual + 1 + sums, expected + 1 + sums, blocks, what);
     assert_untouched(actual + 1 + behind, floats + 16 - behind, what);
@@ -305,7 +307,7 @@ static void quants_are_close(void **state)
         const int8_t *quants = (const int8_t *)(xs + 1 + cpu_input_quants(1536));
 
         fill_columns(xs + 1, 1536, ORDINARY);
-        sets[s]->products->quantize(xs + 1, 1536);
+        sets[s]->products->quantize(xs + 1, 1536, 0, 48);
         for (uint32_t block = 0; block < 48; block++) {
             int largest = 0;
 
@@ -336,7 +338,7 @@ static void an_input_that_is_no_number_gives_nan(void **state)
 
             fill_columns(xs + 1, 96, ORDINARY);
             xs[1 + 40] = values[v];
-            sets[s]->products->quantize(xs + 1, 96);
+            sets[s]->products->quantize(xs + 1, 96, 0, 3);
             sets[s]->products->multiply(&job);
             for (uint32_t row = 0; row < 16; row++)
                 assert_true(isnan(actual[row]));

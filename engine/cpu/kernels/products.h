@@ -70,9 +70,12 @@ struct cpu_product {
 
 struct cpu_product_kernels {
     void (*multiply)(const struct cpu_product *job);
-    /* What stands behind the floats of an input: their sums; or scales, quants and the sums of those. */
-    void (*block_sums)(float *input, uint32_t columns);
-    void (*quantize)(float *input, uint32_t columns);
+    /*
+     * What stands behind the floats of an input, for its blocks first to end - 1: their sums; or scales, quants and
+     * the sums of those. Several threads may do so for parts of one input.
+     */
+    void (*block_sums)(float *input, uint32_t columns, uint32_t first, uint32_t end);
+    void (*quantize)(float *input, uint32_t columns, uint32_t first, uint32_t end);
 };
 
 extern const struct cpu_product_kernels cpu_product_reference;

@@ -489,12 +489,12 @@ static void multiply(const struct cpu_product *job)
     by_type[job->matrix->type](job);
 }
 
-static void block_sums(float *input, uint32_t columns)
+static void block_sums(float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    const float *x = input;
+    const float *x = input + (size_t)first * CPU_PACK_COLUMNS;
     float *sums = input + cpu_input_sums(columns);
 
-    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++, x += CPU_PACK_COLUMNS)
+    for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS)
         sums[block] = reduce(_mm512_add_ps(_mm512_loadu_ps(x), _mm512_loadu_ps(x + CPU_LANES)));
 }
 
@@ -522,14 +522,14 @@ INLINE int32_t quantize_half(const float *x, float inverse, int8_t *quants)
     return _mm512_reduce_add_epi32(q);
 }
 
-static void quantize(float *input, uint32_t columns)
+static void quantize(float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
     float *sums = input + cpu_input_quant_sums(columns);
     float *scales = input + cpu_input_scales(columns);
     int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
     int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));
 
-    for (uint32_t block = 0; block < cpu_pack_blocks(columns); block++) {
+    for (uint32_t block = first; block < end; block++) {
         const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
         struct cpu_quantizing how = cpu_quantizing(largest_magnitude(x));
 
