@@ -32,17 +32,39 @@ struct gate {
 static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t gate_moved = PTHREAD_COND_INITIALIZER;
 static bool gate_is_shut;
+static uint32_t gate_tokens; /* it shuts after so many more; 0: not by itself */
+
+static bool asks_for_token(const struct engine_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        if (batch->outputs[i].want == ENGINE_WANT_LOGITS)
+            return true;
+    return false;
+}
+
+/* The step has been taken, and nobody has heard of it yet: however late they do, there is no other. */
+static void gate_count_token(void)
+{
+    pthread_mutex_lock(&gate_mutex);
+    if (gate_tokens > 0 && --gate_tokens == 0)
+        gate_is_shut = true;
+    pthread_mutex_unlock(&gate_mutex);
+}
 
 static td_status_t gate_run(struct engine_backend *backend, const struct engine_batch *batch,
                             struct engine_result *result_out)
 {
     struct gate *gate = td_container_of(backend, struct gate, backend);
+    td_status_t status;
 
     pthread_mutex_lock(&gate_mutex);
     while (gate_is_shut)
         pthread_cond_wait(&gate_moved, &gate_mutex);
     pthread_mutex_unlock(&gate_mutex);
-    return gate->inner->ops->run(gate->inner, batch, result_out);
+    status = gate->inner->ops->run(gate->inner, batch, result_out);
+    if (status == TD_OK && asks_for_token(batch))
+        gate_count_token();
+    return status;
 }
 
 static void gate_close(struct engine_backend *backend)
@@ -82,22 +104,28 @@ td_status_t __wrap_cpu_backend_open(const struct model *model, const struct engi
     return TD_OK;
 }
 
-static void set_gate(bool is_shut)
+static void set_gate(bool is_shut, uint32_t tokens)
 {
     pthread_mutex_lock(&gate_mutex);
     gate_is_shut = is_shut;
+    gate_tokens = tokens;
     pthread_cond_broadcast(&gate_moved);
     pthread_mutex_unlock(&gate_mutex);
 }
 
 void engines_hold(void)
 {
-    set_gate(true);
+    set_gate(true, 0);
+}
+
+void engines_hold_after(uint32_t tokens)
+{
+    set_gate(false, tokens);
 }
 
 void engines_go_on(void)
 {
-    set_gate(false);
+    set_gate(false, 0);
 }
 
 /* ---------------------------------------------------------------------------------------- the loop */
@@ -116,9 +144,10 @@ static int open_descriptors(void)
 
 static void bark(struct net_timer *timer, uint64_t now_ns)
 {
-    (void)timer;
+    const struct site *site = td_container_of(timer, struct site, watchdog);
+
     (void)now_ns;
-    fail_msg("what the test waits for did not happen");
+    fail_msg("what the test waits for did not happen: %s", site->awaited);
 }
 
 int site_warm_up(void **state)
@@ -196,10 +225,11 @@ static void run(struct site *site, struct look *watched)
     net_timer_cancel(&site->watchdog);
 }
 
-void site_until(struct site *site, bool (*holds)(void *ctx), void *ctx)
+void site_until_named(struct site *site, bool (*holds)(void *ctx), void *ctx, const char *name)
 {
     struct look watched = {.holds = holds, .ctx = ctx};
 
+    site->awaited = name;
     run(site, &watched);
 }
 
@@ -207,6 +237,7 @@ void site_turns(struct site *site, int turns)
 {
     struct look watched = {.turns = turns};
 
+    site->awaited = "turns of the loop";
     run(site, &watched);
 }
 
@@ -511,8 +542,6 @@ static void hear(struct router *router, const Td__Update *update)
     struct heard *heard = find_heard(router, update->request_hi, update->request_lo);
 
     heard->updates++;
-    if (heard->hold && heard->updates == 1)
-        engines_hold();
     if (update->n_tokens > 0 && update->index != heard->count)
         heard->gap = true;
     for (size_t i = 0; i < update->n_tokens && heard->count < HEARD_TOKENS_MAX; i++)
@@ -720,10 +749,13 @@ uint8_t request_state(const struct station *station, const struct heard *heard)
 
 struct heard *router_start_and_hold(struct router *router, const struct start *start)
 {
-    struct heard *heard = router_start(router, start);
+    struct heard *heard;
 
-    heard->hold = true;
+    engines_hold_after(1);
+    heard = router_start(router, start);
     site_until(router->station->site, heard_token, heard);
+    assert_int_equal(heard->count, 1);
+    assert_int_equal(heard->ends, 0);
     return heard;
 }
 

@@ -40,6 +40,7 @@ struct station {
 struct site {
     struct net_loop *loop;
     struct net_timer watchdog;
+    const char *awaited; /* what the watchdog says did not happen */
     struct rpc *rpc;
     char folder[32];
     int descriptors; /* before anything was opened */
@@ -54,8 +55,9 @@ void site_open(struct site *site);
 /* Closes stations that were stopped; fails if descriptors are left over. */
 void site_close(struct site *site);
 
-/* Runs the loop until the condition holds. */
-void site_until(struct site *site, bool (*holds)(void *ctx), void *ctx);
+/* Runs the loop until the condition holds. The loop looks now and then: it has to stay true. */
+#define site_until(site, holds, ctx) site_until_named((site), (holds), (ctx), #holds)
+void site_until_named(struct site *site, bool (*holds)(void *ctx), void *ctx, const char *name);
 /* Runs the loop for some turns: for what must not happen there is nothing to wait for. */
 void site_turns(struct site *site, int turns);
 
@@ -78,10 +80,12 @@ uint64_t station_epoch(const struct station *station);
 extern bool ring_is_full;
 
 /*
- * Holds all engines before their next step, so that what a test does next happens in the middle of a
- * request, however fast the model is; and lets them go on.
+ * Holds all engines before their next step, at once or after so many steps that make tokens, so that what
+ * a test does next happens in the middle of a request; and lets them go on. Only a hold that was set
+ * before the request holds it surely: a small model is done before the loop hears of the first token.
  */
 void engines_hold(void);
+void engines_hold_after(uint32_t tokens);
 void engines_go_on(void);
 /* The state of a request, or REQUEST_GONE. */
 struct heard;
@@ -120,8 +124,7 @@ struct heard {
     struct td_u128 id;
     uint32_t tokens[HEARD_TOKENS_MAX];
     uint32_t count;
-    bool hold; /* the engines at the first update: whoever sets it has them go on */
-    bool gap;  /* an index that did not follow */
+    bool gap; /* an index that did not follow */
     int updates;
     int ends;
     Td__Finish finish;
@@ -166,7 +169,7 @@ bool router_is_greeted(void *router);
 struct heard *router_ask(struct router *router, const struct start *start);
 bool heard_token(void *heard);
 bool heard_end(void *heard);
-/* Starts, and stops the engines after the first token. */
+/* Starts, with the engines held after the first token; nothing else runs meanwhile. */
 struct heard *router_start_and_hold(struct router *router, const struct start *start);
 /* Runs the loop until the worker cancels the request, with the engines held. */
 void router_until_canceling(struct router *router, const struct heard *heard);

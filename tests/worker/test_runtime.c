@@ -186,31 +186,58 @@ static bool has_attached(void *ctx)
     return station_counters(ctx)->attaches > 0;
 }
 
-static void an_answer_goes_on_over_a_new_link(void **state)
+/* A new link, on which the router says what it has heard so far. */
+static void link_again(struct pair *pair, const struct heard *heard)
 {
-    struct pair pair;
-    struct heard *heard;
-    uint32_t whole[200];
+    router_reopen(&pair->router);
+    router_hello(&pair->router, station_epoch(&pair->site.decode));
+    router_attach(&pair->router, heard, heard->count);
+    site_until(&pair->site, has_attached, &pair->site.decode);
+}
 
-    (void)state;
+static bool has_finished_two(void *ctx)
+{
+    return station_counters(ctx)->requests_finished == 2;
+}
+
+/* The second of two answers to the same prompt loses its link after the first token. */
+static void break_link_and_go_on(bool ends_without_link)
+{
+    static const struct start start = {.prompt_tokens = 33, .max_new_tokens = 200};
+    struct pair pair;
+    struct heard *whole;
+    struct heard *heard;
+
     pair_open(&pair, NULL);
-    heard = router_ask(&pair.router, &(struct start){.prompt_tokens = 33, .max_new_tokens = 200});
-    memcpy(whole, heard->tokens, sizeof whole);
-    heard = router_start_and_hold(&pair.router,
-                                  &(struct start){.prompt_tokens = 33, .max_new_tokens = 200});
+    whole = router_ask(&pair.router, &start);
+    heard = router_start_and_hold(&pair.router, &start);
     stream_close(&pair.router.stream);
     site_until(&pair.site, has_no_link, &pair.site.decode);
-    router_reopen(&pair.router);
-    router_hello(&pair.router, station_epoch(&pair.site.decode));
-    router_attach(&pair.router, heard, heard->count);
-    site_until(&pair.site, has_attached, &pair.site.decode);
+    if (ends_without_link) {
+        engines_go_on();
+        site_until(&pair.site, has_finished_two, &pair.site.decode);
+    }
+    link_again(&pair, heard);
     engines_go_on();
     site_until(&pair.site, heard_end, heard);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_LENGTH);
     assert_int_equal(heard->count, 200);
     assert_false(heard->gap);
-    assert_memory_equal(heard->tokens, whole, sizeof whole);
+    assert_memory_equal(heard->tokens, whole->tokens, 200 * sizeof heard->tokens[0]);
     assert_int_equal(station_counters(&pair.site.decode)->attaches, 1);
     pair_close(&pair);
+}
+
+static void an_answer_goes_on_over_a_new_link(void **state)
+{
+    (void)state;
+    break_link_and_go_on(false);
+}
+
+static void an_answer_that_ended_without_a_link_is_kept_for_the_new_one(void **state)
+{
+    (void)state;
+    break_link_and_go_on(true);
 }
 
 static void a_request_whose_router_stays_away_is_canceled(void **state)
@@ -548,12 +575,12 @@ static void its_own_port_answers_and_notices_who_leaves(void **state)
     site_until(&pair.site, is_answered, &answer);
     assert_int_equal(answer.code, 200);
 
+    engines_hold_after(20);
     own_port_ask(client, "/v1/completions",
                  "{\"model\":\"model\",\"prompt\":\"The lamp\",\"max_tokens\":400,\"stream\":true,"
                  "\"temperature\":0}",
                  &answer);
     site_until(&pair.site, has_body, &answer);
-    engines_hold();
     http_client_close(client);
     site_turns(&pair.site, 5);
     engines_go_on();
@@ -569,6 +596,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_wrong_start_is_refused_and_names_the_field),
         cmocka_unit_test(a_request_can_be_canceled_in_every_state),
         cmocka_unit_test(an_answer_goes_on_over_a_new_link),
+        cmocka_unit_test(an_answer_that_ended_without_a_link_is_kept_for_the_new_one),
         cmocka_unit_test(a_request_whose_router_stays_away_is_canceled),
         cmocka_unit_test(a_wrong_link_is_closed_and_costs_nothing),
         cmocka_unit_test(a_message_over_the_limit_breaks_the_link),

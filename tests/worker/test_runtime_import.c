@@ -225,12 +225,15 @@ static void an_export_ends_when_its_asker_cancels(void **state)
     (void)state;
     both_open(&both, NULL, NULL);
     for (uint32_t i = 0; i < 10; i++) {
+        engines_hold();
         heard = router_start(&both.router,
                              &(struct start){.prompt_tokens = 480,
                                              .prompt_seed = 50 + i,
                                              .max_new_tokens = 5,
                                              .prefill = {both.site.prefill.options.listen}});
         site_until(&both.site, export_lives, &both.site.prefill);
+        engines_go_on();
+        site_turns(&both.site, (int)(i % 5));
         router_cancel(&both.router, heard);
         site_until(&both.site, heard_end, heard);
     }

@@ -280,10 +280,12 @@ static void a_prefill_worker_may_go_in_the_middle(void **state)
         station_open(&site, &site.prefill, NULL);
         station_open(&site, &site.decode, NULL);
         router_open(&router, &site.decode);
+        engines_hold();
         heard = router_start(&router, &(struct start){.prompt_tokens = 480,
                                                       .max_new_tokens = 5,
                                                       .prefill = {site.prefill.options.listen}});
         site_until(&site, has_export, &site.prefill);
+        engines_go_on();
         site_turns(&site, i);
         worker_runtime_stop(site.prefill.runtime);
         site_until(&site, station_has_stopped, &site.prefill);
