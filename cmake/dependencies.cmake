@@ -1,7 +1,11 @@
 # Third-party libraries, each as one interface target with system includes.
 # Which room may use which of them is written down in docs/architecture.md and checked by CI.
-find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
+if(TANDEM_ENGINE_ONLY)
+  include(engine_kit)
+  return()
+endif()
+find_package(PkgConfig REQUIRED)
 
 # tandem_dependency(<name> <pkg-config module>...): target dep::<name>
 function(tandem_dependency name)

@@ -1,0 +1,55 @@
+# The CUDA toolkit: where it is looked for, and whether it is used.
+#   TANDEM_CUDA  AUTO: where a working nvcc is found (never in builds with sanitizers); ON: must be there; OFF.
+# Looked for on the PATH, in /usr/local/cuda, and where scripts/setup --cuda puts it. Sets TANDEM_CUDA_FOUND.
+set(TANDEM_CUDA "AUTO" CACHE STRING "Build for CUDA: AUTO (where a toolkit is found), ON or OFF")
+set_property(CACHE TANDEM_CUDA PROPERTY STRINGS AUTO ON OFF)
+# Hopper's own code, and PTX from which drivers make code for every other GPU since Ampere (80, 89, 100, 120).
+set(TANDEM_CUDA_ARCHITECTURES "80-virtual;90a-real" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES")
+set(TANDEM_CUDA_FOUND OFF)
+
+if(TANDEM_CUDA STREQUAL "OFF" OR (TANDEM_CUDA STREQUAL "AUTO" AND TANDEM_SANITIZE))
+  return()
+endif()
+
+set(cache "$ENV{XDG_CACHE_HOME}")
+if(cache STREQUAL "")
+  set(cache "$ENV{HOME}/.cache")
+endif()
+find_program(TANDEM_NVCC nvcc PATHS /usr/local/cuda/bin "${cache}/tandem/cuda/bin")
+if(TANDEM_NVCC AND NOT CMAKE_CUDA_COMPILER)
+  set(CMAKE_CUDA_COMPILER "${TANDEM_NVCC}" CACHE FILEPATH "nvcc")
+endif()
+set(CMAKE_CUDA_ARCHITECTURES "${TANDEM_CUDA_ARCHITECTURES}")
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static) # a program that is built with it runs where there is no CUDA
+include(CheckLanguage)
+if(TANDEM_NVCC)
+  check_language(CUDA)
+endif()
+if(NOT TANDEM_NVCC OR NOT CMAKE_CUDA_COMPILER)
+  if(TANDEM_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TANDEM_CUDA=ON, but there is no nvcc that works (found: ${TANDEM_NVCC}); "
+      "scripts/setup --cuda installs a toolkit without root")
+  endif()
+  message(STATUS "CUDA: no nvcc that works, so the CUDA device layer is not built (scripts/setup --cuda installs one)")
+  return()
+endif()
+
+enable_language(CUDA)
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
+set(TANDEM_CUDA_FOUND ON)
+message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION} for ${TANDEM_CUDA_ARCHITECTURES}")
+
+# Kernels round as they are written: no contraction, and IEEE division, square root and subnormals (the defaults).
+add_library(tandem_cuda_flags INTERFACE)
+target_include_directories(tandem_cuda_flags INTERFACE "${CMAKE_SOURCE_DIR}")
+target_compile_options(tandem_cuda_flags INTERFACE
+  -fmad=false -lineinfo -Xcompiler=-Wall,-Wextra,-Wshadow,-fno-strict-aliasing -Xptxas=-warn-spills)
+if(TANDEM_WERROR)
+  target_compile_options(tandem_cuda_flags INTERFACE -Werror=all-warnings)
+endif()
+# For C files that call the runtime.
+add_library(dep_cudart INTERFACE)
+target_include_directories(dep_cudart SYSTEM INTERFACE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+add_library(dep::cudart ALIAS dep_cudart)
