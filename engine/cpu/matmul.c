@@ -1,12 +1,8 @@
 /* matmul.c: see matmul.h. */
 #include "engine/cpu/matmul.h"
 
-/*
- * With one token, a unit is four streams of weights, far enough apart. With many, the activations stream
- * through the first-level cache in tiles while the unit's weights stay in the second: 64 rows of 1,536
- * columns at 5 bits are 60 KiB.
- */
-#define UNIT_ROWS_MANY  64
+#include <assert.h>
+
 #define STRIDE_CONFLICT 256 /* floats */
 
 size_t cpu_row_stride(size_t floats)
@@ -17,14 +13,46 @@ size_t cpu_row_stride(size_t floats)
     return stride % STRIDE_CONFLICT == 0 ? stride + CPU_LANES : stride;
 }
 
-uint32_t cpu_unit_rows(uint32_t rows, uint32_t tokens, uint32_t threads)
+/* ------------------------------------------------------------------ inputs */
+
+unsigned cpu_matmul_parts(const struct cpu_matrix *matrix, bool is_whole)
 {
-    uint32_t rows_max = tokens > 1 ? UNIT_ROWS_MANY : CPU_UNIT_ROWS_MAX;
+    switch (cpu_pack_forms[matrix->type].scales) {
+    case CPU_SCALES_NONE: return 0;
+    case CPU_SCALES_MINIMUM:
+    case CPU_SCALES_K: return is_whole ? CPU_INPUT_QUANTS : CPU_INPUT_SUMS;
+    default: return is_whole ? CPU_INPUT_QUANTS : 0;
+    }
+}
+
+void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, float *x,
+                           uint32_t columns, uint32_t begin, uint32_t end)
+{
+    uint32_t first = begin / CPU_PACK_COLUMNS;
+    uint32_t last = cpu_pack_blocks(end);
+
+    assert(begin % CPU_PACK_COLUMNS == 0 && (end % CPU_PACK_COLUMNS == 0 || end == columns));
+    if ((parts & CPU_INPUT_SUMS) != 0)
+        kernels->products->block_sums(x, columns, first, last);
+    if ((parts & CPU_INPUT_QUANTS) != 0)
+        kernels->products->quantize(x, columns, first, last);
+}
+
+/* ------------------------------------------------------------------ units */
+
+/*
+ * With one token, a unit is four streams of weights, far enough apart. With many, the activations stream
+ * through the first-level cache in tiles while the unit's weights stay in the second: 64 rows of 1,536
+ * columns at 5 bits are 60 KiB.
+ */
+uint32_t cpu_unit_rows(uint32_t rows, uint32_t tokens, uint32_t threads, uint32_t multiple)
+{
+    uint32_t rows_max = tokens > 1 ? CPU_UNIT_ROWS_MANY : CPU_UNIT_ROWS_ONE;
     /* the same number of units for every thread, all of about the same size */
     uint32_t units = (rows + threads * rows_max - 1) / (threads * rows_max) * threads;
     uint32_t unit_rows = (rows + units - 1) / units;
 
-    return (unit_rows + CPU_PACK_ROWS - 1) / CPU_PACK_ROWS * CPU_PACK_ROWS;
+    return (unit_rows + multiple - 1) / multiple * multiple;
 }
 
 void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
@@ -45,4 +73,39 @@ void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul 
                               .is_whole = matmul->is_whole};
 
     kernels->products->multiply(&job);
+}
+
+void cpu_products_add(struct cpu_products *products, struct cpu_matmul product, uint32_t threads)
+{
+    uint32_t index = products->count++;
+    uint32_t rows = product.matrix->rows;
+    uint32_t unit_rows = cpu_unit_rows(rows, product.tokens, threads, CPU_PACK_ROWS);
+
+    assert(index < CPU_PRODUCTS_MAX);
+    products->product[index] = product;
+    products->unit_rows[index] = unit_rows;
+    products->units[index] = (rows + unit_rows - 1) / unit_rows;
+}
+
+uint32_t cpu_products_units(const struct cpu_products *products)
+{
+    uint32_t units = 0;
+
+    for (uint32_t i = 0; i < products->count; i++)
+        units += products->units[i];
+    return units;
+}
+
+void cpu_products_unit(const struct cpu_kernels *kernels, const struct cpu_products *products,
+                       uint32_t unit)
+{
+    const struct cpu_matmul *product;
+    uint32_t index = 0;
+    uint32_t rows;
+
+    for (; unit >= products->units[index]; index++)
+        unit -= products->units[index];
+    product = &products->product[index];
+    rows = products->unit_rows[index];
+    cpu_matmul_unit(kernels, product, unit, rows, product->y + unit * rows);
 }

@@ -35,8 +35,7 @@ static void sine_cosine(double x, double *sine_out, double *cosine_out)
 void cpu_rope_init(struct cpu_rope *rope, const struct model_rope *encoding, uint32_t head_dim)
 {
     rope->pairs = head_dim / 2;
-    rope->first_stride = encoding->pairs == MODEL_ROPE_INTERLEAVED ? 2 : 1;
-    rope->second = encoding->pairs == MODEL_ROPE_INTERLEAVED ? 1 : rope->pairs;
+    rope->is_interleaved = encoding->pairs == MODEL_ROPE_INTERLEAVED;
     rope->magnitude = (double)encoding->magnitude;
     memcpy(rope->frequency, encoding->frequency, sizeof rope->frequency);
 }
@@ -50,17 +49,5 @@ void cpu_rope_angles(const struct cpu_rope *rope, uint32_t position, float *cosi
         sine_cosine(position * rope->frequency[i], &sine, &cosine);
         cosines[i] = (float)(rope->magnitude * cosine);
         sines[i] = (float)(rope->magnitude * sine);
-    }
-}
-
-void cpu_rope_rotate(const struct cpu_rope *rope, const float *cosines, const float *sines,
-                     const float *restrict in, float scale, float *restrict out)
-{
-    for (uint32_t i = 0; i < rope->pairs; i++) {
-        float a = in[rope->first_stride * i];
-        float b = in[rope->first_stride * i + rope->second];
-
-        out[i] = scale * (a * cosines[i] - b * sines[i]);
-        out[i + rope->pairs] = scale * (a * sines[i] + b * cosines[i]);
     }
 }

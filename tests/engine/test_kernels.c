@@ -521,6 +521,81 @@ static void softmax_of_nan_is_nan(void **state)
         }
 }
 
+static void rows_are_scaled_and_added_with_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t count = 1; count < 300; count += count < 40 ? 1 : 37)
+            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+                float factor = random_float((enum flavor)flavor);
+
+                plant_canaries(expected, count + 33);
+                fill(xs + 1, count, (enum flavor)flavor);
+                fill(panel + 1, count, (enum flavor)flavor);
+                memcpy(actual, expected, (count + 33) * sizeof *actual);
+                cpu_row_reference.scale(xs + 1, factor, panel + 1, count, expected + 1);
+                sets[s]->rows->scale(xs + 1, factor, panel + 1, count, actual + 1);
+                assert_same(actual + 1, expected + 1, count, "scale");
+                cpu_row_reference.add(expected + 1, xs + 1, count);
+                sets[s]->rows->add(actual + 1, xs + 1, count);
+                assert_same(actual + 1, expected + 1, count, "add");
+                cpu_row_reference.scale(expected + 1, factor, panel + 1, count, expected + 1);
+                sets[s]->rows->scale(actual + 1, factor, panel + 1, count, actual + 1);
+                assert_same(actual + 1, expected + 1, count, "scale in place");
+                assert_untouched(actual + 1 + count, 32, "scale or add");
+            }
+}
+
+static void check_rotate(const struct cpu_kernels *set, uint32_t pairs, bool is_interleaved,
+                         enum flavor flavor)
+{
+    const struct cpu_rotation rotation = {.cosines = panel + 1,
+                                          .sines = panel + 1 + pairs,
+                                          .pairs = pairs,
+                                          .is_interleaved = is_interleaved};
+
+    plant_canaries(expected, 2 * pairs + 33);
+    fill(xs + 1, 2 * pairs, flavor);
+    fill(panel + 1, 2 * pairs, flavor);
+    memcpy(actual, expected, (2 * pairs + 33) * sizeof *actual);
+    cpu_row_reference.rotate(&rotation, xs + 1, 0.125f, expected + 1);
+    set->rows->rotate(&rotation, xs + 1, 0.125f, actual + 1);
+    assert_same(actual + 1, expected + 1, 2 * (size_t)pairs, "rotate");
+    assert_untouched(actual + 1 + 2 * pairs, 32, "rotate");
+}
+
+static void rotate_gives_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t pairs = 1; pairs <= 128; pairs += pairs < 40 ? 1 : 11)
+            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+                check_rotate(sets[s], pairs, false, (enum flavor)flavor);
+                check_rotate(sets[s], pairs, true, (enum flavor)flavor);
+            }
+}
+
+/* A quarter turn of pairs in either order: both come out half-split. */
+static void rotate_turns_pairs_and_splits_them(void **state)
+{
+    static const float cosines[] = {0.0f, 1.0f};
+    static const float sines[] = {1.0f, 0.0f};
+    static const float half_split[] = {2.0f, 4.0f, 3.0f, 5.0f};
+    static const float interleaved[] = {2.0f, 3.0f, 4.0f, 5.0f};
+    static const float turned[] = {-6.0f, 8.0f, 4.0f, 10.0f};
+
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++) {
+        struct cpu_rotation rotation = {.cosines = cosines, .sines = sines, .pairs = 2};
+
+        sets[s]->rows->rotate(&rotation, half_split, 2.0f, actual);
+        assert_memory_equal(actual, turned, sizeof turned);
+        rotation.is_interleaved = true;
+        sets[s]->rows->rotate(&rotation, interleaved, 2.0f, actual);
+        assert_memory_equal(actual, turned, sizeof turned);
+    }
+}
+
 static void silu_multiply_gives_the_same_bits(void **state)
 {
     (void)state;
@@ -618,6 +693,9 @@ int main(void)
         cmocka_unit_test(sum_squares_gives_the_same_bits),
         cmocka_unit_test(softmax_gives_the_same_bits),
         cmocka_unit_test(softmax_of_nan_is_nan),
+        cmocka_unit_test(rows_are_scaled_and_added_with_the_same_bits),
+        cmocka_unit_test(rotate_gives_the_same_bits),
+        cmocka_unit_test(rotate_turns_pairs_and_splits_them),
         cmocka_unit_test(silu_multiply_gives_the_same_bits),
         cmocka_unit_test(to_half_gives_the_same_bits),
         cmocka_unit_test(from_half_gives_the_same_bits_and_zeros),

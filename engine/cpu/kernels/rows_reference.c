@@ -14,6 +14,31 @@ static float sum_squares(const float *x, uint32_t count)
     return cpu_reduce(lanes);
 }
 
+static void scale(const float *x, float factor, const float *weight, uint32_t count, float *out)
+{
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = x[i] * factor * weight[i];
+}
+
+static void add(float *x, const float *y, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        x[i] += y[i];
+}
+
+static void rotate(const struct cpu_rotation *rotation, const float *head, float factor, float *out)
+{
+    uint32_t pairs = rotation->pairs;
+
+    for (uint32_t i = 0; i < pairs; i++) {
+        float a = rotation->is_interleaved ? head[2 * i] : head[i];
+        float b = rotation->is_interleaved ? head[2 * i + 1] : head[i + pairs];
+
+        out[i] = factor * (a * rotation->cosines[i] - b * rotation->sines[i]);
+        out[i + pairs] = factor * (a * rotation->sines[i] + b * rotation->cosines[i]);
+    }
+}
+
 static void silu_multiply(float *gate, const float *up, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -22,5 +47,8 @@ static void silu_multiply(float *gate, const float *up, uint32_t count)
 
 const struct cpu_row_kernels cpu_row_reference = {
     .sum_squares = sum_squares,
+    .scale = scale,
+    .add = add,
+    .rotate = rotate,
     .silu_multiply = silu_multiply,
 };

@@ -1,0 +1,134 @@
+/*
+ * projections.c: the first part of a layer: norm, queries, keys and values, and their places. See step.h.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine/cpu/step.h"
+
+static void norm_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    const struct cpu_backend *backend = step->backend;
+    uint32_t hidden = backend->model->hidden;
+    struct step_rows rows = step_rows(step, unit);
+
+    (void)thread;
+    for (uint32_t row = rows.first; row < rows.end; row++) {
+        float *normed = backend->normed + row * backend->strides.hidden;
+
+        step_norm(backend, backend->x + row * backend->strides.hidden, step->norm_weight, hidden,
+                  normed);
+        cpu_matmul_make_parts(backend->kernels, step->parts, normed, hidden, 0, hidden);
+    }
+}
+
+void step_run_norm(struct step *step, const float *weight, unsigned parts)
+{
+    step->norm_weight = weight;
+    step->parts = parts;
+    step_run_rows(step, norm_unit, step->backend->model->hidden, CPU_PHASE_NORM);
+}
+
+/* ------------------------------------------------------------------ places */
+
+/* What some architectures do to heads before they are turned. */
+static void finish_heads(const struct cpu_backend *backend, float *x, const float *bias,
+                         const float *norm_weight, uint32_t first, uint32_t heads)
+{
+    uint32_t head_dim = backend->model->head_dim;
+
+    x += (size_t)first * head_dim;
+    if (bias != NULL)
+        backend->kernels->rows->add(x, bias + (size_t)first * head_dim, heads * head_dim);
+    for (uint32_t head = 0; norm_weight != NULL && head < heads; head++)
+        step_norm(backend, x + head * head_dim, norm_weight, head_dim, x + head * head_dim);
+}
+
+void step_place(const struct step *step, uint32_t index, uint32_t kv_head)
+{
+    const struct cpu_backend *backend = step->backend;
+    const struct model_layer *layer = step->layer;
+    const struct engine_row *row = &step->batch->rows[index];
+    const struct engine_batch_sequence *sequence = &step->batch->sequences[row->sequence];
+    const struct cpu_rotation rotation = {
+        .cosines = backend->cosines + (size_t)index * backend->rope.pairs,
+        .sines = backend->sines + (size_t)index * backend->rope.pairs,
+        .pairs = backend->rope.pairs,
+        .is_interleaved = backend->rope.is_interleaved};
+    uint32_t head_dim = backend->model->head_dim;
+    uint32_t group = backend->model->heads / backend->model->kv_heads;
+    float *q = backend->q + index * backend->strides.attention;
+    float *k = backend->k + index * backend->strides.kv;
+    float *v = backend->v + index * backend->strides.kv;
+    float scale = 1.0f / sqrtf((float)head_dim);
+    float rotated[MODEL_HEAD_DIM_MAX];
+
+    finish_heads(backend, q, layer->q_bias, layer->q_norm, kv_head * group, group);
+    finish_heads(backend, k, layer->k_bias, layer->k_norm, kv_head, 1);
+    finish_heads(backend, v, layer->v_bias, NULL, kv_head, 1);
+    q += (size_t)kv_head * group * head_dim;
+    for (uint32_t head = 0; head < group; head++, q += head_dim) {
+        backend->kernels->rows->rotate(&rotation, q, scale, rotated);
+        memcpy(q, rotated, head_dim * sizeof *q);
+    }
+    backend->kernels->rows->rotate(&rotation, k + kv_head * head_dim, 1.0f, rotated);
+    cpu_kv_store(&backend->attention,
+                 cpu_kv_entry(&backend->attention, sequence, row->position, step->layer_index,
+                              kv_head, false),
+                 rotated);
+    cpu_kv_store(&backend->attention,
+                 cpu_kv_entry(&backend->attention, sequence, row->position, step->layer_index,
+                              kv_head, true),
+                 v + kv_head * head_dim);
+}
+
+static void place_unit(void *context, uint32_t unit, uint32_t thread)
+{
+    const struct step *step = context;
+    struct step_rows rows = step_rows(step, unit);
+
+    (void)thread;
+    for (uint32_t row = rows.first; row < rows.end; row++)
+        for (uint32_t kv_head = 0; kv_head < step->backend->model->kv_heads; kv_head++)
+            step_place(step, row, kv_head);
+}
+
+/* ------------------------------------------------------------------ products */
+
+/* Keys and values are what every later token reads: they are made from floats, always. */
+static void add_products(struct step *step)
+{
+    struct cpu_backend *backend = step->backend;
+    struct cpu_matmul product = {
+        .x = backend->normed, .x_stride = backend->strides.hidden, .tokens = step->rows};
+
+    product.matrix = &step->weights->k;
+    product.y = backend->k;
+    product.y_stride = backend->strides.kv;
+    cpu_products_add(&step->products, product, backend->threads);
+    product.matrix = &step->weights->v;
+    product.y = backend->v;
+    cpu_products_add(&step->products, product, backend->threads);
+    product.matrix = &step->weights->q;
+    product.y = backend->q;
+    product.y_stride = backend->strides.attention;
+    product.is_whole = backend->is_whole;
+    cpu_products_add(&step->products, product, backend->threads);
+}
+
+void step_run_projections(struct step *step)
+{
+    const struct cpu_backend *backend = step->backend;
+    unsigned parts = 0;
+
+    add_products(step);
+    for (uint32_t i = 0; i < step->products.count; i++)
+        parts |=
+            cpu_matmul_parts(step->products.product[i].matrix, step->products.product[i].is_whole);
+    step_run_norm(step, step->layer->attention_norm, parts);
+    step_run_products(step, CPU_PHASE_QKV);
+    if (!step->attention_places)
+        step_run_rows(step, place_unit, backend->strides.attention + 2 * backend->strides.kv,
+                      CPU_PHASE_PLACE);
+}
