@@ -153,11 +153,12 @@ static void count_step(struct engine_core *core, uint64_t duration_ns)
 {
     const struct engine_plan *plan = &core->plan;
 
+    engine_pace_learn(&core->pace, &plan->work, duration_ns);
     core->totals.steps++;
-    core->totals.prompt_tokens += plan->prefill_rows;
+    core->totals.prompt_tokens += plan->work.prefill_rows;
     core->totals.step_ns = duration_ns;
     core->totals.step_rows = plan->batch.row_count;
-    core->totals.step_prefill_rows = plan->prefill_rows;
+    core->totals.step_prefill_rows = plan->work.prefill_rows;
 }
 
 static void emit_harvest(struct engine_core *core, struct harvest *harvest)

@@ -32,6 +32,9 @@ struct engine_core_config {
     uint32_t sequences_max;     /* in a batch; default: the least of 256, outputs and rows */
     uint32_t waiting_max;       /* SUBMITs that find as many waiting are refused; default 1,024 */
     uint32_t import_blocks_max; /* reserved and landing together; default: half of the pool */
+    uint64_t
+        step_target_ns;     /* how long prompts may make a step beside streams; default: no bound */
+    uint64_t step_limit_ns; /* how long they may make any step; default: no bound */
 };
 
 /*

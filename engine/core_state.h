@@ -5,9 +5,11 @@
  *   sequence.c   the state table and the memory of a sequence
  *   lifecycle.c  what each action of the table does
  *   plan.c       admission, preemption, and the next batch
+ *   share.c      the room of a batch among prompts
+ *   pace.c       what a step costs
  *   apply.c      what comes of a batch: blocks to the cache, tokens to the worker
  *   emit.c       events
- *   pool.c, sample.c   know nothing of the above
+ *   pool.c, sample.c   know nothing of the above, nor do share.c and pace.c
  */
 #ifndef TANDEM_ENGINE_CORE_STATE_H
 #define TANDEM_ENGINE_CORE_STATE_H
@@ -31,6 +33,7 @@ struct engine_core {
     struct engine_pool *pool;
     struct engine_sampler sampler;
     struct engine_plan plan;
+    struct engine_pace pace;
     struct td_map sequences; /* by id */
     struct td_list queued;   /* both by arrival */
     struct td_list running;

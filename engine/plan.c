@@ -2,6 +2,7 @@
 #include "engine/plan.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "engine/core_state.h"
@@ -15,11 +16,14 @@ td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32
         .heads = calloc(sequences_max, sizeof *plan->heads),
         .outputs = calloc(sequences_max, sizeof *plan->outputs),
         .flights = calloc(sequences_max, sizeof *plan->flights),
+        .chunks = calloc(sequences_max, sizeof *plan->chunks),
+        .order = calloc(sequences_max, sizeof *plan->order),
         .rows_max = rows_max,
         .sequences_max = sequences_max,
     };
     if (plan->rows == NULL || plan->sequences == NULL || plan->heads == NULL ||
-        plan->outputs == NULL || plan->flights == NULL)
+        plan->outputs == NULL || plan->flights == NULL || plan->chunks == NULL ||
+        plan->order == NULL)
         return TD_NO_MEMORY;
     return TD_OK;
 }
@@ -31,6 +35,8 @@ void engine_plan_fini(struct engine_plan *plan)
     free(plan->heads);
     free(plan->outputs);
     free(plan->flights);
+    free(plan->chunks);
+    free(plan->order);
     *plan = (struct engine_plan){0};
 }
 
@@ -264,33 +270,97 @@ static void add_rows(struct engine_plan *plan, struct engine_sequence *sequence,
 
 static void add_decoding(struct engine_plan *plan, struct engine_sequence *sequence)
 {
-    if (sequence->hidden != NULL)
+    if (sequence->hidden != NULL) {
         add_head(plan, sequence);
-    else
+    } else {
+        plan->work.decode_context += sequence->computed;
         add_rows(plan, sequence, 1);
+    }
+    plan->work.decode_rows++;
 }
 
-static void add_chunk(struct engine_plan *plan, struct engine_sequence *sequence)
+static void add_chunk(struct engine_plan *plan, struct engine_sequence *sequence, uint32_t rows)
 {
-    uint32_t room = plan->rows_max - plan->batch.row_count;
-    uint32_t left = sequence->token_count - sequence->computed;
-    uint32_t count = left < room ? left : room;
+    uint64_t first = sequence->computed;
+
+    plan->work.prefill_rows += rows;
+    plan->work.prefill_context += rows * first + (uint64_t)rows * (rows - 1) / 2;
+    add_rows(plan, sequence, rows);
+}
+
+/* The next sequence in the batch that is in a state, after `node`; NULL: there is none. */
+static struct td_list *next_in(const struct engine_core *core, struct td_list *node,
+                               enum sequence_state state, uint32_t *place)
+{
+    while (node->next != &core->running && *place < core->plan.sequences_max) {
+        node = node->next;
+        ++*place;
+        if (engine_sequence_of(node)->state == state)
+            return node;
+    }
+    return NULL;
+}
+
+static void add_all_decoding(struct engine_core *core)
+{
+    struct td_list *node = &core->running;
+    uint32_t place = 0;
+
+    while ((node = next_in(core, node, SEQUENCE_DECODE, &place)) != NULL)
+        add_decoding(&core->plan, engine_sequence_of(node));
+}
+
+static double or_unbounded(uint64_t ns)
+{
+    return ns == 0 ? INFINITY : (double)ns;
+}
+
+/* What is left of the step for prompts; see rule 5. */
+static struct engine_room room_left(const struct engine_core *core)
+{
+    const struct engine_plan *plan = &core->plan;
+    struct engine_room room = {.rows = plan->rows_max - plan->batch.row_count};
+    double decode_ns = engine_pace_forecast(&core->pace, &plan->work);
+    double ns = or_unbounded(core->config.step_limit_ns);
+
+    if (plan->work.decode_rows > 0)
+        ns = fmin(ns, fmax(or_unbounded(core->config.step_target_ns), 2 * decode_ns));
+    if (ns != INFINITY && !core->pace.knows_prefill && room.rows > ENGINE_PACE_PROBE_ROWS)
+        room.rows = ENGINE_PACE_PROBE_ROWS;
+    room.sure = room.rows < ENGINE_ROWS_SURE ? room.rows : ENGINE_ROWS_SURE;
+    room.ns = fmax(0, ns - decode_ns);
+    return room;
+}
+
+static uint32_t collect_chunks(struct engine_core *core)
+{
+    struct td_list *node = &core->running;
+    uint32_t place = 0;
+    uint32_t count = 0;
+
+    while ((node = next_in(core, node, SEQUENCE_PREFILL, &place)) != NULL) {
+        const struct engine_sequence *sequence = engine_sequence_of(node);
+
+        core->plan.chunks[count++] = (struct engine_chunk){
+            .position = sequence->computed, .left = sequence->token_count - sequence->computed};
+    }
+    return count;
+}
+
+static void add_all_chunks(struct engine_core *core)
+{
+    struct engine_plan *plan = &core->plan;
+    struct td_list *node = &core->running;
+    uint32_t count = collect_chunks(core);
+    uint32_t place = 0;
 
     if (count == 0)
         return;
-    add_rows(plan, sequence, count);
-    plan->prefill_rows += count;
-}
-
-static void add_all(struct engine_core *core, enum sequence_state state,
-                    void (*add)(struct engine_plan *, struct engine_sequence *))
-{
-    struct td_list *node = core->running.next;
-
-    for (uint32_t i = 0; i < core->plan.sequences_max && node != &core->running; i++) {
-        if (engine_sequence_of(node)->state == state)
-            add(&core->plan, engine_sequence_of(node));
-        node = node->next;
+    engine_share(&core->pace, room_left(core), plan->chunks, plan->order, count);
+    for (uint32_t i = 0; i < count; i++) {
+        node = next_in(core, node, SEQUENCE_PREFILL, &place);
+        if (plan->chunks[i].rows > 0)
+            add_chunk(plan, engine_sequence_of(node), plan->chunks[i].rows);
     }
 }
 
@@ -303,7 +373,7 @@ static void clear(struct engine_plan *plan)
         .outputs = plan->outputs,
     };
     plan->flight_count = 0;
-    plan->prefill_rows = 0;
+    plan->work = (struct engine_work){0};
 }
 
 bool engine_plan_next(struct engine_core *core)
@@ -314,8 +384,8 @@ bool engine_plan_next(struct engine_core *core)
     clear(plan);
     if (!grow_all(core) || core->running_count == 0) /* else there is a next step, soon */
         admit(core);
-    add_all(core, SEQUENCE_DECODE, add_decoding);
-    add_all(core, SEQUENCE_PREFILL, add_chunk);
+    add_all_decoding(core);
+    add_all_chunks(core);
     plan->flying = plan->flight_count > 0;
     return plan->flying;
 }

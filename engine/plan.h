@@ -11,8 +11,15 @@
  *      once or none at all, less what is found in the cache, and leaves one block for each decoding
  *      sequence. The first that does not fit stops admission; an import that only the limit of imports
  *      keeps out lets those pass that are none.
- *   4. One row for each decoding sequence, then chunks of prompts in order of arrival until the token
- *      budget is used up.
+ *   4. One row for each decoding sequence, then chunks of prompts, as engine/share.h divides the room among
+ *      them: half to the oldest, the rest to the shortest.
+ *   5. The room is what is left of step_rows, and of a time: beside sequences that decode, the step shall not
+ *      take longer than step_target_ns, or twice as long as without prompts, whichever is more; and no step
+ *      longer than step_limit_ns. The first keeps the pace of running streams when a long prompt comes, the
+ *      second lets commands, deadlines and newcomers have their turn. What a row takes is learnt
+ *      (engine/pace.h). ENGINE_ROWS_SURE rows are always let in, however long they take, so prompts get on
+ *      beside any streams. Without sequences that decode, as in a worker that only prefills, the limit alone
+ *      counts, and steps are full.
  *
  * Why nobody waits for ever: blocks are taken all at once, so two half-loaded sequences cannot wait for
  * each other. Reserved, landing and held blocks wait for the worker alone, which has deadlines. Every
@@ -22,9 +29,12 @@
 #define TANDEM_ENGINE_PLAN_H
 
 #include "engine/backend.h"
+#include "engine/pace.h"
 #include "engine/sequence.h"
+#include "engine/share.h"
 
 #define ENGINE_OUTPUT_NONE UINT32_MAX
+#define ENGINE_ROWS_SURE   16 /* rows of prompts in a step beside any streams, if there are as many */
 
 /* The part of one sequence in the flying batch. */
 struct engine_flight {
@@ -42,7 +52,9 @@ struct engine_plan {
     struct engine_output *outputs;           /* [sequences_max] */
     struct engine_flight *flights;           /* [sequences_max] */
     uint32_t flight_count;
-    uint32_t prefill_rows;
+    struct engine_chunk *chunks; /* [sequences_max] */
+    struct engine_chunk **order; /* [sequences_max] */
+    struct engine_work work;
     uint32_t rows_max;
     uint32_t sequences_max;
     bool flying;

@@ -184,7 +184,7 @@ uint32_t sim_engine_step_age_ms(void *impl)
 void sim_engine_open(struct sim_worker *worker)
 {
     struct sim *sim = worker->node->sim;
-    struct engine_core_config config = {.waiting_max = 64};
+    struct engine_core_config config = {.waiting_max = 64, .step_target_ns = 4 * TD_NS_PER_MS};
     struct engine_sink sink = {.impl = worker, .emit = emit};
     struct td_error error = {0};
     td_status_t status;

@@ -11,6 +11,9 @@
 #include "worker/interrupt.h"
 #include "worker/runtime_internal.h"
 
+/* So far are steps kept, as well as they can be foretold, from the time that means a hang. */
+#define STEPS_PER_STEP_TIME 10
+
 /* --- names --- */
 
 /* worker_options_check has seen to it that they fit. */
@@ -70,6 +73,8 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
                               .outputs_max = options->sequences_max};
     struct engine_runtime_config config = {
         .core = {.step_rows = options->step_tokens,
+                 .step_target_ns = options->step_target_ms * TD_NS_PER_MS,
+                 .step_limit_ns = options->times.step_ms * TD_NS_PER_MS / STEPS_PER_STEP_TIME,
                  .sequences_max = options->sequences_max,
                  .waiting_max = options->waiting_max},
         .kv = &engines->kv,

@@ -57,7 +57,11 @@ static const struct td_flag engine[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, block_tokens), .name = "block-tokens", .fallback = "16", .min = 16,
      .max = 256, .help = "Tokens of a KV block: 16, 32, 64, 128 or 256; equal on all workers."},
     {TD_FLAG_AS_UINT32(OPTIONS, step_tokens), .name = "step-tokens", .fallback = "512", .min = 16,
-     .max = 16384, .help = "Rows of one batch step: how much prefill may hold up decoding."},
+     .max = 16384, .help = "Rows of one batch step."},
+    {TD_FLAG_AS_DURATION(OPTIONS, step_target_ms), .name = "step-target", .fallback = "50ms",
+     .min = 0, .max = 60000,
+     .help = "How long prompts may make a step beside running answers, if those alone do not take "
+             "half as long: the pace that answers keep when prompts come; 0: full steps always."},
     {TD_FLAG_AS_UINT32(OPTIONS, sequences_max), .name = "sequences-max", .fallback = "64", .min = 1,
      .max = 4096, .help = "Sequences in one batch."},
     {TD_FLAG_AS_UINT32(OPTIONS, waiting_max), .name = "waiting-max", .fallback = "1024", .min = 1,

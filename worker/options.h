@@ -36,6 +36,7 @@ struct worker_options {
     uint64_t kv_bytes;
     uint32_t block_tokens;
     uint32_t step_tokens;
+    uint32_t step_target_ms; /* 0: none */
     uint32_t sequences_max;
     uint32_t waiting_max;
     uint32_t import_tokens_min;

@@ -43,7 +43,8 @@
     X(lease_ms, "lease-time", 5, s, "How long an ask is kept whose asker has gone silent.")        \
     X(heartbeat_ms, "heartbeat-time", 1, s, "How often at least progress is reported.")            \
     X(step_ms, "step-time", 30, s,                                                                 \
-      "How long one engine step may run before the worker counts as hanging.")                     \
+      "How long one engine step may run before the worker counts as hanging; steps are made for "  \
+      "a tenth of that.")                                                                          \
     X(load_ms, "load-time", 500, ms, "How often at least load is reported to schedulers.")
 
 struct worker_times {

@@ -90,6 +90,11 @@ static void open_history(struct history *history, uint64_t seed)
     config.core.step_rows = config.core.sequences_max + below(history, 12);
     config.core.waiting_max = 1 + below(history, 12);
     config.core.import_blocks_max = 1 + below(history, config.block_count);
+    config.model.step_ns = below(history, 1000); /* how steps are cut changes no token */
+    config.model.prefill_row_ns = below(history, 1000);
+    config.model.decode_row_ns = below(history, 1000);
+    config.core.step_target_ns = below(history, 4000);
+    config.core.step_limit_ns = below(history, 8000);
     history->context_max = config.block_count * 4 < CONTEXT ? config.block_count * 4 : CONTEXT;
     rig_open(&history->rig, &config);
 }

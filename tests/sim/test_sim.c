@@ -18,7 +18,7 @@
 #include "lib/base/log.h"
 #include "sim/sim.h"
 
-#define BREAK_SEEDS 40
+#define BREAK_SEEDS 100
 
 static struct sim_report report;
 

@@ -1,0 +1,101 @@
+/* pace.c: learning what a step costs; see pace.h. */
+#include "engine/pace.h"
+
+#include <math.h>
+
+#define LEARN_SHARE 0.5 /* of the error of a forecast */
+
+/* A step that the machine held up says little: it counts as at most so many times the forecast. */
+#define SURPRISE_MAX 4.0
+
+enum { COST_STEP, COST_DECODE, COST_PREFILL, COST_DECODE_CONTEXT, COST_PREFILL_CONTEXT };
+
+/*
+ * One over the unit of each cost. An error goes to a cost in proportion to the square of its measure, so
+ * the units say who is blamed as long as steps have not told the costs apart: rows of prompts before
+ * streams, whose costs steps without prompts have taught; and rows before what they attend to, unless that is
+ * long.
+ */
+static const double scales[ENGINE_PACE_COSTS] = {
+    [COST_STEP] = 1.0 / 4,
+    [COST_DECODE] = 1.0 / 32,
+    [COST_PREFILL] = 1.0 / 16,
+    [COST_DECODE_CONTEXT] = 1.0 / (32 * 8192),
+    [COST_PREFILL_CONTEXT] = 1.0 / (16 * 8192),
+};
+
+static void measure(const struct engine_work *work, double measures_out[static ENGINE_PACE_COSTS])
+{
+    measures_out[COST_STEP] = scales[COST_STEP];
+    measures_out[COST_DECODE] = scales[COST_DECODE] * work->decode_rows;
+    measures_out[COST_PREFILL] = scales[COST_PREFILL] * work->prefill_rows;
+    measures_out[COST_DECODE_CONTEXT] = scales[COST_DECODE_CONTEXT] * (double)work->decode_context;
+    measures_out[COST_PREFILL_CONTEXT] =
+        scales[COST_PREFILL_CONTEXT] * (double)work->prefill_context;
+}
+
+static double dot(const double *a, const double *b)
+{
+    double sum = 0;
+
+    for (int i = 0; i < ENGINE_PACE_COSTS; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+double engine_pace_forecast(const struct engine_pace *pace, const struct engine_work *work)
+{
+    double measures[ENGINE_PACE_COSTS];
+
+    measure(work, measures);
+    return dot(pace->costs, measures);
+}
+
+void engine_pace_learn(struct engine_pace *pace, const struct engine_work *work,
+                       uint64_t duration_ns)
+{
+    double measures[ENGINE_PACE_COSTS];
+    double duration = (double)duration_ns;
+    double share = LEARN_SHARE;
+    double forecast;
+    double change;
+
+    measure(work, measures);
+    forecast = dot(pace->costs, measures);
+    if (work->prefill_rows > 0 && !pace->knows_prefill) {
+        pace->knows_prefill = true;
+        share = 1;
+    } else if (forecast > 0 && duration > SURPRISE_MAX * forecast) {
+        duration = SURPRISE_MAX * forecast;
+    }
+    change = share * (duration - forecast) / dot(measures, measures);
+    for (int i = 0; i < ENGINE_PACE_COSTS; i++)
+        pace->costs[i] = fmax(0, pace->costs[i] + change * measures[i]);
+}
+
+double engine_pace_cost(const struct engine_pace *pace, uint32_t position, uint32_t rows)
+{
+    double context = (double)rows * (position + (rows - 1.0) / 2);
+
+    return pace->costs[COST_PREFILL] * scales[COST_PREFILL] * rows +
+           pace->costs[COST_PREFILL_CONTEXT] * scales[COST_PREFILL_CONTEXT] * context;
+}
+
+uint32_t engine_pace_fit(const struct engine_pace *pace, uint32_t position, uint32_t rows_max,
+                         double ns)
+{
+    uint32_t fits = 0;
+    uint32_t rows = rows_max;
+
+    if (ns == INFINITY)
+        return rows_max;
+    while (fits < rows) { /* the greatest in [fits, rows] whose cost is within ns */
+        uint32_t middle = rows - (rows - fits) / 2;
+
+        if (engine_pace_cost(pace, position, middle) <= ns)
+            fits = middle;
+        else
+            rows = middle - 1;
+    }
+    return fits;
+}
