@@ -13,6 +13,9 @@ int bench_engine(int argc, char **argv);
 /* The scheduler's prefix index: changes and matches per second, beside the memory's random reads. */
 int bench_index(int argc, char **argv);
 
+/* One draw of a token from logits, by what is asked for, beside reading the logits once. */
+int bench_sampling(int argc, char **argv);
+
 /* Text to token ids: megabytes a second of one core, beside checking the same bytes for UTF-8. */
 int bench_tokenizer(int argc, char **argv);
 

@@ -8,6 +8,7 @@ static const struct cli_command measurements[] = {
      bench_engine},
     {"tokenizer", "MODEL [flags]", "text to token ids, beside checking the same bytes for UTF-8",
      bench_tokenizer},
+    {"sampling", "[flags]", "one draw of a token, beside reading the logits once", bench_sampling},
     {"transfer", "[flags]", "KV between two processes by each transport, beside memcpy",
      bench_transfer},
     {"index", "[flags]", "the scheduler's prefix index, beside the memory's random reads",

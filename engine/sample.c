@@ -1,14 +1,11 @@
-/* sample.c: Philox, an exponential, radix selection and the draw; see sample.h. */
+/* sample.c: Philox, and the way from logits to a token; see sample.h. */
 #include "engine/sample.h"
 
 #include <assert.h>
 #include <float.h>
-#include <math.h> /* INFINITY; nothing of libm is called */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define WEIGHT_BITS 40 /* weight of the best token: 2^40; a vocabulary of 2^20 sums to below 2^60 */
 
 __extension__ typedef unsigned __int128 uint128;
 
@@ -54,231 +51,245 @@ static uint64_t draw_bits(const struct engine_sampling *sampling, uint32_t index
     return (uint64_t)out[0] << 32 | out[1];
 }
 
-/* ---- weights ---- */
+/* ---- which tokens count ---- */
 
-/* 2^n for -126 <= n <= 127. */
-static float power_of_two(int n)
+/* Logits on their way to a token. */
+struct draw {
+    struct engine_sampler *sampler;
+    const struct engine_sampling *sampling;
+    const float *logits;
+    float best;  /* the greatest of them */
+    float floor; /* what is below it cannot be drawn */
+};
+
+static uint32_t tile_count(uint32_t vocab)
 {
-    uint32_t bits = (uint32_t)(n + 127) << 23;
+    return (vocab + ENGINE_LOGITS_TILE - 1) / ENGINE_LOGITS_TILE;
+}
+
+static uint32_t tile_tokens(const struct engine_sampler *sampler, uint32_t first)
+{
+    return sampler->vocab - first < ENGINE_LOGITS_TILE ? sampler->vocab - first
+                                                       : ENGINE_LOGITS_TILE;
+}
+
+/* The lowest id among the greatest logits; TD_INTERNAL if that is no finite number. */
+static td_status_t find_best(struct engine_sampler *sampler, const float *logits,
+                             uint32_t *best_out)
+{
+    uint32_t tile = 0;
+    uint32_t id;
     float value;
 
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    sampler->ops->maxima(logits, sampler->vocab, sampler->maxima);
+    for (uint32_t i = 1; i < tile_count(sampler->vocab); i++)
+        if (sampler->maxima[i] > sampler->maxima[tile])
+            tile = i;
+    value = sampler->maxima[tile];
+    if (value < -FLT_MAX || value > FLT_MAX)
+        return TD_INTERNAL;
+    id = tile * ENGINE_LOGITS_TILE;
+    while (logits[id] != value)
+        id++;
+    *best_out = id;
+    return TD_OK;
 }
 
 /*
- * exp(x) = 2^n * exp(r) with |r| <= ln(2)/2; exp(r) by its Taylor polynomial of degree 7, whose
- * error (r^8/8! < 6e-9) is below half a unit of float. ln(2) is split in two so that r is exact.
+ * The least logit that may be so many temperatures below the best. Rounding to the nearest float is no
+ * matter: it moves no other float to the other side.
  */
-float engine_exp(float x)
+static float floor_at(const struct draw *draw, double reach)
 {
-    const float log2e = 1.44269504f;
-    const float ln2_high = 0.693145752f; /* 16 bits: n * ln2_high is exact */
-    const float ln2_low = 1.42860677e-6f;
-    float n;
-    float r;
-    float p;
+    double floor = (double)draw->best - reach * (double)draw->sampling->temperature;
 
-    if (!(x > -87.0f)) /* NaN too */
-        return 0.0f;
-    n = (float)(int)(x * log2e - 0.5f);
-    r = (x - n * ln2_high) - n * ln2_low;
-    p = 1.0f / 5040.0f;
-    p = p * r + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    return p * power_of_two((int)n);
+    return floor < -(double)FLT_MAX ? -FLT_MAX : (float)floor;
 }
 
-static uint64_t weight_of(float logit, float best, float temperature)
+static float greater(float a, float b)
 {
-    float p = engine_exp((logit - best) / temperature);
-
-    return (uint64_t)(p * (float)(UINT64_C(1) << WEIGHT_BITS));
+    return a > b ? a : b;
 }
 
-/* An integer that is ordered as the float is; NaN is below everything. */
-static uint32_t order_of(float value)
+/* The least weight that min_p leaves. The share is exact: a float times a power of two. */
+static uint64_t least_weight(const struct engine_sampling *sampling)
 {
-    uint32_t bits;
-
-    if (value != value)
-        return 0;
-    value += 0.0f; /* -0 and 0 are equal */
-    memcpy(&bits, &value, sizeof bits);
-    return bits & UINT32_C(0x80000000) ? ~bits : bits | UINT32_C(0x80000000);
-}
-
-/* ---- selection ---- */
-
-/*
- * The rank limit between kept and dropped tokens: kept are those above `order`, and the first `ties`
- * (by id) of those equal to it.
- */
-struct limit {
-    uint32_t order;
-    uint32_t ties;
-};
-
-static bool keeps(struct limit *limit, uint32_t order)
-{
-    if (order != limit->order)
-        return order > limit->order;
-    if (limit->ties == 0)
-        return false;
-    limit->ties--;
-    return true;
-}
-
-#define RADIX_BITS 11
-#define RADIX_BINS (1 << RADIX_BITS)
-
-/* What is summed up from the best token downwards until it reaches the goal. */
-struct selection {
-    const struct engine_sampler *sampler;
-    bool by_weight; /* else by count */
-    uint64_t goal;  /* at least 1 */
-};
-
-static uint64_t measure(const struct selection *selection, uint32_t id)
-{
-    return selection->by_weight ? selection->sampler->weights[id] : 1;
-}
-
-/* How many tokens of equal rank it takes to make up for what is left of the goal. */
-static uint32_t ties_for(const struct selection *selection, uint32_t order, uint64_t left)
-{
-    const struct engine_sampler *sampler = selection->sampler;
-    uint64_t each = 0;
-
-    /* Equal logits have equal weights, but those that top-k dropped have none: they come last. */
-    for (uint32_t id = 0; id < sampler->vocab && each == 0; id++)
-        if (sampler->order[id] == order)
-            each = measure(selection, id);
-    assert(each > 0);
-    return (uint32_t)((left + each - 1) / each);
+    return (uint64_t)((double)sampling->min_p * (double)(UINT64_C(1) << ENGINE_WEIGHT_BITS));
 }
 
 /*
- * Finds the token at which the sum reaches the goal: three passes over 11, 11 and 10 bits of the
- * order, each of which narrows the search to one bin.
+ * How many temperatures below the best a token can be and weigh so much: ln 2 for each halving that it takes to get
+ * below that weight, and a margin for what the exponential rounds.
  */
-static struct limit select_limit(const struct selection *selection)
+static double reach_of_weight(uint64_t weight)
 {
-    const struct engine_sampler *sampler = selection->sampler;
-    uint64_t left = selection->goal;
-    uint32_t prefix = 0;
-    uint32_t known = 0; /* mask of the bits of prefix that are decided */
-    static const int shifts[] = {21, 10, 0};
+    double reach = 0.01;
 
-    for (int pass = 0; pass < 3; pass++) {
-        uint64_t bins[RADIX_BINS] = {0};
-        uint32_t mask = pass == 2 ? (1U << 10) - 1 : RADIX_BINS - 1;
-        uint32_t bin = mask;
-
-        for (uint32_t id = 0; id < sampler->vocab; id++)
-            if ((sampler->order[id] & known) == prefix)
-                bins[sampler->order[id] >> shifts[pass] & mask] += measure(selection, id);
-        while (bins[bin] < left) {
-            assert(bin > 0); /* the goal is at most the sum of all */
-            left -= bins[bin--];
-        }
-        prefix |= bin << shifts[pass];
-        known |= mask << shifts[pass];
+    while (weight >> ENGINE_WEIGHT_BITS == 0 && reach < ENGINE_WEIGHT_REACH) {
+        weight <<= 1;
+        reach += 0.693148;
     }
-    return (struct limit){.order = prefix, .ties = ties_for(selection, prefix, left)};
+    return reach < ENGINE_WEIGHT_REACH ? reach : ENGINE_WEIGHT_REACH;
 }
 
-/* Takes the weight of all tokens beyond the limit; returns the sum of what is left. */
-static uint64_t cut(struct engine_sampler *sampler, struct limit limit)
+/* Makes the list of all tokens whose logit is at least the limit. */
+static void list_from(const struct draw *draw, float least)
 {
+    struct engine_sampler *sampler = draw->sampler;
+    struct engine_shortlist *list = &sampler->list;
+
+    list->count = 0;
+    for (uint32_t first = 0; first < sampler->vocab; first += ENGINE_LOGITS_TILE)
+        if (sampler->maxima[first / ENGINE_LOGITS_TILE] >= least)
+            list->count +=
+                sampler->ops->collect(draw->logits + first, tile_tokens(sampler, first), least,
+                                      first, list->ids + list->count, list->values + list->count);
+}
+
+static uint64_t weigh_list(const struct draw *draw)
+{
+    struct engine_shortlist *list = &draw->sampler->list;
+
+    return draw->sampler->ops->weigh(list->values, list->count, draw->best,
+                                     draw->sampling->temperature, list->weights);
+}
+
+/*
+ * Where the tokens that are wanted end is not known, but mostly it is near the best one. So lists are tried
+ * that reach farther and farther down, in temperatures, until everything of weight is listed.
+ */
+#define REACH_FIRST 4.0
+#define REACH_STEP  2.0
+
+/*
+ * Lists the first k in rank, less those below the floor. If k tiles have a logit of at least some height,
+ * k tokens have: a limit for which the list is hardly longer than k.
+ */
+static void list_first(const struct draw *draw, uint32_t k)
+{
+    struct engine_sampler *sampler = draw->sampler;
+    uint32_t tiles = tile_count(sampler->vocab);
+    double reach = REACH_FIRST;
+    float limit;
+
+    do {
+        limit =
+            k <= tiles ? engine_shortlist_kth(sampler->maxima, tiles, k) : floor_at(draw, reach);
+        list_from(draw, greater(limit, draw->floor));
+        reach += REACH_STEP;
+    } while (sampler->list.count < k && limit > draw->floor);
+    engine_shortlist_keep_first(&sampler->list, k);
+}
+
+/* Lists the fewest in rank that weigh so much together; returns their weight. */
+static uint64_t list_share(const struct draw *draw, uint64_t goal)
+{
+    double reach = REACH_FIRST;
+    float limit;
+
+    do {
+        limit = floor_at(draw, reach);
+        list_from(draw, greater(limit, draw->floor));
+        reach += REACH_STEP;
+    } while (weigh_list(draw) < goal && limit > draw->floor);
+    return engine_shortlist_keep_share(&draw->sampler->list, goal);
+}
+
+/* The weight of each tile, and of all. */
+static uint64_t weigh_tiles(const struct draw *draw)
+{
+    struct engine_sampler *sampler = draw->sampler;
     uint64_t total = 0;
 
-    for (uint32_t id = 0; id < sampler->vocab; id++) {
-        if (!keeps(&limit, sampler->order[id]))
-            sampler->weights[id] = 0;
-        total += sampler->weights[id];
+    for (uint32_t first = 0; first < sampler->vocab; first += ENGINE_LOGITS_TILE) {
+        uint32_t tile = first / ENGINE_LOGITS_TILE;
+
+        sampler->sums[tile] = 0;
+        if (sampler->maxima[tile] >= draw->floor)
+            sampler->sums[tile] =
+                sampler->ops->weigh(draw->logits + first, tile_tokens(sampler, first), draw->best,
+                                    draw->sampling->temperature, NULL);
+        total += sampler->sums[tile];
     }
     return total;
 }
 
-static uint64_t cut_top_k(struct engine_sampler *sampler, uint32_t top_k)
+/* The token in whose part of the line from 0 to the weight of all tiles the point lies. */
+static uint32_t token_in_tiles(const struct draw *draw, uint64_t point)
 {
-    struct selection selection = {.sampler = sampler, .goal = top_k};
+    struct engine_sampler *sampler = draw->sampler;
+    uint64_t *weights = sampler->list.weights;
+    uint32_t tile = 0;
+    uint32_t first;
+    uint32_t i = 0;
 
-    return cut(sampler, select_limit(&selection));
-}
-
-static uint64_t cut_top_p(struct engine_sampler *sampler, float top_p, uint64_t total)
-{
-    uint64_t goal = (uint64_t)((double)top_p * (double)total);
-    struct selection selection = {.sampler = sampler, .by_weight = true};
-
-    selection.goal = goal == 0 ? 1 : goal > total ? total : goal;
-    return cut(sampler, select_limit(&selection));
-}
-
-/* The share is exact: a float times a power of two. The best token always stays. */
-static uint64_t cut_min_p(struct engine_sampler *sampler, float min_p)
-{
-    uint64_t least = (uint64_t)((double)min_p * (double)(UINT64_C(1) << WEIGHT_BITS));
-    uint64_t total = 0;
-
-    for (uint32_t id = 0; id < sampler->vocab; id++) {
-        if (sampler->weights[id] < least)
-            sampler->weights[id] = 0;
-        total += sampler->weights[id];
-    }
-    return total;
+    while (point >= sampler->sums[tile])
+        point -= sampler->sums[tile++];
+    first = tile * ENGINE_LOGITS_TILE;
+    sampler->ops->weigh(draw->logits + first, tile_tokens(sampler, first), draw->best,
+                        draw->sampling->temperature, weights);
+    while (point >= weights[i])
+        point -= weights[i++];
+    return first + i;
 }
 
 /* ---- the draw ---- */
 
-/* The lowest id among the greatest logits; TD_INTERNAL if that is no finite number. */
-static td_status_t find_best(const float *logits, uint32_t vocab, uint32_t *best_out)
+static uint64_t share_of(float top_p, uint64_t total)
 {
-    uint32_t best = 0;
-    float value = -INFINITY;
+    uint64_t goal = (uint64_t)((double)top_p * (double)total);
 
-    for (uint32_t id = 0; id < vocab; id++) {
-        if (logits[id] > value) {
-            best = id;
-            value = logits[id];
-        }
-    }
-    if (value < -FLT_MAX || value > FLT_MAX)
-        return TD_INTERNAL;
-    *best_out = best;
-    return TD_OK;
+    return goal == 0 ? 1 : goal > total ? total : goal;
 }
 
-static uint64_t weigh(struct engine_sampler *sampler, const float *logits, float best,
-                      float temperature)
+/* The point of a line that a draw hits. */
+static uint64_t point_of(uint64_t random, uint64_t total)
 {
-    uint64_t total = 0;
-
-    for (uint32_t id = 0; id < sampler->vocab; id++) {
-        sampler->order[id] = order_of(logits[id]);
-        sampler->weights[id] = weight_of(logits[id], best, temperature);
-        total += sampler->weights[id];
-    }
-    return total;
+    return (uint64_t)((uint128)random * total >> 64);
 }
 
-/* The token in whose share of the line from 0 to total the point lies. */
-static uint32_t token_at(const struct engine_sampler *sampler, uint64_t point)
+/* With neither top-k nor min_p all tokens count: no list is made, but of the best ones for top_p. */
+static uint32_t draw_from_all(const struct draw *draw, uint64_t random)
 {
-    uint32_t id = 0;
+    float top_p = draw->sampling->top_p;
+    uint64_t total = weigh_tiles(draw);
 
-    while (point >= sampler->weights[id]) {
-        point -= sampler->weights[id++];
-        assert(id < sampler->vocab);
-    }
-    return id;
+    if (top_p == 1.0f)
+        return token_in_tiles(draw, point_of(random, total));
+    total = list_share(draw, share_of(top_p, total));
+    return engine_shortlist_at(&draw->sampler->list, point_of(random, total));
+}
+
+/* top_k is 0 where it cuts nothing. */
+static uint32_t draw_from_list(const struct draw *draw, uint32_t top_k, uint64_t random)
+{
+    const struct engine_sampling *sampling = draw->sampling;
+    struct engine_shortlist *list = &draw->sampler->list;
+    uint64_t total;
+
+    if (top_k > 0)
+        list_first(draw, top_k);
+    else
+        list_from(draw, draw->floor);
+    total = weigh_list(draw);
+    if (sampling->min_p > 0.0f)
+        total = engine_shortlist_keep_heavy(list, least_weight(sampling));
+    if (sampling->top_p < 1.0f)
+        total = engine_shortlist_keep_share(list, share_of(sampling->top_p, total));
+    return engine_shortlist_at(list, point_of(random, total));
+}
+
+static uint32_t draw_token(struct engine_sampler *sampler, const float *logits, float best,
+                           const struct engine_sampling *sampling, uint64_t random)
+{
+    struct draw draw = {.sampler = sampler, .sampling = sampling, .logits = logits, .best = best};
+    bool has_min_p = sampling->min_p > 0.0f;
+    uint32_t top_k = sampling->top_k < sampler->vocab ? sampling->top_k : 0;
+
+    draw.floor =
+        floor_at(&draw, has_min_p ? reach_of_weight(least_weight(sampling)) : ENGINE_WEIGHT_REACH);
+    return has_min_p || top_k > 0 ? draw_from_list(&draw, top_k, random)
+                                  : draw_from_all(&draw, random);
 }
 
 td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
@@ -287,7 +298,6 @@ td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
 {
     uint32_t index = history->count - history->prompt_count;
     uint32_t best;
-    uint64_t total;
     td_status_t status;
 
     if (engine_penalty_wanted(sampling)) {
@@ -295,21 +305,13 @@ td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
         engine_penalize(sampling, history, sampler->counts, sampler->penalised);
         logits = sampler->penalised;
     }
-    status = find_best(logits, sampler->vocab, &best);
+    status = find_best(sampler, logits, &best);
     if (status != TD_OK)
         return status;
-    if (sampling->temperature == 0.0f || sampling->top_k == 1) {
-        *token_out = best;
-        return TD_OK;
-    }
-    total = weigh(sampler, logits, logits[best], sampling->temperature);
-    if (sampling->min_p > 0.0f)
-        total = cut_min_p(sampler, sampling->min_p);
-    if (sampling->top_k > 0 && sampling->top_k < sampler->vocab)
-        total = cut_top_k(sampler, sampling->top_k);
-    if (sampling->top_p < 1.0f)
-        total = cut_top_p(sampler, sampling->top_p, total);
-    *token_out = token_at(sampler, (uint64_t)((uint128)draw_bits(sampling, index) * total >> 64));
+    *token_out = best;
+    if (sampling->temperature != 0.0f && sampling->top_k != 1)
+        *token_out =
+            draw_token(sampler, logits, logits[best], sampling, draw_bits(sampling, index));
     return TD_OK;
 }
 
@@ -338,14 +340,20 @@ td_status_t engine_sampling_check(const struct engine_sampling *sampling)
 
 td_status_t engine_sampler_init(struct engine_sampler *sampler, uint32_t vocab)
 {
+    td_status_t status;
+
     assert(vocab > 0 && vocab <= ENGINE_VOCAB_MAX);
-    sampler->vocab = vocab;
-    sampler->order = calloc(vocab, sizeof *sampler->order);
-    sampler->weights = calloc(vocab, sizeof *sampler->weights);
-    sampler->penalised = calloc(vocab, sizeof *sampler->penalised);
-    sampler->counts = calloc(vocab, sizeof *sampler->counts);
-    if (sampler->order != NULL && sampler->weights != NULL && sampler->penalised != NULL &&
-        sampler->counts != NULL)
+    *sampler = (struct engine_sampler){
+        .vocab = vocab,
+        .ops = engine_logits_choose(getenv("TANDEM_CPU")),
+        .maxima = calloc(tile_count(vocab), sizeof *sampler->maxima),
+        .sums = calloc(tile_count(vocab), sizeof *sampler->sums),
+        .penalised = calloc(vocab, sizeof *sampler->penalised),
+        .counts = calloc(vocab, sizeof *sampler->counts),
+    };
+    status = engine_shortlist_init(&sampler->list, vocab + ENGINE_LOGITS_SLACK);
+    if (status == TD_OK && sampler->maxima != NULL && sampler->sums != NULL &&
+        sampler->penalised != NULL && sampler->counts != NULL)
         return TD_OK;
     engine_sampler_fini(sampler);
     return TD_NO_MEMORY;
@@ -353,8 +361,9 @@ td_status_t engine_sampler_init(struct engine_sampler *sampler, uint32_t vocab)
 
 void engine_sampler_fini(struct engine_sampler *sampler)
 {
-    free(sampler->order);
-    free(sampler->weights);
+    engine_shortlist_fini(&sampler->list);
+    free(sampler->maxima);
+    free(sampler->sums);
     free(sampler->penalised);
     free(sampler->counts);
     *sampler = (struct engine_sampler){0};

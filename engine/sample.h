@@ -11,8 +11,11 @@
  * exact, so neither the order of summation nor the instruction set can change a token. What is below
  * 2^-40 of the best one has no weight. Tokens are ranked by logit, and by lower id where logits are
  * equal; min_p keeps those with that share of the best one's weight, top-k exactly k of them, top-p the
- * fewest whose weight reaches the wanted share of what is left. The limits are found by radix selection on
- * the bits of the logits: O(vocab), no sort.
+ * fewest whose weight reaches the wanted share of what is left.
+ *
+ * How it is done changes none of this: one pass finds the greatest logit of each tile (logits/logits.h); what is
+ * provably too low to be drawn is never weighed, and the rest is put on a list (shortlist.h) that is
+ * mostly short, whatever the vocabulary.
  *
  * Pure. A sampler is scratch memory; one owner.
  */
@@ -22,16 +25,20 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "engine/logits/logits.h"
 #include "engine/penalty.h"
+#include "engine/shortlist.h"
 
 #define ENGINE_VOCAB_MAX (UINT32_C(1) << 20)
 
 struct engine_sampler {
     uint32_t vocab;
-    uint32_t *order;   /* [vocab] logits as integers of the same order */
-    uint64_t *weights; /* [vocab] */
-    float *penalised;  /* [vocab] logits after penalties; these two are not touched without any */
-    uint32_t *counts;  /* [vocab] zero between draws */
+    const struct engine_logits *ops; /* the fastest set, or the one that TANDEM_CPU names */
+    float *maxima;                   /* [tiles] of logits */
+    uint64_t *sums;                  /* [tiles] of weights, where all tokens count */
+    struct engine_shortlist list;
+    float *penalised; /* [vocab] logits after penalties; these two are not touched without any */
+    uint32_t *counts; /* [vocab] zero between draws */
 };
 
 /* TD_NO_MEMORY, and nothing to undo. */
@@ -55,8 +62,5 @@ td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
 /* The generator itself: four 32-bit words for a counter under a key. */
 void engine_philox(const uint32_t counter[static 4], const uint32_t key[static 2],
                    uint32_t out[static 4]);
-
-/* exp(x) for x <= 0 by additions and multiplications alone: the same bits on every machine. */
-float engine_exp(float x);
 
 #endif
