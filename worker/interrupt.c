@@ -16,6 +16,21 @@ static void on_interrupt(int signal_number)
     _exit(0);
 }
 
+static void set_mask(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (int i = 0; i < WORKER_INTERRUPTS; i++)
+        sigaddset(&set, signals[i]);
+    pthread_sigmask(how, &set, NULL); /* fails for no valid call */
+}
+
+void worker_interrupt_hold(void)
+{
+    set_mask(SIG_BLOCK);
+}
+
 void worker_interrupt_begin(struct worker_interrupt *interrupt)
 {
     struct sigaction action = {.sa_handler = on_interrupt};
@@ -23,6 +38,7 @@ void worker_interrupt_begin(struct worker_interrupt *interrupt)
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < WORKER_INTERRUPTS; i++)
         sigaction(signals[i], &action, &interrupt->previous[i]); /* fails for no valid signal */
+    set_mask(SIG_UNBLOCK);
 }
 
 void worker_interrupt_end(struct worker_interrupt *interrupt)

@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "lib/net/program.h"
 #include "model/map.h"
+#include "worker/interrupt.h"
 #include "worker/runtime.h"
 
 struct worker_program {
@@ -147,8 +148,10 @@ fail:
 int worker_main(const struct worker_role *role, int argc, char **argv)
 {
     struct worker_program worker = {.role = role};
-    int status = parse(&worker, argc, argv);
+    int status;
 
+    worker_interrupt_hold(); /* worker_engines_open lets them come */
+    status = parse(&worker, argc, argv);
     if (status < 0)
         status = run(&worker);
     td_arena_fini(&worker.arena);
