@@ -7,7 +7,7 @@
 #ifndef TANDEM_BENCH_BENCH_H
 #define TANDEM_BENCH_BENCH_H
 
-/* Prompt and decode speed of the CPU backend, beside the memory bandwidth of the same minute. */
+/* Prompt and decode speed of the CPU backend, beside what the machine could do in the same minute. */
 int bench_engine(int argc, char **argv);
 
 /* The scheduler's prefix index: changes and matches per second, beside the memory's random reads. */

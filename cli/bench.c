@@ -4,7 +4,7 @@
 #include "cli/command.h"
 
 static const struct cli_command measurements[] = {
-    {"engine", "MODEL.gguf [flags]", "prompt and decode speed beside the memory bandwidth",
+    {"engine", "MODEL.gguf [flags]", "prompt and decode speed beside what the machine could do",
      bench_engine},
     {"tokenizer", "MODEL [flags]", "text to token ids, beside checking the same bytes for UTF-8",
      bench_tokenizer},
