@@ -79,8 +79,12 @@ static void note_token(struct sequence_times *times, uint64_t now_ns)
 static bool draw(struct engine_core *core, struct engine_sequence *sequence, const float *logits,
                  struct harvest *harvest)
 {
-    struct engine_history history = {sequence->tokens, sequence->prompt_count,
-                                     sequence->token_count};
+    struct engine_history history = {
+        .tokens = sequence->tokens,
+        .prompt_count = sequence->prompt_count,
+        .count = sequence->token_count,
+        .tally = &sequence->tally,
+    };
     uint32_t index = engine_sequence_new_tokens(sequence);
     uint32_t token;
     td_status_t status =

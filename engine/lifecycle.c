@@ -16,6 +16,7 @@
 void engine_sequence_wait(struct engine_core *core, struct engine_sequence *sequence)
 {
     assert(sequence->place == SEQUENCE_IN_NONE);
+    sequence->refusal.holds = false; /* it has other needs than when it waited before */
     engine_sequence_insert(&core->queued, sequence);
     sequence->place = SEQUENCE_IN_QUEUE;
     core->queued_count++;
@@ -123,6 +124,7 @@ static void localize(struct engine_core *core, struct engine_sequence *sequence)
     if (!sequence->remote)
         core->totals.stray_commands++;
     sequence->remote = false;
+    sequence->refusal.holds = false;
 }
 
 static void lend(struct engine_core *core, struct engine_sequence *sequence)

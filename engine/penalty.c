@@ -4,6 +4,7 @@
 #include <float.h>
 
 #define PENALISED UINT32_MAX /* a count: this token's turn has been */
+#define FEW       8          /* new tokens that are looked up one by one */
 
 static bool repetition_wanted(const struct engine_sampling *sampling)
 {
@@ -58,13 +59,81 @@ static void add_biases(const struct engine_sampling *sampling, float *logits)
     }
 }
 
-void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
-                     uint32_t *counts, float *logits)
+/* ---- with a tally ---- */
+
+static uint32_t find(const struct engine_tally *tally, uint32_t token)
+{
+    uint32_t i = 0;
+
+    while (i < tally->entry_count && tally->entries[i].token != token)
+        i++;
+    return i;
+}
+
+static void note(struct engine_tally *tally, uint32_t place, uint32_t token, bool is_output)
+{
+    if (place == tally->entry_count)
+        tally->entries[tally->entry_count++] = (struct engine_tally_entry){.token = token};
+    tally->entries[place].count += is_output;
+}
+
+/* Many tokens at once, the prompt's: counts knows their places, plus one, as long as this runs. */
+static void note_many(struct engine_tally *tally, const struct engine_history *history,
+                      uint32_t first, uint32_t *counts)
+{
+    for (uint32_t i = 0; i < tally->entry_count; i++)
+        counts[tally->entries[i].token] = i + 1;
+    for (uint32_t i = first; i < history->count; i++) {
+        uint32_t token = history->tokens[i];
+
+        if (counts[token] == 0)
+            counts[token] = tally->entry_count + 1;
+        note(tally, counts[token] - 1, token, i >= history->prompt_count);
+    }
+    for (uint32_t i = 0; i < tally->entry_count; i++)
+        counts[tally->entries[i].token] = 0;
+}
+
+/* Counts what is new since the last draw. */
+static void catch_up(const struct engine_sampling *sampling, const struct engine_history *history,
+                     uint32_t *counts)
+{
+    struct engine_tally *tally = history->tally;
+    uint32_t first = tally->seen;
+
+    if (first < history->prompt_count && !repetition_wanted(sampling))
+        first = history->prompt_count; /* only repetition looks at the prompt */
+    if (history->count - first > FEW)
+        note_many(tally, history, first, counts);
+    else
+        for (uint32_t i = first; i < history->count; i++)
+            note(tally, find(tally, history->tokens[i]), history->tokens[i],
+                 i >= history->prompt_count);
+    tally->seen = history->count;
+}
+
+static void penalize_tally(const struct engine_sampling *sampling, const struct engine_tally *tally,
+                           float *logits)
+{
+    for (uint32_t i = 0; i < tally->entry_count; i++) {
+        const struct engine_tally_entry *entry = &tally->entries[i];
+        float *logit = &logits[entry->token];
+
+        if (entry->count > 0)
+            penalize_output(sampling, entry->count, logit);
+        else if (is_finite(*logit))
+            *logit = repeated(sampling, *logit);
+    }
+}
+
+/* ---- without ---- */
+
+static void penalize_anew(const struct engine_sampling *sampling,
+                          const struct engine_history *history, uint32_t *counts, float *logits)
 {
     const uint32_t *tokens = history->tokens;
     uint32_t prompt_count = repetition_wanted(sampling) ? history->prompt_count : 0;
 
-    add_biases(sampling, logits);
     for (uint32_t i = history->prompt_count; i < history->count; i++)
         counts[tokens[i]]++;
     for (uint32_t i = history->prompt_count; i < history->count; i++) {
@@ -84,4 +153,16 @@ void engine_penalize(const struct engine_sampling *sampling, const struct engine
         counts[tokens[i]] = 0;
     for (uint32_t i = history->prompt_count; i < history->count; i++)
         counts[tokens[i]] = 0;
+}
+
+void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
+                     uint32_t *counts, float *logits)
+{
+    add_biases(sampling, logits);
+    if (history->tally == NULL) {
+        penalize_anew(sampling, history, counts, logits);
+        return;
+    }
+    catch_up(sampling, history, counts);
+    penalize_tally(sampling, history->tally, logits);
 }

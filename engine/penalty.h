@@ -7,9 +7,9 @@
  * then frequency_penalty times the token's count in the output and presence_penalty are subtracted for
  * each token that occurs in the output.
  *
- * Nothing is remembered from draw to draw: the counts are made anew of the sequence's tokens, so a
- * preempted, imported or repeated sequence is penalised alike, and requests without penalties pay
- * nothing. The work is one pass over the tokens, small beside the model's own over the same context.
+ * The counts are a function of the sequence's tokens alone, so a preempted, imported or repeated sequence is
+ * penalised alike, and requests without penalties pay nothing. A tally keeps them from draw to draw, so that
+ * a draw costs a pass over the different tokens, and not over all of them; without one they are counted anew.
  * Single float operations in a fixed order: the same bits on every machine.
  */
 #ifndef TANDEM_ENGINE_PENALTY_H
@@ -20,11 +20,28 @@
 
 #include "engine/engine.h"
 
+/* A token that was seen, and how often in the output; 0: in the prompt alone. */
+struct engine_tally_entry {
+    uint32_t token;
+    uint32_t count;
+};
+
+/*
+ * The different tokens of one sequence, up to where they were counted last; zero but for entries at the
+ * start. The sequence may only grow, and its sampling must stay the same.
+ */
+struct engine_tally {
+    struct engine_tally_entry *entries; /* room for all tokens that the sequence may ever have */
+    uint32_t entry_count;
+    uint32_t seen; /* tokens counted */
+};
+
 /* The tokens of a sequence: a prompt, and the output behind it. All are below the vocabulary's size. */
 struct engine_history {
     const uint32_t *tokens; /* may be NULL where no penalty is wanted */
     uint32_t prompt_count;
-    uint32_t count; /* prompt and output */
+    uint32_t count;             /* prompt and output */
+    struct engine_tally *tally; /* kept for this sequence; NULL: counted anew */
 };
 
 /* Whether a request wants any of this. */

@@ -173,6 +173,36 @@ static bool can_never_fit(const struct engine_core *core, const struct need *nee
     return need->total > balance.total - balance.quarantined;
 }
 
+/*
+ * Looking up is a pass over the blocks of the prompt, and waiting may last for thousands of steps. Until a
+ * claim is given up, fewer blocks are to spare or the next block of the prompt is published, the answer stays
+ * the same: what others take or evict only makes less room, and their claims on hits are neutral.
+ */
+static bool still_refused(struct engine_core *core, struct engine_sequence *sequence,
+                          uint32_t spare)
+{
+    const struct sequence_refusal *refusal = &sequence->refusal;
+
+    if (!refusal->holds || refusal->returns != engine_pool_returns(core->pool) ||
+        spare < refusal->spare)
+        return false;
+    return refusal->hits == engine_sequence_hits_max(sequence) ||
+           !engine_pool_has(core->pool, engine_sequence_key(sequence, refusal->hits));
+}
+
+static enum verdict refuse(struct engine_core *core, struct engine_sequence *sequence,
+                           const struct need *need, uint32_t spare, enum verdict verdict)
+{
+    sequence->refusal = (struct sequence_refusal){
+        .holds = true,
+        .verdict = (uint8_t)verdict,
+        .hits = need->cached,
+        .spare = spare,
+        .returns = engine_pool_returns(core->pool),
+    };
+    return verdict;
+}
+
 static enum verdict try_admit(struct engine_core *core, struct engine_sequence *sequence,
                               uint32_t spare)
 {
@@ -181,15 +211,17 @@ static enum verdict try_admit(struct engine_core *core, struct engine_sequence *
 
     if (!sequence->remote && core->running_count >= core->plan.sequences_max)
         return NO_ROOM;
+    if (still_refused(core, sequence, spare))
+        return (enum verdict)sequence->refusal.verdict;
     need = look_up(core, sequence);
     if (can_never_fit(core, &need)) {
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, TD_EXHAUSTED);
         return ADMITTED;
     }
     if (sequence->remote && imports_are_full(core, need.total - need.cached))
-        return LET_PASS;
+        return refuse(core, sequence, &need, spare, LET_PASS);
     if ((uint64_t)need.total - need.cached + need.idle + spare > available)
-        return NO_ROOM;
+        return refuse(core, sequence, &need, spare, NO_ROOM);
     take_blocks(core, sequence, &need);
     engine_sequence_step(core, sequence,
                          sequence->remote ? SEQUENCE_ON_RESERVE : SEQUENCE_ON_ADMIT);

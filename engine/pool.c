@@ -43,6 +43,7 @@ struct engine_pool {
     uint32_t block_count;
     uint32_t block_tokens;
     uint32_t counts[COLUMN_COUNT];
+    uint64_t returns;
     struct td_list cached; /* oldest first */
     struct td_map index;   /* key -> struct block */
 };
@@ -210,6 +211,7 @@ void engine_pool_unclaim(struct engine_pool *pool, uint32_t slot, enum engine_cl
     enum column before = column_of(block);
 
     assert(claim < ENGINE_CLAIM_QUARANTINED && block->claims[claim] > 0);
+    pool->returns++;
     block->claims[claim]--;
     recount(pool, block, before);
     if (!is_idle(block))
@@ -233,6 +235,7 @@ void engine_pool_move(struct engine_pool *pool, const uint32_t *slots, uint32_t 
                       enum engine_claim from, enum engine_claim to)
 {
     assert(from < ENGINE_CLAIM_QUARANTINED && to < ENGINE_CLAIM_COUNT);
+    pool->returns++;
     for (uint32_t i = 0; i < count; i++) {
         struct block *block = block_at(pool, slots[i]);
         enum column before = column_of(block);
@@ -242,6 +245,11 @@ void engine_pool_move(struct engine_pool *pool, const uint32_t *slots, uint32_t 
         block->claims[to]++;
         recount(pool, block, before);
     }
+}
+
+uint64_t engine_pool_returns(const struct engine_pool *pool)
+{
+    return pool->returns;
 }
 
 bool engine_pool_is_idle(const struct engine_pool *pool, uint32_t slot)
@@ -306,6 +314,11 @@ uint32_t engine_pool_match(const struct engine_pool *pool, struct td_u128 root,
         slots_out[i] = identity.parent;
     }
     return count;
+}
+
+bool engine_pool_has(const struct engine_pool *pool, struct td_u128 key)
+{
+    return td_map_find(&pool->index, key) != NULL;
 }
 
 /* What to do when the key is there already. */

@@ -74,6 +74,9 @@ void engine_pool_unclaim_all(struct engine_pool *pool, const uint32_t *slots, ui
 void engine_pool_move(struct engine_pool *pool, const uint32_t *slots, uint32_t count,
                       enum engine_claim from, enum engine_claim to);
 
+/* Rises whenever a claim is given up or changes its kind: until then there is not more room than before. */
+uint64_t engine_pool_returns(const struct engine_pool *pool);
+
 /* Whether nobody claims the block. */
 bool engine_pool_is_idle(const struct engine_pool *pool, uint32_t slot);
 
@@ -94,6 +97,9 @@ void engine_pool_balance(const struct engine_pool *pool, struct engine_balance *
 uint32_t engine_pool_match(const struct engine_pool *pool, struct td_u128 root,
                            const struct td_u128 *keys, const uint32_t *tokens, uint32_t count,
                            uint32_t *slots_out);
+
+/* Whether a block is published under this key: engine_pool_match may find more than before. */
+bool engine_pool_has(const struct engine_pool *pool, struct td_u128 key);
 
 /*
  * Makes a claimed, full block findable. The parent must be published.

@@ -61,7 +61,7 @@ struct engine_runtime {
     atomic_bool stop_asked;
     atomic_bool exit_asked;
     atomic_bool has_stopped;
-    _Atomic uint64_t step_started_ns; /* 0: no step is running */
+    _Atomic uint64_t turn_started_ns; /* 0: there is none */
 
     /* The thread's own; before its start and after its end, the owner's. */
     struct engine_core *core;
@@ -264,35 +264,24 @@ static bool take_commands(struct engine_runtime *runtime)
 
 /* ---------------------------------------------------------------------------------------- turning */
 
-static td_status_t run_batch(struct engine_runtime *runtime, const struct engine_batch *batch,
-                             struct engine_result *result_out)
-{
-    struct engine_backend *backend = runtime->config.backend;
-    td_status_t status;
-
-    atomic_store(&runtime->step_started_ns, td_now_ns());
-    status = backend->ops->run(backend, batch, result_out);
-    atomic_store(&runtime->step_started_ns, 0);
-    return status;
-}
-
 /* Plans, computes and applies one batch; false if there was nothing to compute. */
 static bool step(struct engine_runtime *runtime)
 {
     const struct engine_batch *batch = engine_core_plan(runtime->core, td_now_ns());
+    struct engine_backend *backend = runtime->config.backend;
     struct engine_result result;
     td_status_t status;
 
     if (batch == NULL)
         return false;
     deliver(runtime); /* what a preemption or an admission has said should not wait for the step */
-    status = run_batch(runtime, batch, &result);
+    status = backend->ops->run(backend, batch, &result);
     if (status == TD_OK) {
         engine_core_apply(runtime->core, &result, td_now_ns());
         return true;
     }
-    td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s",
-           runtime->config.backend->ops->name, batch->row_count, td_status_text(status));
+    td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s", backend->ops->name,
+           batch->row_count, td_status_text(status));
     engine_core_fail(runtime->core, status, td_now_ns());
     return true;
 }
@@ -301,13 +290,16 @@ static bool step(struct engine_runtime *runtime)
 static bool turn(struct engine_runtime *runtime)
 {
     bool stopping = atomic_load(&runtime->stop_asked); /* before looking for commands */
-    bool worked = take_commands(runtime);
+    bool worked;
 
+    atomic_store(&runtime->turn_started_ns, td_now_ns());
+    worked = take_commands(runtime);
     if (stopping)
         engine_core_drain(runtime->core, td_now_ns()); /* and whatever was submitted since */
     else if (engine_core_next_deadline(runtime->core) != TD_TIME_NEVER)
         engine_core_tick(runtime->core, td_now_ns());
     worked = step(runtime) || worked;
+    atomic_store(&runtime->turn_started_ns, 0);
     if (!deliver(runtime) || !stopping || !td_ring_empty(&runtime->commands))
         return worked;
     if (!atomic_exchange(&runtime->has_stopped, true))
@@ -479,7 +471,7 @@ td_status_t engine_runtime_open(const struct engine_runtime_config *config,
 
 uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime)
 {
-    uint64_t started = atomic_load(&runtime->step_started_ns);
+    uint64_t started = atomic_load(&runtime->turn_started_ns);
     uint64_t now = td_now_ns();
 
     return started == 0 || now < started ? 0 : now - started;

@@ -52,8 +52,9 @@ td_status_t engine_runtime_push(struct engine_runtime *runtime,
 bool engine_runtime_pop(struct engine_runtime *runtime, struct engine_event *event_out);
 
 /*
- * How long the step that is running now has been running; 0 when none is, or there is no work. A
- * figure that only grows means that the backend hangs. Any thread.
+ * How long the engine thread has been at its present turn: commands, planning, computing, applying. 0 when it
+ * sleeps or waits for the owner. A figure that only grows means that the backend, or the core, hangs. Any
+ * thread.
  */
 uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime);
 

@@ -27,6 +27,8 @@ static void place_arrays(struct engine_sequence *sequence, uint32_t block_max)
     sequence->tokens = sequence->slots + block_max;
     sequence->sampling.biases =
         (struct engine_bias *)(void *)(sequence->tokens + sequence->token_max);
+    sequence->tally.entries = (struct engine_tally_entry *)(void *)(sequence->sampling.biases +
+                                                                    sequence->sampling.bias_count);
 }
 
 struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_submit *submit,
@@ -36,9 +38,12 @@ struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_sub
         submit->token_count + (submit->goal == ENGINE_PREFILL ? 0 : submit->max_new_tokens);
     uint32_t block_max = blocks_for(token_max, block_tokens);
     uint32_t bias_count = submit->goal == ENGINE_PREFILL ? 0 : submit->sampling.bias_count;
+    bool is_penalised = submit->goal != ENGINE_PREFILL && engine_penalty_wanted(&submit->sampling);
+    uint32_t tally_max = is_penalised ? token_max : 0;
     size_t bytes = sizeof(struct engine_sequence) +
                    block_max * (sizeof(struct td_u128) + sizeof(uint32_t)) +
-                   token_max * sizeof(uint32_t) + bias_count * sizeof(struct engine_bias);
+                   token_max * sizeof(uint32_t) + bias_count * sizeof(struct engine_bias) +
+                   tally_max * sizeof(struct engine_tally_entry);
     struct engine_sequence *sequence = malloc(bytes);
 
     if (sequence == NULL)

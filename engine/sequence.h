@@ -17,6 +17,7 @@
 
 #include "engine/backend.h"
 #include "engine/engine.h"
+#include "engine/penalty.h"
 #include "engine/pool.h"
 #include "lib/base/fsm.h"
 #include "lib/base/list.h"
@@ -197,6 +198,18 @@ struct sequence_times {
     uint64_t last_token_ns;
 };
 
+/*
+ * Why it was not admitted, so that it is not looked up again before something has changed: a block was given
+ * back, or more of its prompt can be found.
+ */
+struct sequence_refusal {
+    bool holds;
+    uint8_t verdict;  /* plan.c's */
+    uint32_t hits;    /* leading blocks that were in the cache */
+    uint32_t spare;   /* blocks that were to be left for others */
+    uint64_t returns; /* engine_pool_returns at that time */
+};
+
 struct engine_sequence {
     struct engine_core *core; /* for the timer's callback */
     uint64_t id;
@@ -222,9 +235,11 @@ struct engine_sequence {
     uint32_t token_count; /* known */
     uint32_t prompt_count;
     uint32_t token_max;
-    uint32_t computed;      /* leading tokens whose KV is in the blocks */
-    uint32_t cached_tokens; /* of the prompt, found in the cache when it started */
-    float *hidden;          /* landed: the state that the first token is drawn from */
+    uint32_t computed;         /* leading tokens whose KV is in the blocks */
+    uint32_t cached_tokens;    /* of the prompt, found in the cache when it started */
+    float *hidden;             /* landed: the state that the first token is drawn from */
+    struct engine_tally tally; /* of the tokens, for penalties; entries only if some are wanted */
+    struct sequence_refusal refusal;
 
     uint32_t *slots; /* block table */
     uint32_t slot_count;

@@ -368,7 +368,8 @@ static void oracle_feed(struct oracle *oracle, uint32_t token)
 static uint32_t oracle_draw(struct oracle *oracle, const struct engine_submit *submit,
                             float *logits)
 {
-    struct engine_history history = {oracle->tokens, submit->token_count, oracle->position};
+    struct engine_history history = {
+        .tokens = oracle->tokens, .prompt_count = submit->token_count, .count = oracle->position};
     uint32_t token = 0;
     td_status_t status;
 

@@ -314,6 +314,25 @@ static void admission_leaves_a_block_for_each_that_decodes(void **state)
     close_idle(&rig);
 }
 
+/* Who was refused is looked at again when more of its prompt is there, though nobody gave a block back. */
+static void what_others_publish_makes_room_for_those_who_wait(void **state)
+{
+    struct rig rig;
+
+    (void)state;
+    open_with(&rig, 8, 0);
+    rig_start(&rig, 1, ENGINE_GENERATE, 1, 20, 1); /* 5 blocks, 2 in each step */
+    rig_start(&rig, 2, ENGINE_GENERATE, 1, 20, 1); /* the same 5, and 3 are free */
+    rig_step(&rig);
+    assert_int_equal(rig.load.waiting, 1);
+    rig_step(&rig);
+    assert_int_equal(rig.load.waiting, 0);
+    rig_run(&rig);
+    assert_int_equal(rig.records[2].end.cached_tokens, 8);
+    check_all(&rig, 2);
+    close_idle(&rig);
+}
+
 static void imports_are_limited_and_let_others_pass_but_not_each_other(void **state)
 {
     struct rig rig;
@@ -584,6 +603,7 @@ int main(void)
         cmocka_unit_test(other_content_under_the_same_tokens_is_told_and_kept_apart),
         cmocka_unit_test(blocks_are_given_for_the_whole_prompt_or_not_at_all),
         cmocka_unit_test(admission_leaves_a_block_for_each_that_decodes),
+        cmocka_unit_test(what_others_publish_makes_room_for_those_who_wait),
         cmocka_unit_test(imports_are_limited_and_let_others_pass_but_not_each_other),
         cmocka_unit_test(an_import_larger_than_the_limit_comes_in_alone),
         cmocka_unit_test(what_quarantine_left_no_room_for_fails),

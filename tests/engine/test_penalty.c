@@ -16,7 +16,8 @@
 static void penalize(struct engine_sampling sampling, const uint32_t *tokens, uint32_t prompt_count,
                      uint32_t count, float *logits)
 {
-    struct engine_history history = {tokens, prompt_count, count};
+    struct engine_history history = {
+        .tokens = tokens, .prompt_count = prompt_count, .count = count};
     static uint32_t counts[VOCAB];
 
     engine_penalize(&sampling, &history, counts, logits);
@@ -130,6 +131,46 @@ static void random_histories_give_what_the_slow_way_gives(void **state)
     }
 }
 
+/* Draw after draw, by one token or by many, as after a hand-over: the same bits as counting anew. */
+static void a_tally_gives_what_counting_anew_gives(void **state)
+{
+    static uint32_t counts[VOCAB];
+    struct td_rng rng;
+
+    (void)state;
+    td_rng_init(&rng, 12);
+    for (unsigned round = 0; round < 300; round++) {
+        uint32_t tokens[200];
+        struct engine_tally_entry entries[200];
+        struct engine_tally tally = {.entries = entries};
+        struct engine_history history = {.tokens = tokens,
+                                         .prompt_count = 1 + (uint32_t)td_rng_below(&rng, 60)};
+        struct engine_sampling sampling = {
+            .repetition_penalty = round % 3 == 0 ? 1.0f : 1.3f,
+            .presence_penalty = round % 2 == 0 ? 0.0f : 0.7f,
+            .frequency_penalty = 0.1f,
+        };
+
+        for (uint32_t i = 0; i < 200; i++)
+            tokens[i] = (uint32_t)td_rng_below(&rng, VOCAB);
+        history.count = history.prompt_count;
+        while (history.count <= 200) {
+            float anew[VOCAB];
+            float kept[VOCAB];
+
+            for (uint32_t id = 0; id < VOCAB; id++)
+                anew[id] = kept[id] = (float)(20 * td_rng_unit(&rng) - 10);
+            history.tally = NULL;
+            engine_penalize(&sampling, &history, counts, anew);
+            history.tally = &tally;
+            engine_penalize(&sampling, &history, counts, kept);
+            assert_memory_equal(anew, kept, sizeof anew);
+            assert_int_equal(tally.seen, history.count);
+            history.count += 1 + (uint32_t)td_rng_below(&rng, round % 7 == 0 ? 30 : 1);
+        }
+    }
+}
+
 /* Whatever is asked, a good backend's logits never look like a broken one's. */
 static void extreme_penalties_leave_finite_logits(void **state)
 {
@@ -155,7 +196,7 @@ static void extreme_penalties_leave_finite_logits(void **state)
 static void a_draw_goes_by_penalised_logits(void **state)
 {
     static const uint32_t tokens[] = {7, 9};
-    struct engine_history history = {tokens, 1, 2};
+    struct engine_history history = {.tokens = tokens, .prompt_count = 1, .count = 2};
     struct engine_sampling sampling = {.top_p = 1.0f, .repetition_penalty = 2.0f};
     struct engine_sampler sampler;
     float logits[VOCAB] = {0};
@@ -187,6 +228,7 @@ int main(void)
         cmocka_unit_test(biases_are_added_first),
         cmocka_unit_test(neutral_values_are_off),
         cmocka_unit_test(random_histories_give_what_the_slow_way_gives),
+        cmocka_unit_test(a_tally_gives_what_counting_anew_gives),
         cmocka_unit_test(extreme_penalties_leave_finite_logits),
         cmocka_unit_test(a_draw_goes_by_penalised_logits),
     };

@@ -594,7 +594,8 @@ static void the_age_of_a_step_tells_that_the_backend_hangs(void **state)
     uint64_t age;
 
     (void)state;
-    assert_int_equal(engine_runtime_step_age_ns(owner->runtime), 0);
+    while (engine_runtime_step_age_ns(owner->runtime) != 0)
+        ; /* its first turn, without work */
     atomic_store(&owner->gate->holds, true);
     submit_mixed(owner, 4);
     wait_until_entered(owner);
@@ -605,7 +606,8 @@ static void the_age_of_a_step_tells_that_the_backend_hangs(void **state)
         ;
     let_go(owner);
     wait_for_finished(owner, 1);
-    assert_int_equal(engine_runtime_step_age_ns(owner->runtime), 0);
+    while (engine_runtime_step_age_ns(owner->runtime) != 0)
+        ;
     owner_close(owner);
 }
 
