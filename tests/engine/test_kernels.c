@@ -17,8 +17,8 @@
 #include "lib/base/random.h"
 
 #define COLUMNS_MAX 1600
-#define ROWS_MAX    24
-#define X_STRIDE    2304 /* an input of COLUMNS_MAX columns takes less */
+#define ROWS_MAX    40
+#define X_STRIDE    3072 /* an input of COLUMNS_MAX columns takes less */
 #define CANARY      0x5ca1ab1eu
 
 static const enum model_type all_types[] = {
@@ -168,18 +168,32 @@ static void fill_columns(float *x, uint32_t columns, enum flavor flavor)
     memset(x + columns, 0, (cpu_input_sums(columns) - columns) * sizeof *x);
 }
 
+/* What a product multiplies with: floats, their quants, or those and the quants of what they leave over. */
+enum inputs { FLOATS, WHOLE, WITH_REST, INPUTS };
+
+static const char *const input_names[INPUTS] = {"floats", "whole numbers", "two whole numbers"};
+
+/* What stands behind the floats of an input, for some of its blocks. */
+static void make_behind(const struct cpu_product_kernels *products, float *x, uint32_t columns,
+                        uint32_t first, uint32_t end, enum inputs inputs)
+{
+    if (inputs == FLOATS)
+        products->block_sums(x, columns, first, end);
+    if (inputs != FLOATS)
+        products->quantize(x, columns, first, end);
+    if (inputs == WITH_REST)
+        products->quantize_rest(x, columns, first, end);
+}
+
 /* An input with what stands behind its floats. */
-static void fill_input(float *x, uint32_t columns, enum flavor flavor, bool is_whole)
+static void fill_input(float *x, uint32_t columns, enum flavor flavor, enum inputs inputs)
 {
     fill_columns(x, columns, flavor);
-    if (is_whole)
-        cpu_product_reference.quantize(x, columns, 0, cpu_pack_blocks(columns));
-    else
-        cpu_product_reference.block_sums(x, columns, 0, cpu_pack_blocks(columns));
+    make_behind(&cpu_product_reference, x, columns, 0, cpu_pack_blocks(columns), inputs);
 }
 
 static void check_multiply(const struct cpu_kernels *set, const struct cpu_matrix *matrix,
-                           uint32_t first, uint32_t tokens, enum flavor flavor, bool is_whole)
+                           uint32_t first, uint32_t tokens, enum flavor flavor, enum inputs inputs)
 {
     uint32_t rows = matrix->rows - first * CPU_PACK_ROWS;
     size_t y_stride = rows + 3;
@@ -191,11 +205,12 @@ static void check_multiply(const struct cpu_kernels *set, const struct cpu_matri
                               .tokens = tokens,
                               .y_stride = y_stride,
                               .add = tokens % 2 == 1,
-                              .is_whole = is_whole};
-    char what[112];
+                              .is_whole = inputs != FLOATS,
+                              .has_rest = inputs == WITH_REST};
+    char what[128];
 
     for (uint32_t token = 0; token < tokens; token++)
-        fill_input(xs + token * X_STRIDE + 1, matrix->columns, flavor, is_whole);
+        fill_input(xs + token * X_STRIDE + 1, matrix->columns, flavor, inputs);
     plant_canaries(expected, tokens * y_stride);
     for (uint32_t token = 0; token < tokens; token++)
         fill(expected + token * y_stride, rows, flavor);
@@ -204,8 +219,8 @@ static void check_multiply(const struct cpu_kernels *set, const struct cpu_matri
     cpu_product_reference.multiply(&job);
     job.y = actual;
     set->products->multiply(&job);
-    snprintf(what, sizeof what, "%s %s%s, %u rows from group %u, %u columns, %u tokens", set->name,
-             model_type_info(matrix->type)->name, is_whole ? " in whole numbers" : "", rows, first,
+    snprintf(what, sizeof what, "%s %s times %s, %u rows from group %u, %u columns, %u tokens",
+             set->name, model_type_info(matrix->type)->name, input_names[inputs], rows, first,
              matrix->columns, tokens);
     for (uint32_t token = 0; token < tokens; token++) {
         assert_same(actual + token * y_stride, expected + token * y_stride, rows, what);
@@ -213,11 +228,11 @@ static void check_multiply(const struct cpu_kernels *set, const struct cpu_matri
     }
 }
 
-/* All rows of tiles there are: 4 streams and single ones; 12, 8, 4, 2 and 1 token. */
+/* All sizes, of which some are no whole groups and blocks. */
 static void multiply_gives_the_same_bits(void **state)
 {
     static const uint32_t row_counts[] = {1, 16, 17, 70, 100};
-    static const uint32_t token_counts[] = {1, 2, 3, 15, ROWS_MAX};
+    static const uint32_t token_counts[] = {1, 2, 3, 15, 27};
 
     (void)state;
     for (size_t t = 0; t < TYPE_COUNT; t++)
@@ -231,32 +246,122 @@ static void multiply_gives_the_same_bits(void **state)
                     continue;
                 matrix = random_matrix(all_types[t], row_counts[r], column_counts[c], flavor);
                 for (uint32_t s = 1; s < set_count; s++)
-                    for (int is_whole = 0; is_whole < 2; is_whole++)
+                    for (int inputs = 0; inputs < INPUTS; inputs++)
                         check_multiply(sets[s], &matrix, row_counts[r] > 70 ? 2 : 0,
-                                       token_counts[(r + c) % 5], flavor, is_whole == 1);
+                                       token_counts[(r + c) % 5], flavor, (enum inputs)inputs);
             }
 }
 
-/* Every number of tokens, so that every way of cutting them into tiles comes up. */
+/* Every number of tokens, so that every way of cutting them into tiles comes up, for every type. */
 static void multiply_takes_any_number_of_tokens(void **state)
 {
-    struct cpu_matrix matrix = random_matrix(MODEL_TYPE_Q5_1, 70, 96, ORDINARY);
+    (void)state;
+    for (size_t t = 0; t < TYPE_COUNT; t++) {
+        uint32_t columns = can_have(all_types[t], 96) ? 96 : 256;
+        struct cpu_matrix matrix = random_matrix(all_types[t], 33, columns, ORDINARY);
+
+        for (uint32_t s = 1; s < set_count; s++)
+            for (uint32_t tokens = 1; tokens <= ROWS_MAX; tokens++)
+                for (int inputs = 0; inputs < INPUTS; inputs++)
+                    check_multiply(sets[s], &matrix, 0, tokens, ORDINARY, (enum inputs)inputs);
+    }
+}
+
+/* Groups in any number and from any place on. */
+static void multiply_takes_any_groups(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < TYPE_COUNT; t++)
+        for (uint32_t groups = 1; groups <= 7; groups++) {
+            uint32_t columns = can_have(all_types[t], 64) ? 64 : 256;
+            struct cpu_matrix matrix =
+                random_matrix(all_types[t], groups * CPU_PACK_ROWS - 5, columns, ORDINARY);
+
+            for (uint32_t s = 1; s < set_count; s++)
+                for (uint32_t first = 0; first < groups; first++)
+                    check_multiply(sets[s], &matrix, first, 1 + first * 5, ORDINARY, WHOLE);
+        }
+}
+
+/*
+ * The largest sums there are: all quants 0 or the largest, with x all 127 or -127, so that whoever adds up in too few
+ * bits, or saturates, is wrong.
+ */
+static void check_extremes(enum model_type type, uint8_t quants, float x)
+{
+    uint32_t columns = 256;
+    struct model_matrix source = {
+        .type = type, .rows = 16, .columns = columns, .data = weights + 1};
+    size_t row_bytes;
+    static _Alignas(CPU_PACK_ALIGN) uint8_t packed[16384];
+    struct cpu_matrix matrix = {.type = type, .rows = 16, .columns = columns, .data = packed};
+    struct cpu_product job = {.matrix = &matrix,
+                              .groups = 1,
+                              .x = xs + 1,
+                              .x_stride = X_STRIDE,
+                              .tokens = 13,
+                              .y_stride = 16,
+                              .is_whole = true};
+
+    assert_true(model_type_row_bytes(type, columns, &row_bytes));
+    source.row_bytes = row_bytes;
+    matrix.group_bytes = cpu_pack_group_bytes(type, columns);
+    assert_true(matrix.group_bytes <= sizeof packed);
+    memset(weights + 1, quants, 16 * row_bytes);
+    cpu_pack_rows(&source, 0, 1, packed);
+    for (uint32_t token = 0; token < 13; token++) {
+        for (uint32_t k = 0; k < columns; k++)
+            xs[1 + token * X_STRIDE + k] = k / 32 % 2 == 0 ? x : -x;
+        cpu_product_reference.quantize(xs + 1 + token * X_STRIDE, columns, 0, columns / 32);
+    }
+    job.y = expected;
+    cpu_product_reference.multiply(&job);
+    job.y = actual;
+    for (uint32_t s = 1; s < set_count; s++) {
+        sets[s]->products->multiply(&job);
+        assert_same(actual, expected, 13 * 16, model_type_info(type)->name);
+    }
+}
+
+static void the_largest_sums_are_exact(void **state)
+{
+    static const uint8_t bytes[] = {0x00, 0x33, 0x77, 0x7f, 0x80, 0xbb};
 
     (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
-        for (uint32_t tokens = 1; tokens <= ROWS_MAX; tokens++)
-            for (int is_whole = 0; is_whole < 2; is_whole++)
-                check_multiply(sets[s], &matrix, 0, tokens, ORDINARY, is_whole == 1);
+    for (size_t t = 0; t < TYPE_COUNT; t++)
+        for (size_t i = 0; i < sizeof bytes; i++) {
+            check_extremes(all_types[t], bytes[i], 127.0f);
+            check_extremes(all_types[t], bytes[i], -127.0f);
+        }
+    for (size_t t = 0; t < TYPE_COUNT;
+         t++) /* scales of NaN: quants of all bits set are multiplied too */
+        check_extremes(all_types[t], 0xff, 127.0f);
+}
+
+/* Where the whole numbers of an input start that are `far` further than the first. */
+static void assert_same_whole(uint32_t columns, size_t far, const char *what)
+{
+    uint32_t blocks = cpu_pack_blocks(columns);
+    const float *got = actual + 1 + far;
+    const float *want = expected + 1 + far;
+    size_t counts = cpu_input_counts(columns);
+
+    assert_same(got + cpu_input_quant_sums(columns), want + cpu_input_quant_sums(columns), blocks,
+                what);
+    assert_same(got + cpu_input_scales(columns), want + cpu_input_scales(columns), blocks, what);
+    assert_memory_equal(got + counts, want + counts,
+                        (cpu_input_quant_sums(columns) + cpu_input_rest(columns) - counts) *
+                            sizeof *got);
 }
 
 static void check_input(const struct cpu_kernels *set, uint32_t columns, enum flavor flavor,
-                        bool is_whole)
+                        enum inputs inputs)
 {
-    size_t floats = cpu_input_floats(columns);
     uint32_t blocks = cpu_pack_blocks(columns);
-    const char *what = is_whole ? "quantize" : "block sums";
-    size_t sums = is_whole ? cpu_input_quant_sums(columns) : cpu_input_sums(columns);
-    size_t behind = is_whole ? floats : sums + blocks;
+    size_t floats = cpu_input_floats(columns);
+    size_t behind = inputs == FLOATS  ? cpu_input_sums(columns) + blocks
+                    : inputs == WHOLE ? floats - cpu_input_rest(columns)
+                                      : floats;
 
     fill_columns(xs + 1, columns, flavor);
     if (flavor != HOSTILE && columns > 64) { /* blocks of zeros, and of nearly nothing */
@@ -268,24 +373,17 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
     plant_canaries(actual, floats + 17);
     memcpy(expected + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
     memcpy(actual + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
-    if (is_whole) {
-        cpu_product_reference.quantize(expected + 1, columns, 0, blocks);
-        set->products->quantize(actual + 1, columns, blocks / 3, blocks);
-        set->products->quantize(actual + 1, columns, 0, blocks / 3);
-    } else {
-        cpu_product_reference.block_sums(expected + 1, columns, 0, blocks);
-        set->products->block_sums(actual + 1, columns, blocks / 3, blocks);
-        set->products->block_sums(actual + 1, columns, 0, blocks / 3);
-    }
-    assert_same(actual + 1 + sums, expected + 1 + sums, blocks, what);
-    assert_untouched(actual + 1 + behind, floats + 16 - behind, what);
-    if (!is_whole)
-        return;
-    assert_same(actual + 1 + cpu_input_scales(columns), expected + 1 + cpu_input_scales(columns),
-                blocks, what);
-    assert_memory_equal(actual + 1 + cpu_input_counts(columns),
-                        expected + 1 + cpu_input_counts(columns),
-                        (floats - cpu_input_counts(columns)) * sizeof *actual);
+    make_behind(&cpu_product_reference, expected + 1, columns, 0, blocks, inputs);
+    make_behind(set->products, actual + 1, columns, blocks / 3, blocks, inputs);
+    make_behind(set->products, actual + 1, columns, 0, blocks / 3, inputs);
+    assert_untouched(actual + 1 + behind, floats + 16 - behind, input_names[inputs]);
+    if (inputs == FLOATS)
+        assert_same(actual + 1 + cpu_input_sums(columns), expected + 1 + cpu_input_sums(columns),
+                    blocks, input_names[inputs]);
+    else
+        assert_same_whole(columns, 0, input_names[inputs]);
+    if (inputs == WITH_REST)
+        assert_same_whole(columns, cpu_input_rest(columns), input_names[inputs]);
 }
 
 static void inputs_get_the_same_bits(void **state)
@@ -294,8 +392,9 @@ static void inputs_get_the_same_bits(void **state)
     for (uint32_t s = 1; s < set_count; s++)
         for (size_t c = 0; c < COLUMN_COUNTS; c++)
             for (int flavor = 0; flavor < FLAVORS; flavor++)
-                for (int is_whole = 0; is_whole < 2; is_whole++)
-                    check_input(sets[s], column_counts[c], (enum flavor)flavor, is_whole == 1);
+                for (int inputs = 0; inputs < INPUTS; inputs++)
+                    check_input(sets[s], column_counts[c], (enum flavor)flavor,
+                                (enum inputs)inputs);
 }
 
 /* Quants are within half a step of the value, and use all of their range. */
@@ -316,6 +415,28 @@ static void quants_are_close(void **state)
                 assert_true(fabsf(quants[i] * scales[block] - xs[1 + i]) <= 0.501f * scales[block]);
             }
             assert_int_equal(largest, 127);
+        }
+    }
+}
+
+/* With what they leave over, they are within a 32,000th of the largest value of a block. */
+static void two_quants_are_very_close(void **state)
+{
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++) {
+        const float *first = xs + 1;
+        const float *rest = xs + 1 + cpu_input_rest(1536);
+        size_t quants = cpu_input_quants(1536);
+        size_t scales = cpu_input_scales(1536);
+
+        fill_columns(xs + 1, 1536, ORDINARY);
+        sets[s]->products->quantize(xs + 1, 1536, 0, 48);
+        sets[s]->products->quantize_rest(xs + 1, 1536, 0, 48);
+        for (uint32_t i = 0; i < 1536; i++) {
+            float near = (float)((const int8_t *)(first + quants))[i] * first[scales + i / 32] +
+                         (float)((const int8_t *)(rest + quants))[i] * rest[scales + i / 32];
+
+            assert_true(fabsf(near - first[i]) <= 127.0f * first[scales + i / 32] / 32000.0f);
         }
     }
 }
@@ -342,6 +463,11 @@ static void an_input_that_is_no_number_gives_nan(void **state)
             sets[s]->products->multiply(&job);
             for (uint32_t row = 0; row < 16; row++)
                 assert_true(isnan(actual[row]));
+            sets[s]->products->quantize_rest(xs + 1, 96, 0, 3);
+            job.has_rest = true;
+            sets[s]->products->multiply(&job);
+            for (uint32_t row = 0; row < 16; row++)
+                assert_true(isnan(actual[row]));
         }
 }
 
@@ -355,7 +481,7 @@ static void the_reference_computes_the_sum(void **state)
         size_t row_bytes;
 
         assert_true(model_type_row_bytes(all_types[t], 1536, &row_bytes));
-        fill_input(xs + 1, 1536, ORDINARY, false);
+        fill_input(xs + 1, 1536, ORDINARY, FLOATS);
         cpu_product_reference.multiply(&job);
         for (uint32_t row = 0; row < 3; row++) {
             double sum = 0.0;
@@ -684,8 +810,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multiply_gives_the_same_bits),
         cmocka_unit_test(multiply_takes_any_number_of_tokens),
+        cmocka_unit_test(multiply_takes_any_groups),
+        cmocka_unit_test(the_largest_sums_are_exact),
         cmocka_unit_test(inputs_get_the_same_bits),
         cmocka_unit_test(quants_are_close),
+        cmocka_unit_test(two_quants_are_very_close),
         cmocka_unit_test(an_input_that_is_no_number_gives_nan),
         cmocka_unit_test(the_reference_computes_the_sum),
         cmocka_unit_test(dots_give_the_same_bits),

@@ -16,9 +16,10 @@
 
 /*
  * One input of products: `columns` floats, zeros behind them up to a whole number of blocks; behind those the
- * sums of the blocks. Then, with whole numbers, the scaled sum of each block's quants, its scale, the sum of
- * each half block's quants (int32), and the quants (int8). Where each of them starts, in floats, and what all of
- * it takes:
+ * sums of the blocks. Then, with whole numbers, the scaled sum of each block's quants, its scale, two counts (int32)
+ * of each block, which are the sums, taken from 0, of the quants of its first half and of all of it, and the quants
+ * (int8). Then the same four of what the quants leave over: each of them cpu_input_rest further. Where each
+ * of them starts, in floats, and what all of it takes:
  */
 static inline size_t cpu_input_sums(uint32_t columns)
 {
@@ -45,10 +46,16 @@ static inline size_t cpu_input_quants(uint32_t columns)
     return cpu_input_counts(columns) + cpu_pad(2 * cpu_pack_blocks(columns));
 }
 
-static inline size_t cpu_input_floats(uint32_t columns)
+static inline size_t cpu_input_rest(uint32_t columns)
 {
     return cpu_input_quants(columns) +
-           (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS / sizeof(float);
+           (size_t)cpu_pack_blocks(columns) * CPU_PACK_COLUMNS / sizeof(float) -
+           cpu_input_quant_sums(columns);
+}
+
+static inline size_t cpu_input_floats(uint32_t columns)
+{
+    return cpu_input_quant_sums(columns) + 2 * cpu_input_rest(columns);
 }
 
 /*
@@ -66,16 +73,26 @@ struct cpu_product {
     size_t y_stride;
     bool add;      /* y[token][row] += instead */
     bool is_whole; /* with the quants of x, unless the weights are floats */
+    bool
+        has_rest; /* and then y += the product with the quants of what those leave over: about 15 bits */
 };
+
+static inline bool cpu_product_has_rest(const struct cpu_product *job)
+{
+    return job->is_whole && job->has_rest &&
+           cpu_pack_forms[job->matrix->type].scales != CPU_SCALES_NONE;
+}
 
 struct cpu_product_kernels {
     void (*multiply)(const struct cpu_product *job);
     /*
      * What stands behind the floats of an input, for its blocks first to end - 1: their sums; or scales, quants and
-     * the sums of those. Several threads may do so for parts of one input.
+     * the sums of those; or, after that, the same of what they leave over. Several threads may do so for parts
+     * of one input.
      */
     void (*block_sums)(float *input, uint32_t columns, uint32_t first, uint32_t end);
     void (*quantize)(float *input, uint32_t columns, uint32_t first, uint32_t end);
+    void (*quantize_rest)(float *input, uint32_t columns, uint32_t first, uint32_t end);
 };
 
 extern const struct cpu_product_kernels cpu_product_reference;

@@ -66,7 +66,7 @@ static void multiply_group(const struct cpu_product *job, uint32_t group, const 
     }
 }
 
-static void multiply(const struct cpu_product *job)
+static void multiply_once(const struct cpu_product *job)
 {
     for (uint32_t token = 0; token < job->tokens; token++) {
         for (uint32_t i = 0; i < job->groups; i++) {
@@ -79,6 +79,18 @@ static void multiply(const struct cpu_product *job)
                 y[r] = job->add ? y[r] + total[r] : total[r];
         }
     }
+}
+
+static void multiply(const struct cpu_product *job)
+{
+    struct cpu_product rest = *job;
+
+    multiply_once(job);
+    if (!cpu_product_has_rest(job))
+        return;
+    rest.x += cpu_input_rest(job->matrix->columns);
+    rest.add = true;
+    multiply_once(&rest);
 }
 
 static void block_sums(float *input, uint32_t columns, uint32_t first, uint32_t end)
@@ -112,26 +124,46 @@ static float largest_magnitude(const float *x)
     return value;
 }
 
+/* A block of x to its place behind `base`: the input, or that and cpu_input_rest more. */
+static void quantize_block(const float *x, float *base, uint32_t columns, uint32_t block)
+{
+    int32_t *counts = (int32_t *)(void *)(base + cpu_input_counts(columns)) + 2 * (size_t)block;
+    int8_t *quants =
+        (int8_t *)(base + cpu_input_quants(columns)) + (size_t)block * CPU_PACK_COLUMNS;
+    struct cpu_quantizing how = cpu_quantizing(largest_magnitude(x));
+
+    counts[0] = counts[1] = 0;
+    for (uint32_t i = 0; i < CPU_PACK_COLUMNS; i++) {
+        int8_t q = how.inverse == 0.0f ? 0 : (int8_t)rintf(x[i] * how.inverse);
+
+        quants[i] = q;
+        counts[0] -= i < CPU_PACK_COLUMNS / 2 ? q : 0;
+        counts[1] -= q;
+    }
+    base[cpu_input_scales(columns) + block] = how.scale;
+    base[cpu_input_quant_sums(columns) + block] = how.scale * (float)-counts[1];
+}
+
 static void quantize(float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    float *sums = input + cpu_input_quant_sums(columns);
-    float *scales = input + cpu_input_scales(columns);
-    int32_t *counts = (int32_t *)(void *)(input + cpu_input_counts(columns));
-    int8_t *quants = (int8_t *)(input + cpu_input_quants(columns));
+    for (uint32_t block = first; block < end; block++)
+        quantize_block(input + (size_t)block * CPU_PACK_COLUMNS, input, columns, block);
+}
+
+static void quantize_rest(float *input, uint32_t columns, uint32_t first, uint32_t end)
+{
+    const int8_t *quants = (const int8_t *)(input + cpu_input_quants(columns));
 
     for (uint32_t block = first; block < end; block++) {
-        const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
-        struct cpu_quantizing how = cpu_quantizing(largest_magnitude(x));
+        float scale = input[cpu_input_scales(columns) + block];
+        float rest[CPU_PACK_COLUMNS];
 
-        counts[2 * block] = counts[2 * block + 1] = 0;
-        for (uint32_t i = 0; i < CPU_PACK_COLUMNS; i++) {
-            int8_t q = how.inverse == 0.0f ? 0 : (int8_t)rintf(x[i] * how.inverse);
+        for (size_t i = 0; i < CPU_PACK_COLUMNS; i++) {
+            size_t place = (size_t)block * CPU_PACK_COLUMNS + i;
 
-            quants[block * CPU_PACK_COLUMNS + i] = q;
-            counts[2 * block + i / 16] += q;
+            rest[i] = fmaf(-scale, quants[place], input[place]);
         }
-        scales[block] = how.scale;
-        sums[block] = how.scale * (float)(counts[2 * block] + counts[2 * block + 1]);
+        quantize_block(rest, input + cpu_input_rest(columns), columns, block);
     }
 }
 
@@ -139,4 +171,5 @@ const struct cpu_product_kernels cpu_product_reference = {
     .multiply = multiply,
     .block_sums = block_sums,
     .quantize = quantize,
+    .quantize_rest = quantize_rest,
 };
