@@ -15,6 +15,7 @@
 #include "engine/cpu/team.h"
 #include "lib/base/cpus.h"
 #include "lib/base/flags.h"
+#include "lib/base/log.h"
 #include "lib/base/progress.h"
 #include "lib/net/program.h"
 
@@ -177,6 +178,7 @@ int bench_engine(int argc, char **argv)
     if (exit_status >= 0)
         goto fini_arena;
     exit_status = NET_EXIT_OK;
+    td_log_set_level(TD_LOG_WARN); /* where weights came from is nothing to somebody who measures */
     if (measure(&rig, &wanted, &error) != TD_OK) {
         fprintf(stderr, "tandem bench engine: %s\n", error.text);
         exit_status = NET_EXIT_FAILURE;

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/cpu/kernels.h"
 #include "lib/base/buf.h"
@@ -38,7 +39,7 @@ static void say_phases(const struct bench_rig *rig)
 
     printf("\n%-26s %10s", "time, in ms", "prompt");
     for (uint32_t i = 0; i < batches; i++)
-        printf("  step of %-3" PRIu32, rig->options->batches[i]);
+        printf("  step of %3" PRIu32, rig->options->batches[i]);
     printf("\n");
     for (unsigned phase = 0; phase < CPU_PHASE_COUNT; phase++) {
         printf("%-26s %10.3f", cpu_phase_name((enum cpu_phase)phase),
@@ -83,10 +84,15 @@ void bench_engine_table(const struct bench_rig *rig)
 static void put_phases(struct td_json_writer *writer, const struct bench_rig *rig,
                        const struct bench_cell *cell)
 {
+    char key[64];
+
     td_json_begin_object(writer, "phases_ms");
-    for (unsigned phase = 0; phase < CPU_PHASE_COUNT; phase++)
-        td_json_put_double(writer, cpu_phase_name((enum cpu_phase)phase),
-                           phase_ms(rig, cell, phase));
+    for (unsigned phase = 0; phase < CPU_PHASE_COUNT; phase++) {
+        snprintf(key, sizeof key, "%s", cpu_phase_name((enum cpu_phase)phase));
+        for (char *space = key; (space = strchr(space, ' ')) != NULL;)
+            *space = '_';
+        td_json_put_double(writer, key, phase_ms(rig, cell, phase));
+    }
     td_json_end(writer);
 }
 
