@@ -588,6 +588,57 @@ static void its_own_port_answers_and_notices_who_leaves(void **state)
     pair_close(&pair);
 }
 
+/* Asks until the code is the wanted one: the age of a step grows by itself. */
+static void own_port_until(struct pair *pair, struct http_client *client, const char *path,
+                           int code, struct answer *answer)
+{
+    for (int i = 0; i < 100000; i++) {
+        own_port_ask(client, path, NULL, answer);
+        site_until(&pair->site, is_answered, answer);
+        if (answer->code == code)
+            return;
+    }
+    fail_msg("%s does not answer %d", path, code);
+}
+
+/* The loop lives and answers; only the engine's thread stands still, inside of a step. */
+static void a_step_that_hangs_shows_in_health_until_it_goes_on(void **state)
+{
+    static const char *const flags[] = {"--step-time=300ms", NULL};
+    struct pair pair;
+    struct http_client *client;
+    struct http_client *watcher;
+    struct answer stream;
+    struct answer answer;
+
+    (void)state;
+    pair_open(&pair, flags);
+    assert_int_equal(http_client_open(pair.site.loop,
+                                      worker_runtime_http_address(pair.site.decode.runtime),
+                                      &client, NULL),
+                     TD_OK);
+    assert_int_equal(http_client_open(pair.site.loop,
+                                      worker_runtime_http_address(pair.site.decode.runtime),
+                                      &watcher, NULL),
+                     TD_OK);
+    own_port_until(&pair, watcher, "/health", 200, &answer);
+    engines_hold_after(3);
+    own_port_ask(client, "/v1/completions",
+                 "{\"model\":\"model\",\"prompt\":\"The lamp\",\"max_tokens\":20,"
+                 "\"temperature\":0}",
+                 &stream);
+    own_port_until(&pair, watcher, "/health", 503, &answer);
+    assert_non_null(strstr(answer.body, "step has been running"));
+    assert_false(stream.done);
+    engines_go_on();
+    site_until(&pair.site, is_answered, &stream);
+    assert_int_equal(stream.code, 200);
+    own_port_until(&pair, watcher, "/health", 200, &answer);
+    http_client_close(watcher);
+    http_client_close(client);
+    pair_close(&pair);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -605,6 +656,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(there_are_only_so_many_streams_of_each_kind),
         cmocka_unit_test(the_tokenizer_can_be_fetched),
         cmocka_unit_test(its_own_port_answers_and_notices_who_leaves),
+        cmocka_unit_test(a_step_that_hangs_shows_in_health_until_it_goes_on),
     };
 
     if (argc > 1)
