@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/team.h"
 #include "lib/base/cpus.h"
 
 #define OPTIONS struct cli_cluster_options
@@ -17,6 +19,7 @@
 
 const char *const cli_kv_transports[] = {"auto", "ucx", "map", NULL};
 const char *const cli_log_levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 
 static const struct td_flag cluster_flags[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, prefill), .name = "prefill", .fallback = "1", .max = 64,
@@ -28,6 +31,10 @@ static const struct td_flag cluster_flags[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .fallback = "0", .max = 256,
      .help = "Compute threads of each worker. 0: the CPUs that this process may use are divided "
              "among the workers."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = CPU_NUMERICS_FALLBACK,
+     .choices = numerics,
+     .help = "Activations in products with quantised weights, of all workers: int8, or f32, which "
+             "takes about twice as long and is closer to the model's own arithmetic."},
     {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .value = "SIZE",
      .help = "Memory for the KV cache of each worker. Not given: the worker's own default."},
     {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
@@ -48,6 +55,16 @@ struct td_flag_table cli_cluster_table(struct cli_cluster_options *options)
         .count = sizeof cluster_flags / sizeof cluster_flags[0],
         .options = options,
     };
+}
+
+uint32_t cli_cluster_threads(const struct cli_cluster_options *options, uint32_t cpus,
+                             uint32_t place)
+{
+    uint32_t share = td_cpus_share(cpus, options->prefill + options->decode, place);
+
+    if (options->threads != 0)
+        return options->threads;
+    return share < CPU_THREADS_MAX ? share : CPU_THREADS_MAX;
 }
 
 /* ---- command lines ---- */
@@ -152,17 +169,15 @@ static void plan_worker(struct planner *planner, const char *model, const char *
 {
     const struct cli_cluster_options *options = planner->options;
     uint32_t place = (uint32_t)(planner->cluster->count - CLI_CLUSTER_WORKERS);
-    uint32_t threads = options->threads;
+    uint32_t threads = cli_cluster_threads(options, planner->surroundings->cpus, place);
 
-    if (threads == 0)
-        threads =
-            td_cpus_share(planner->surroundings->cpus, options->prefill + options->decode, place);
     begin(planner, name, binary, stop_rank);
     add_pair(planner, "--model", model);
     add_pair(planner, "--listen", socket_target(planner, name));
     add_pair(planner, "--http-listen", "127.0.0.1:0");
     add_pair(planner, "--scheduler", socket_target(planner, "scheduler"));
     add_pair(planner, "--threads", format(planner, "%u", threads));
+    add_pair(planner, "--numerics", numerics[options->numerics]);
     add_pair(planner, "--kv-transport", cli_kv_transports[options->kv_transport]);
     if (options->kv_bytes != 0)
         add_pair(planner, "--kv-bytes",

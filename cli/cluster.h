@@ -19,6 +19,7 @@ struct cli_cluster_options {
     uint32_t decode;
     const char *host;
     uint32_t threads;  /* of each worker; 0: the CPUs are divided */
+    unsigned numerics; /* enum cpu_numerics */
     uint64_t kv_bytes; /* of each worker; 0: its own default */
     struct td_flag_list served_names;
     uint64_t start_ms;
@@ -56,6 +57,10 @@ struct cli_cluster {
     /* Part of the router's command line: may be rewritten for when it is started again. */
     char router_address[NET_ADDRESS_BYTES_MAX];
 };
+
+/* Threads of the worker at a place (prefill workers first), if so many CPUs are divided among all. */
+uint32_t cli_cluster_threads(const struct cli_cluster_options *options, uint32_t cpus,
+                             uint32_t place);
 
 /* TD_INVALID with a sentence for options that make no cluster; all texts are in the arena. */
 td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,

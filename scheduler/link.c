@@ -138,6 +138,20 @@ static void remember_replaced(struct sched_core *core, uint64_t epoch)
     core->replaced_next = (core->replaced_next + 1) % SCHED_REPLACED_MAX;
 }
 
+/* Nothing is wrong with either, but whoever started them will wonder why no KV crosses. */
+static void warn_of_unlike(const struct sched_fleet *fleet, const struct sched_identity *identity)
+{
+    sched_fleet_for_each(other, fleet)
+    {
+        if (sched_identity_is_unlike(identity, &other->identity))
+            td_log(TD_LOG_WARN, "core",
+                   "workers of one model that cannot exchange KV, as their content_id differs: "
+                   "target %s numerics %s other %s other_numerics %s",
+                   identity->rpc_target, identity->numerics, other->identity.rpc_target,
+                   other->identity.numerics);
+    }
+}
+
 static td_status_t join(struct sched_core *core, struct sched_identity *identity, uint64_t now_ns,
                         struct sched_worker **worker_out, struct td_error *error)
 {
@@ -157,6 +171,7 @@ static td_status_t join(struct sched_core *core, struct sched_identity *identity
     if (status != TD_OK)
         return td_fail(error, status, "registration: %s", td_status_text(status));
     worker->core = core;
+    warn_of_unlike(&core->fleet, &worker->identity);
     sched_feed_init(&worker->feed, &core->feeds, worker->identity.block_count);
     td_timer_init(&worker->deadline, on_worker_deadline);
     td_timer_set(&core->timers, &worker->deadline, now_ns + core->config.stale_ms * TD_NS_PER_MS);

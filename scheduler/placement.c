@@ -286,6 +286,18 @@ static void insert(struct sched_placement *placement, const struct sched_place *
     placement->prefill[at] = *place;
 }
 
+/* Prefill workers of the same model with other weights or numerics: no KV of theirs is of use. */
+static uint32_t count_unlike(const struct sched_fleet *fleet, const struct sched_identity *serving)
+{
+    uint32_t count = 0;
+
+    sched_fleet_for_each(worker, fleet)
+    {
+        count += sched_identity_is_unlike(&worker->identity, serving);
+    }
+    return count;
+}
+
 /*
  * Those that could prefill for the serving worker: the same content_id, fit, and not overloaded. The
  * prompts in a batch share its compute, so n of them in front make ours n + 1 times as slow.
@@ -391,10 +403,16 @@ void sched_placement_choose(const struct sched_fleet *fleet, const struct sched_
         snprintf(prefill, sizeof prefill, "prefill here: %u tokens are fewer than %u",
                  placement_out->serving.uncached, config->remote_tokens_min);
     } else {
+        uint32_t unlike = count_unlike(fleet, &placement_out->serving.worker->identity);
+        int length;
+
         choose_prefill(fleet, &survey, placement_out);
-        snprintf(prefill, sizeof prefill, "%s: %u prefill workers fit",
-                 placement_out->prefill_count > 0 ? "prefill there" : "prefill here",
-                 placement_out->prefill_count);
+        length = snprintf(prefill, sizeof prefill, "%s: %u prefill workers fit",
+                          placement_out->prefill_count > 0 ? "prefill there" : "prefill here",
+                          placement_out->prefill_count);
+        if (unlike > 0)
+            snprintf(prefill + length, sizeof prefill - (size_t)length,
+                     ", %u have another content_id", unlike);
     }
     explain(&survey, placement_out, prefill);
 }

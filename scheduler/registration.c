@@ -6,7 +6,7 @@
 #include "proto/version.h"
 
 #define IDENTITY_BYTES_MAX \
-    ((size_t)32 << 10) /* the models and two addresses, all at their maximum */
+    ((size_t)32 << 10) /* the models, two addresses and a class, all at their maximum */
 
 /* 1 to SCHED_TEXT_BYTES_MAX bytes, all of them printable ASCII. */
 static bool is_plain(const char *text)
@@ -48,6 +48,9 @@ static td_status_t check_texts(const Td__Registration *registration, struct td_e
                        "registration: rpc_target is empty, too long or not plain");
     if (registration->http_address[0] != '\0' && !is_plain(registration->http_address))
         return td_fail(error, TD_INVALID, "registration: http_address is too long or not plain");
+    if (registration->content->numerics[0] != '\0' && !is_plain(registration->content->numerics))
+        return td_fail(error, TD_INVALID,
+                       "registration: content.numerics is too long or not plain");
     if (registration->n_models == 0 || registration->n_models > SCHED_MODELS_MAX)
         return td_fail(error, TD_INVALID, "registration: %zu models, 1 to %d are possible",
                        registration->n_models, SCHED_MODELS_MAX);
@@ -102,7 +105,10 @@ static td_status_t copy_texts(const Td__Registration *registration, struct sched
         td_arena_text(arena, registration->rpc_target, strlen(registration->rpc_target));
     identity->http_address =
         td_arena_text(arena, registration->http_address, strlen(registration->http_address));
-    complete = identity->rpc_target != NULL && identity->http_address != NULL;
+    identity->numerics = td_arena_text(arena, registration->content->numerics,
+                                       strlen(registration->content->numerics));
+    complete = identity->rpc_target != NULL && identity->http_address != NULL &&
+               identity->numerics != NULL;
     for (size_t i = 0; i < registration->n_models; i++) {
         const char *model = registration->models[i];
 
@@ -150,6 +156,16 @@ bool sched_identity_serves(const struct sched_identity *identity, const char *mo
 {
     for (size_t i = 0; i < identity->model_count; i++)
         if (strcmp(identity->models[i], model) == 0)
+            return true;
+    return false;
+}
+
+bool sched_identity_is_unlike(const struct sched_identity *a, const struct sched_identity *b)
+{
+    if (a->role == b->role || td_u128_equal(a->content_id, b->content_id))
+        return false;
+    for (size_t i = 0; i < a->model_count; i++)
+        if (sched_identity_serves(b, a->models[i]))
             return true;
     return false;
 }

@@ -22,6 +22,7 @@ struct sched_identity {
     Td__Role role; /* PREFILL or DECODE */
     const char *rpc_target;
     const char *http_address; /* may be empty */
+    const char *numerics;     /* the class of its results, for words; may be empty */
     const char *models[SCHED_MODELS_MAX];
     size_t model_count; /* at least 1 */
     struct td_u128 content_id;
@@ -45,5 +46,11 @@ td_status_t sched_identity_read(const Td__Registration *registration, Td__Role c
 void sched_identity_fini(struct sched_identity *identity);
 
 bool sched_identity_serves(const struct sched_identity *identity, const char *model);
+
+/*
+ * Whether one would prefill for the other if their content ids were equal, and they are not: other weights, or
+ * other numerics, under the same name.
+ */
+bool sched_identity_is_unlike(const struct sched_identity *a, const struct sched_identity *b);
 
 #endif

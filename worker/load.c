@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/cpu/team.h"
 #include "kvtransfer/host.h"
 #include "lib/base/cpus.h"
 #include "worker/interrupt.h"
@@ -34,7 +35,11 @@ static void take_names(const struct worker_options *options, struct worker_ident
 
 uint32_t worker_threads(const struct worker_options *options)
 {
-    return options->threads != 0 ? options->threads : td_cpus_usable();
+    uint32_t usable = td_cpus_usable();
+
+    if (options->threads != 0)
+        return options->threads;
+    return usable < CPU_THREADS_MAX ? usable : CPU_THREADS_MAX;
 }
 
 static td_status_t open_pool(struct worker_engines *engines, const struct worker_options *options,

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "engine/cpu/cpu.h"
 #include "front/sampling.h"
 #include "lib/base/utf8.h"
 #include "lib/net/address.h"
@@ -11,7 +12,7 @@
 #define MiB     ((int64_t)1 << 20)
 #define GiB     ((int64_t)1 << 30)
 
-static const char *const numerics[] = {"f32", "int8", NULL}; /* in the order of enum cpu_numerics */
+static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const transports[] = {"auto", "ucx", "map", NULL};
 static const char *const generations[] = FRONT_GENERATION_CHOICES;
 
@@ -41,10 +42,12 @@ static const struct td_flag engine[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .min = 0, .max = 256,
      .help =
          "Compute threads; 0: the CPUs that this process may use, by affinity and control groups."},
-    {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = "f32",
+    {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = CPU_NUMERICS_FALLBACK,
      .choices = numerics,
-     .help = "Activations in products: f32, or int8, which is several times faster and about as "
-             "exact as other engines; equal on all workers that exchange KV."},
+     .help =
+         "Activations in products with quantised weights: int8, or f32, which takes about twice "
+         "as long and is closer to the model's own arithmetic. Equal on all workers that "
+         "exchange KV."},
     {TD_FLAG_AS_TEXT(OPTIONS, weights_cache), .name = "weights-cache", .value = "DIR",
      .help = "Where packed weights are kept for all workers of this host, or none. Default: "
              "tandem/weights in XDG_CACHE_HOME or ~/.cache; see 'tandem cache'."},

@@ -259,26 +259,26 @@ static void look_at_tokens(struct work *work, const struct model *model,
 {
     const struct cli_cluster_options *cluster = &work->options->cluster;
     struct check_row *row = check_add(&work->rows, AREA, "generation");
-    uint32_t threads =
-        cluster->threads != 0
-            ? cluster->threads
-            : td_cpus_share(td_cpus_usable(), cluster->prefill + cluster->decode, cluster->prefill);
+    const struct selftest_options options = {
+        .threads = cli_cluster_threads(cluster, td_cpus_usable(), cluster->prefill),
+        .numerics = (enum cpu_numerics)cluster->numerics};
     uint32_t prompt[SELFTEST_PROMPT_MAX];
     uint32_t count = make_prompt(model, text, prompt);
     struct selftest_result result;
     struct td_error error = {0};
 
-    if (selftest_run(model, threads, prompt, count, &result, &error) != TD_OK) {
+    if (selftest_run(model, &options, prompt, count, &result, &error) != TD_OK) {
         check_figure(row, "%s", error.text);
         check_mark(row, CHECK_PROBLEM,
                    "fetch the file again and compare its checksum; free memory");
         return;
     }
     check_figure(row,
-                 "on %" PRIu32 " thread%s, as one worker has: %" PRIu32 " tokens read at %.0f/s, "
-                 "%" PRIu32 " written at %.1f/s",
-                 threads, threads == 1 ? "" : "s", result.prompt_tokens, result.prompt_tokens_per_s,
-                 result.new_tokens, result.decode_tokens_per_s);
+                 "on %" PRIu32 " thread%s, as one worker has, %s: %" PRIu32
+                 " tokens read at %.0f/s, %" PRIu32 " written at %.1f/s",
+                 options.threads, options.threads == 1 ? "" : "s",
+                 cpu_numerics_class(options.numerics), result.prompt_tokens,
+                 result.prompt_tokens_per_s, result.new_tokens, result.decode_tokens_per_s);
     check_value(row, "pack_s", result.pack_s);
     check_value(row, "prompt_tokens_per_s", result.prompt_tokens_per_s);
     check_value(row, "decode_tokens_per_s", result.decode_tokens_per_s);

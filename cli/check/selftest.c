@@ -7,6 +7,7 @@
 
 #include "cli/model_needs.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/team.h"
 #include "lib/base/cpus.h"
 #include "lib/base/time.h"
 
@@ -155,11 +156,16 @@ static td_status_t run_prompt(struct rig *rig, const uint32_t *prompt, uint32_t 
 
 /* ---- opening ---- */
 
-static td_status_t open_rig(struct rig *rig, uint32_t threads, double *pack_s_out)
+static td_status_t open_rig(struct rig *rig, const struct selftest_options *wanted,
+                            double *pack_s_out)
 {
-    const struct cpu_weights_options packing = {.threads = td_cpus_usable()}; /* leaves no file */
-    struct cpu_options options = {
-        .threads = threads, .rows_max = 2 * SELFTEST_PROMPT_MAX, .outputs_max = 1};
+    uint32_t cpus = td_cpus_usable();
+    const struct cpu_weights_options packing = {
+        .threads = cpus < CPU_THREADS_MAX ? cpus : CPU_THREADS_MAX}; /* leaves no file */
+    struct cpu_options options = {.threads = wanted->threads,
+                                  .numerics = wanted->numerics,
+                                  .rows_max = 2 * SELFTEST_PROMPT_MAX,
+                                  .outputs_max = 1};
     uint64_t start_ns = td_now_ns();
     size_t block_bytes;
     td_status_t status =
@@ -182,15 +188,15 @@ static td_status_t open_rig(struct rig *rig, uint32_t threads, double *pack_s_ou
     return status;
 }
 
-td_status_t selftest_run(const struct model *model, uint32_t threads, const uint32_t *prompt,
-                         uint32_t prompt_tokens, struct selftest_result *result_out,
-                         struct td_error *error)
+td_status_t selftest_run(const struct model *model, const struct selftest_options *options,
+                         const uint32_t *prompt, uint32_t prompt_tokens,
+                         struct selftest_result *result_out, struct td_error *error)
 {
     struct rig rig = {.model = model, .kv = {.fd = -1}, .error = error};
     td_status_t status;
 
     *result_out = (struct selftest_result){.prompt_tokens = prompt_tokens};
-    status = open_rig(&rig, threads, &result_out->pack_s);
+    status = open_rig(&rig, options, &result_out->pack_s);
     if (status == TD_OK)
         status = run_prompt(&rig, prompt, prompt_tokens, result_out);
     if (rig.backend != NULL)

@@ -7,8 +7,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/cpu/cpu.h"
 #include "lib/base/status.h"
 #include "model/model.h"
+
+/* What a worker would be told. */
+struct selftest_options {
+    uint32_t threads;
+    enum cpu_numerics numerics;
+};
 
 struct selftest_result {
     double pack_s; /* what a worker without a cache would spend on packing, with all CPUs */
@@ -20,13 +27,13 @@ struct selftest_result {
 };
 
 /*
- * Packs the weights in memory, opens a backend with so many threads, and runs a prompt, a few tokens
+ * Packs the weights in memory, opens a backend, and runs a prompt, a few tokens
  * after it, and the prompt again.
  * The error says what failed: memory, a kernel, or logits that are no numbers.
  */
-td_status_t selftest_run(const struct model *model, uint32_t threads, const uint32_t *prompt,
-                         uint32_t prompt_tokens, struct selftest_result *result_out,
-                         struct td_error *error) TD_MUST_USE;
+td_status_t selftest_run(const struct model *model, const struct selftest_options *options,
+                         const uint32_t *prompt, uint32_t prompt_tokens,
+                         struct selftest_result *result_out, struct td_error *error) TD_MUST_USE;
 
 #define SELFTEST_PROMPT_MAX 24
 

@@ -23,6 +23,16 @@ static bool is_folder(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+static void put_content_id(struct cli_sheet *sheet, const struct model *model,
+                           enum cpu_numerics numerics, const char *key, const char *label)
+{
+    struct td_u128 id = model_content_id(model->weights_digest, model->rope.text, "f16",
+                                         cpu_numerics_class(numerics));
+    char hex[TD_U128_HEX_BYTES];
+
+    cli_sheet_text(sheet, key, label, td_u128_hex(id, hex));
+}
+
 static void put_identity(struct cli_sheet *sheet, const struct model *model,
                          const struct text_model *text)
 {
@@ -30,12 +40,13 @@ static void put_identity(struct cli_sheet *sheet, const struct model *model,
 
     cli_sheet_begin(sheet, "identity", "Identity");
     cli_sheet_text(sheet, "weights_digest", "weights", td_u128_hex(model->weights_digest, hex));
-    cli_sheet_text(
-        sheet, "content_id", "content id",
-        td_u128_hex(model_content_id(model->weights_digest, model->rope.text, "f16", CPU_NUMERICS),
-                    hex));
+    put_content_id(sheet, model, CPU_NUMERICS_INT8, "content_id", "content id");
+    put_content_id(sheet, model, CPU_NUMERICS_F32, "content_id_f32", "content id, f32");
     cli_sheet_text(sheet, "text_id", "text id", td_u128_hex(text_model_id(text), hex));
-    cli_sheet_say(sheet, "", "Workers exchange KV if their content ids are equal.");
+    cli_sheet_say(
+        sheet, "",
+        "Workers exchange KV if their content ids are equal; the second is that of workers "
+        "with --numerics f32.");
     cli_sheet_end(sheet);
 }
 

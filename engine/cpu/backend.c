@@ -24,6 +24,11 @@ static const char *dtype_name(enum cpu_kv_dtype dtype)
     return dtype == CPU_KV_F32 ? "f32" : "f16";
 }
 
+const char *cpu_numerics_class(enum cpu_numerics numerics)
+{
+    return numerics == CPU_NUMERICS_INT8 ? CPU_NUMERICS_WHOLE : CPU_NUMERICS;
+}
+
 /* ------------------------------------------------------------------ a step */
 
 /* The core checks what comes from clients; this keeps its mistakes out of other people's memory. */
@@ -188,8 +193,7 @@ static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
     snprintf(info->name, sizeof info->name, "%s", model->name);
     snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", dtype_name(options->kv_dtype));
-    snprintf(info->numerics, sizeof info->numerics, "%s",
-             options->numerics == CPU_NUMERICS_INT8 ? CPU_NUMERICS_WHOLE : CPU_NUMERICS);
+    snprintf(info->numerics, sizeof info->numerics, "%s", cpu_numerics_class(options->numerics));
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
     info->content_id =

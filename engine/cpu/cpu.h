@@ -32,13 +32,22 @@ enum cpu_kv_dtype {
     CPU_KV_F32 = 1, /* twice the memory and traffic; for comparing with references */
 };
 
-/* The class of results: what --numerics says. */
+/* The class of results: what --numerics says. Workers take int8 if it says nothing. */
+#define CPU_NUMERICS_CHOICES \
+    {                        \
+        "f32", "int8", NULL  \
+    }
+#define CPU_NUMERICS_FALLBACK "int8"
+
 enum cpu_numerics {
     CPU_NUMERICS_F32 = 0,  /* CPU_NUMERICS */
     CPU_NUMERICS_INT8 = 1, /* CPU_NUMERICS_WHOLE: faster, and about as exact as other engines */
 };
 
-/* Zero-initialised: one thread, f16, the defaults above, no stop ids. */
+/* CPU_NUMERICS or CPU_NUMERICS_WHOLE: the text that goes into the content id. */
+const char *cpu_numerics_class(enum cpu_numerics numerics);
+
+/* Zero-initialised: one thread, f16, products of floats, the defaults above, no stop ids. */
 struct cpu_options {
     uint32_t threads; /* the calling thread counted; 0: one */
     enum cpu_kv_dtype kv_dtype;

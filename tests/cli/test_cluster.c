@@ -7,6 +7,8 @@
 
 #include "cli/cluster.h"
 #include "cli/runtime_folder.h"
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/team.h"
 #include "tests/support/support.h"
 
 static const struct cli_cluster_surroundings surroundings = {
@@ -103,10 +105,21 @@ static void workers_are_numbered_and_the_cpus_divided(void **state)
     assert_string_equal(plans[3].name, "decode-1");
     assert_string_equal(plans[4].name, "decode-2");
     assert_value(&plans[4], "--listen", "unix:/run/t/decode-2.sock");
+    assert_value(&plans[2], "--numerics", "int8");
     assert_value(&plans[2], "--threads", "2");
     assert_value(&plans[3], "--threads", "2");
     assert_value(&plans[4], "--threads", "1");
     td_arena_fini(&planned.arena);
+}
+
+static void no_worker_gets_more_threads_than_a_worker_can_have(void **state)
+{
+    struct cli_cluster_options options = defaults();
+
+    (void)state;
+    assert_int_equal(cli_cluster_threads(&options, 4 * CPU_THREADS_MAX, 0), CPU_THREADS_MAX);
+    assert_int_equal(cli_cluster_threads(&options, 2 * CPU_THREADS_MAX, 1), CPU_THREADS_MAX);
+    assert_int_equal(cli_cluster_threads(&options, 1, 1), 1);
 }
 
 static void options_reach_the_processes(void **state)
@@ -125,6 +138,7 @@ static void options_reach_the_processes(void **state)
     options.threads = 7;
     options.kv_bytes = 12345678901;
     options.kv_transport = 2;
+    options.numerics = CPU_NUMERICS_F32;
     options.remote_tokens_min = 9;
     options.served_names = (struct td_flag_list){names, 2};
     assert_int_equal(plan(&planned, &options), TD_OK);
@@ -136,6 +150,7 @@ static void options_reach_the_processes(void **state)
     assert_value(&plans[2], "--threads", "7");
     assert_value(&plans[2], "--kv-bytes", "12345678901");
     assert_value(&plans[2], "--kv-transport", "map");
+    assert_value(&plans[2], "--numerics", "f32");
     assert_string_equal(value(&plans[2], "--served-model-name", 0), "one");
     assert_string_equal(value(&plans[2], "--served-model-name", 1), "two");
     td_arena_fini(&planned.arena);
@@ -199,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cluster_is_a_scheduler_a_router_and_workers),
         cmocka_unit_test(workers_are_numbered_and_the_cpus_divided),
+        cmocka_unit_test(no_worker_gets_more_threads_than_a_worker_can_have),
         cmocka_unit_test(options_reach_the_processes),
         cmocka_unit_test(too_many_workers_are_refused),
         cmocka_unit_test(the_folder_for_sockets_is_private_and_goes_away),

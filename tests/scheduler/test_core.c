@@ -90,6 +90,10 @@ static void zero_content(Td__Registration *r)
 {
     r->content->content_id_hi = r->content->content_id_lo = 0;
 }
+static void long_numerics(Td__Registration *r)
+{
+    r->content->numerics = long_text;
+}
 static void no_geometry(Td__Registration *r)
 {
     r->geometry = NULL;
@@ -145,6 +149,7 @@ static void a_bad_registration_is_refused_by_the_name_of_the_field(void **state)
         {empty_model, TD_INVALID, "models[0]"},
         {no_content, TD_INVALID, "content.content_id"},
         {zero_content, TD_INVALID, "content.content_id"},
+        {long_numerics, TD_INVALID, "content.numerics"},
         {no_geometry, TD_INVALID, "geometry"},
         {zero_block_tokens, TD_INVALID, "geometry.block_tokens 0"},
         {large_block_tokens, TD_INVALID, "geometry.block_tokens 1025"},

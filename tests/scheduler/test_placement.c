@@ -633,6 +633,8 @@ static void another_content_id_cannot_prefill(void **state)
     prefill(&scene)->identity.content_id.lo = 8;
     choose(&scene);
     assert_int_equal(scene.placement.prefill_count, 0);
+    assert_non_null(strstr(scene.placement.reason,
+                           "prefill here: 0 prefill workers fit, 1 have another content_id"));
     END;
 }
 
