@@ -35,17 +35,16 @@ if(NOT TANDEM_NVCC OR NOT CMAKE_CUDA_COMPILER)
 endif()
 
 enable_language(CUDA)
-set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
-set(CMAKE_CUDA_EXTENSIONS OFF)
 set(TANDEM_CUDA_FOUND ON)
 message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION} for ${TANDEM_CUDA_ARCHITECTURES}")
 
 # Kernels round as they are written: no contraction, and IEEE division, square root and subnormals (the defaults).
+set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -lineinfo")
+set(CMAKE_CUDA_FLAGS_DEBUG "-O0 -g -lineinfo")
 add_library(tandem_cuda_flags INTERFACE)
 target_include_directories(tandem_cuda_flags INTERFACE "${CMAKE_SOURCE_DIR}")
 target_compile_options(tandem_cuda_flags INTERFACE
-  -fmad=false -lineinfo -Xcompiler=-Wall,-Wextra,-Wshadow,-fno-strict-aliasing -Xptxas=-warn-spills)
+  -fmad=false -Xcompiler=-Wall,-Wextra,-fno-strict-aliasing -Xptxas=-warn-spills)
 if(TANDEM_WERROR)
   target_compile_options(tandem_cuda_flags INTERFACE -Werror=all-warnings)
 endif()

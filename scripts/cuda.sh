@@ -15,7 +15,7 @@ try_nvcc() {
     local folder status=0
     folder=$(mktemp -d)
     echo '__global__ void nothing(float *x) { x[threadIdx.x] = 0; }' >"$folder/try.cu"
-    "$1" -std=c++20 -gencode=arch=compute_90a,code=sm_90a -c "$folder/try.cu" -o "$folder/try.o" \
+    "$1" -gencode=arch=compute_90a,code=sm_90a -c "$folder/try.cu" -o "$folder/try.o" \
         >"$folder/log" 2>&1 || { status=1 && cat "$folder/log" >&2; }
     rm -rf "$folder"
     return "$status"

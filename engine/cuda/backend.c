@@ -1,0 +1,328 @@
+/*
+ * backend.c: opening, checking and closing the CUDA backend; see cuda.h.
+ *
+ * Owns the limits: what the options and each batch must satisfy before forward.c and the kernels may trust them.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/cpu/rope.h"
+#include "engine/cuda/forward.h"
+#include "lib/base/log.h"
+#include "lib/base/time.h"
+
+#define ANGLES_AT_ONCE 4096 /* positions whose angles are computed and copied at a time */
+
+/* ------------------------------------------------------------------ a step */
+
+/* The core checks what comes from clients; this keeps its mistakes out of other people's memory. */
+static td_status_t check_rows(const struct cuda_backend *backend, const struct engine_batch *batch)
+{
+    const struct engine_model_info *info = &backend->base.info;
+    uint32_t checked = 0; /* slots of the sequence at hand */
+
+    if (batch->row_count > backend->base.rows_max)
+        return TD_LIMIT;
+    for (uint32_t i = 0; i < batch->row_count; i++) {
+        const struct engine_row *row = &batch->rows[i];
+        uint32_t block = row->position / info->block_tokens;
+
+        if (row->token >= info->vocab || row->position >= info->max_context ||
+            row->sequence >= batch->sequence_count ||
+            block >= batch->sequences[row->sequence].slot_count)
+            return TD_INVALID;
+        if (i == 0 || row->sequence != batch->rows[i - 1].sequence)
+            checked = 0;
+        for (; checked <= block; checked++)
+            if (batch->sequences[row->sequence].slots[checked] >= backend->block_count)
+                return TD_INVALID;
+    }
+    return TD_OK;
+}
+
+static td_status_t check_outputs(const struct cuda_backend *backend,
+                                 const struct engine_batch *batch)
+{
+    if (batch->output_count > backend->base.outputs_max)
+        return TD_LIMIT;
+    for (uint32_t i = 0; i < batch->output_count; i++) {
+        const struct engine_output *output = &batch->outputs[i];
+
+        if (output->row >= (output->is_head ? batch->head_count : batch->row_count) ||
+            (output->want != ENGINE_WANT_LOGITS && output->want != ENGINE_WANT_HIDDEN))
+            return TD_INVALID;
+    }
+    return TD_OK;
+}
+
+static td_status_t run(struct engine_backend *base, const struct engine_batch *batch,
+                       struct engine_result *result_out)
+{
+    struct cuda_backend *backend = (struct cuda_backend *)base;
+    uint64_t start_ns = td_now_ns();
+    td_status_t status = check_rows(backend, batch);
+
+    if (status == TD_OK)
+        status = check_outputs(backend, batch);
+    if (status == TD_OK)
+        status = cuda_forward(backend, batch, NULL);
+    if (status == TD_OK)
+        *result_out = (struct engine_result){.outputs = backend->outputs,
+                                             .duration_ns = td_now_ns() - start_ns};
+    return status;
+}
+
+static void close_backend(struct engine_backend *base)
+{
+    struct cuda_backend *backend = (struct cuda_backend *)base;
+
+    cuda_weights_close(&backend->weights, backend->device);
+    cuda_device_give(backend->device, backend->workspace_memory);
+    cuda_device_give(backend->device, backend->pool.base);
+    cuda_device_give_host(backend->device, backend->inputs);
+    cuda_device_give_host(backend->device, backend->heads);
+    cuda_device_give_host(backend->device, backend->results);
+    free(backend->outputs);
+    free(backend);
+}
+
+static const struct engine_backend_ops ops = {.name = "cuda", .run = run, .close = close_backend};
+
+/* ------------------------------------------------------------------ checks */
+
+static td_status_t check_model(const struct model *model, struct td_error *error)
+{
+    if (model->head_dim > CUDA_HEAD_DIM_MAX)
+        return td_fail(error, TD_UNSUPPORTED, "heads of %" PRIu32 " elements (at most %d)",
+                       model->head_dim, CUDA_HEAD_DIM_MAX);
+    return TD_OK;
+}
+
+static td_status_t check_options(const struct cuda_options *options, struct td_error *error)
+{
+    uint32_t block_tokens = options->block_tokens;
+
+    if (block_tokens != 0 && (block_tokens < 16 || block_tokens > CUDA_SPLIT ||
+                              (block_tokens & (block_tokens - 1)) != 0))
+        return td_fail(error, TD_INVALID,
+                       "blocks of %" PRIu32 " tokens are not possible (16, 32, 64, 128 or 256 are)",
+                       block_tokens);
+    if (options->rows_max > CUDA_ROWS_MAX || options->outputs_max > CUDA_OUTPUTS_MAX)
+        return td_fail(error, TD_LIMIT,
+                       "%" PRIu32 " rows and %" PRIu32 " outputs in a batch (at most %" PRIu32
+                       " and %" PRIu32 ")",
+                       options->rows_max, options->outputs_max, CUDA_ROWS_MAX, CUDA_OUTPUTS_MAX);
+    if (options->stop_id_count >
+        sizeof(((struct engine_model_info *)0)->stop_ids) / sizeof(uint32_t))
+        return td_fail(error, TD_LIMIT, "%" PRIu32 " stop ids are too many",
+                       options->stop_id_count);
+    return TD_OK;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+static void describe(struct cuda_backend *backend, const struct cuda_options *options)
+{
+    const struct model *model = backend->model;
+    struct engine_model_info *info = &backend->base.info;
+
+    *info = (struct engine_model_info){.vocab = model->vocab,
+                                       .hidden = model->hidden,
+                                       .layers = model->layers,
+                                       .heads = model->heads,
+                                       .kv_heads = model->kv_heads,
+                                       .head_dim = model->head_dim,
+                                       .max_context = model->max_context,
+                                       .stop_id_count = options->stop_id_count,
+                                       .block_tokens = backend->pool.block_tokens,
+                                       .block_bytes = (size_t)backend->pool.block_bytes,
+                                       .weights_digest = model->weights_digest};
+    snprintf(info->name, sizeof info->name, "%s", model->name);
+    snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
+    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s",
+             options->kv_dtype == CUDA_KV_F32 ? "f32" : "f16");
+    snprintf(info->numerics, sizeof info->numerics, "%s", CUDA_NUMERICS);
+    for (uint32_t i = 0; i < options->stop_id_count; i++)
+        info->stop_ids[i] = options->stop_ids[i];
+    info->content_id =
+        model_content_id(model->weights_digest, info->rope, info->kv_dtype, info->numerics);
+}
+
+/* All numbers; no memory yet. */
+static td_status_t fill(struct cuda_backend *backend, const struct cuda_options *options,
+                        struct td_error *error)
+{
+    const struct model *model = backend->model;
+    size_t bytes = options->kv_dtype == CUDA_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+
+    backend->pool =
+        (struct cuda_pool){.block_tokens = options->block_tokens > 0 ? options->block_tokens : 16,
+                           .layers = model->layers,
+                           .head_dim = model->head_dim,
+                           .element_bytes = (uint32_t)bytes};
+    if (__builtin_mul_overflow(bytes, (size_t)2 * backend->pool.block_tokens * model->head_dim,
+                               &bytes) ||
+        __builtin_mul_overflow(bytes, (size_t)model->layers * model->kv_heads, &bytes))
+        return td_fail(error, TD_LIMIT, "the size of a KV block overflows");
+    backend->pool.block_bytes = bytes;
+    backend->base.ops = &ops;
+    backend->base.rows_max = options->rows_max > 0 ? options->rows_max : CUDA_ROWS_DEFAULT;
+    backend->base.outputs_max =
+        options->outputs_max > 0 ? options->outputs_max : CUDA_OUTPUTS_DEFAULT;
+    backend->shape = (struct cuda_shape){.vocab = model->vocab,
+                                         .hidden = model->hidden,
+                                         .ffn = model->ffn,
+                                         .heads = model->heads,
+                                         .kv_heads = model->kv_heads,
+                                         .head_dim = model->head_dim,
+                                         .max_context = model->max_context,
+                                         .block_tokens = backend->pool.block_tokens,
+                                         .rows_max = backend->base.rows_max,
+                                         .outputs_max = backend->base.outputs_max};
+    backend->result_stride = model->vocab > model->hidden ? model->vocab : model->hidden;
+    describe(backend, options);
+    return TD_OK;
+}
+
+static td_status_t plan_memory(struct cuda_backend *backend, const struct cuda_options *options,
+                               struct cuda_plan *plan_out, size_t *workspace_bytes_out,
+                               struct td_error *error)
+{
+    const struct engine_model_info *info = &backend->base.info;
+    struct cuda_plan_input input = {.memory_bytes = backend->device->info.memory_bytes,
+                                    .fraction = options->memory_fraction != 0
+                                                    ? options->memory_fraction
+                                                    : CUDA_FRACTION_DEFAULT,
+                                    .block_bytes = info->block_bytes,
+                                    .blocks_wanted = options->block_count,
+                                    .blocks_min = 1};
+    td_status_t status = cuda_weights_bytes(backend->model, &input.weights_bytes, error);
+
+    if (status == TD_OK)
+        status = cuda_workspace_bytes(&backend->shape, &input.workspace_bytes, error);
+    if (status == TD_OK)
+        status = cuda_device_free_bytes(backend->device, &input.free_bytes, error);
+    if (status == TD_OK)
+        status = cuda_plan_memory(&input, plan_out, error);
+    if (status != TD_OK)
+        return status;
+    *workspace_bytes_out = input.workspace_bytes;
+    td_log(TD_LOG_INFO, "cuda",
+           "memory planned device %s weights %zu workspace %zu kv %zu blocks %" PRIu32,
+           backend->device->info.name, input.weights_bytes, input.workspace_bytes,
+           plan_out->kv_bytes, plan_out->block_count);
+    return TD_OK;
+}
+
+static td_status_t take_host_memory(struct cuda_backend *backend, struct td_error *error)
+{
+    size_t outputs = backend->base.outputs_max;
+    struct {
+        void *memory;
+        size_t count;
+        size_t each;
+    } arrays[] = {
+        {NULL, cuda_input_words(&backend->shape), sizeof(uint32_t)},
+        {NULL, outputs, backend->shape.hidden * sizeof(float)},
+        {NULL, outputs, backend->result_stride * sizeof(float)},
+    };
+    td_status_t status = TD_OK;
+
+    backend->outputs = calloc(outputs, sizeof *backend->outputs);
+    if (backend->outputs == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for %zu outputs", outputs);
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0] && status == TD_OK; i++)
+        status = cuda_device_take_host(backend->device, arrays[i].count * arrays[i].each,
+                                       &arrays[i].memory, error);
+    backend->inputs = arrays[0].memory;
+    backend->heads = arrays[1].memory;
+    backend->results = arrays[2].memory;
+    return status;
+}
+
+/* In the order of the plan. */
+static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_options *options,
+                               struct td_error *error)
+{
+    struct cuda_plan plan = {0};
+    size_t workspace_bytes = 0;
+    void *pool = NULL;
+    td_status_t status = plan_memory(backend, options, &plan, &workspace_bytes, error);
+
+    if (status == TD_OK)
+        status = cuda_weights_open(backend->model, backend->device, &backend->weights, error);
+    if (status == TD_OK)
+        status =
+            cuda_device_take(backend->device, workspace_bytes, &backend->workspace_memory, error);
+    if (status == TD_OK)
+        status = cuda_device_take(backend->device, plan.kv_bytes, &pool, error);
+    if (status != TD_OK)
+        return status;
+    backend->pool.base = pool;
+    backend->block_count = plan.block_count;
+    cuda_workspace_cut(&backend->shape, backend->workspace_memory, &backend->workspace);
+    return take_host_memory(backend, error);
+}
+
+/* Cosines and sines of all positions, as the CPU backend computes them. */
+static td_status_t send_angles(struct cuda_backend *backend, struct td_error *error)
+{
+    uint32_t head_dim = backend->shape.head_dim;
+    uint32_t positions = backend->shape.max_context;
+    float *angles = malloc((size_t)ANGLES_AT_ONCE * head_dim * sizeof *angles);
+    struct cpu_rope rope;
+    td_status_t status = TD_OK;
+
+    if (angles == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for angles");
+    cpu_rope_init(&rope, &backend->model->rope, head_dim);
+    for (uint32_t first = 0; first < positions && status == TD_OK; first += ANGLES_AT_ONCE) {
+        uint32_t count = positions - first < ANGLES_AT_ONCE ? positions - first : ANGLES_AT_ONCE;
+
+        for (uint32_t i = 0; i < count; i++) {
+            float *cosines = angles + (size_t)i * head_dim;
+
+            cpu_rope_angles(&rope, first + i, cosines, cosines + head_dim / 2);
+        }
+        cuda_device_upload(backend->device, backend->workspace.angles + (size_t)first * head_dim,
+                           angles, (size_t)count * head_dim * sizeof *angles);
+        status = cuda_device_wait(backend->device, error);
+    }
+    free(angles);
+    return status;
+}
+
+td_status_t cuda_backend_open(const struct model *model, struct cuda_device *device,
+                              const struct cuda_options *options, struct engine_kv *kv_out,
+                              struct engine_backend **backend_out, struct td_error *error)
+{
+    struct cuda_backend *backend;
+    td_status_t status = check_model(model, error);
+
+    if (status == TD_OK)
+        status = check_options(options, error);
+    if (status != TD_OK)
+        return status;
+    backend = calloc(1, sizeof *backend);
+    if (backend == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for a backend");
+    backend->model = model;
+    backend->device = device;
+    status = fill(backend, options, error);
+    if (status == TD_OK)
+        status = take_memory(backend, options, error);
+    if (status == TD_OK)
+        status = send_angles(backend, error);
+    if (status != TD_OK) {
+        close_backend(&backend->base);
+        return status;
+    }
+    *kv_out = (struct engine_kv){.base = backend->pool.base,
+                                 .fd = -1,
+                                 .block_count = backend->block_count,
+                                 .block_tokens = backend->pool.block_tokens,
+                                 .block_bytes = backend->base.info.block_bytes};
+    *backend_out = &backend->base;
+    return TD_OK;
+}

@@ -1,0 +1,56 @@
+/*
+ * cuda.h: the CUDA backend: runs batch steps of a model on a device (device.h).
+ *
+ * Weights stay in the types of their file, activations are 32-bit floats, keys and values halves. Numerics class
+ * "cuda-f32-1": the order of every sum is fixed by the matrix and by absolute position, so batch, chunks and who wrote
+ * the KV change no bit. One backend is driven by one thread at a time.
+ *
+ * Not here: transfer of KV between devices, sampling on the device, CUDA graphs.
+ */
+#ifndef TANDEM_ENGINE_CUDA_CUDA_H
+#define TANDEM_ENGINE_CUDA_CUDA_H
+
+#include <stdint.h>
+
+#include "engine/backend.h"
+#include "engine/cuda/device.h"
+#include "lib/base/status.h"
+#include "model/model.h"
+
+#define CUDA_NUMERICS         "cuda-f32-1" /* the class of results, part of the content id */
+#define CUDA_ROWS_DEFAULT     512
+#define CUDA_ROWS_MAX         ((uint32_t)1 << 14)
+#define CUDA_OUTPUTS_DEFAULT  64
+#define CUDA_OUTPUTS_MAX      ((uint32_t)1 << 12)
+#define CUDA_FRACTION_DEFAULT 0.9
+
+enum cuda_kv_dtype {
+    CUDA_KV_F16 = 0,
+    CUDA_KV_F32 = 1, /* twice the memory and traffic; for comparing with references */
+};
+
+/* Zero-initialised: the defaults above, f16, blocks of 16 tokens, as many as fit. */
+struct cuda_options {
+    double
+        memory_fraction; /* of the device's memory, for all of this process; 0: CUDA_FRACTION_DEFAULT */
+    enum cuda_kv_dtype kv_dtype;
+    uint32_t block_tokens;    /* 16 (or 0), 32, 64, 128 or 256 */
+    uint32_t block_count;     /* 0: what memory is left for */
+    uint32_t rows_max;        /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
+    uint32_t outputs_max;     /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
+    const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
+    uint32_t stop_id_count;   /* at most 32 */
+};
+
+/*
+ * cuda_backend_open: a backend for a model on a device, which must both outlive it.
+ * Plans the device's memory (plan.h), takes all of it that steps need, and copies the weights. kv_out describes the
+ * pool: its base is memory of the device, which the backend owns, and there is no descriptor. TD_INVALID, TD_LIMIT,
+ * TD_UNSUPPORTED or TD_NO_MEMORY, with what was planned. Closed by the ops of the backend.
+ */
+td_status_t cuda_backend_open(const struct model *model, struct cuda_device *device,
+                              const struct cuda_options *options, struct engine_kv *kv_out,
+                              struct engine_backend **backend_out,
+                              struct td_error *error) TD_MUST_USE;
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * device.h: a device that has memory of its own and runs kernels in order: a GPU (gpu.h) or the interpreter.
+ *
+ * What the backend needs of either, and nothing else. Copies and launches are put into one queue and run in its
+ * order; only cuda_device_wait waits. A device that has failed once stays failed: what follows does nothing, and
+ * waiting returns the first error, whose text names the call and the kernel. So who queues work checks once, at the
+ * end. One thread at a time.
+ */
+#ifndef TANDEM_ENGINE_CUDA_DEVICE_H
+#define TANDEM_ENGINE_CUDA_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/cuda/kernels/args.h"
+#include "lib/base/status.h"
+
+struct cuda_device_info {
+    char name[128];
+    char description[128]; /* compute capability, driver: for people */
+    size_t memory_bytes;
+    bool is_interpreted;
+};
+
+struct cuda_grid {
+    uint32_t x;
+    uint32_t y;
+    uint32_t z;
+};
+
+struct cuda_device;
+
+/* None of these is called after a failure, but for give, give_host and close. */
+struct cuda_device_ops {
+    td_status_t (*free_bytes)(struct cuda_device *device, size_t *bytes_out,
+                              struct td_error *error);
+    td_status_t (*take)(struct cuda_device *device, size_t bytes, void **memory_out,
+                        struct td_error *error);
+    void (*give)(struct cuda_device *device, void *memory);
+    td_status_t (*take_host)(struct cuda_device *device, size_t bytes, void **memory_out,
+                             struct td_error *error);
+    void (*give_host)(struct cuda_device *device, void *memory);
+    td_status_t (*upload)(struct cuda_device *device, void *to, const void *from, size_t bytes,
+                          struct td_error *error);
+    td_status_t (*download)(struct cuda_device *device, void *to, const void *from, size_t bytes,
+                            struct td_error *error);
+    td_status_t (*launch)(struct cuda_device *device, enum cuda_kernel kernel,
+                          struct cuda_grid grid, const void *args, struct td_error *error);
+    td_status_t (*wait)(struct cuda_device *device, struct td_error *error);
+    void (*close)(struct cuda_device *device);
+};
+
+/* Devices embed this as their first member. */
+struct cuda_device {
+    const struct cuda_device_ops *ops;
+    struct cuda_device_info info;
+    struct td_error failure; /* the first; status TD_OK: none */
+};
+
+/* Bytes that can still be taken. */
+td_status_t cuda_device_free_bytes(struct cuda_device *device, size_t *bytes_out,
+                                   struct td_error *error) TD_MUST_USE;
+
+/* Memory of the device, aligned to 256 bytes at least. A lack of memory is TD_NO_MEMORY and no failure of the device. */
+td_status_t cuda_device_take(struct cuda_device *device, size_t bytes, void **memory_out,
+                             struct td_error *error) TD_MUST_USE;
+void cuda_device_give(struct cuda_device *device, void *memory); /* NULL: nothing */
+
+/* Memory of the host that the device can read and write while the caller does something else. */
+td_status_t cuda_device_take_host(struct cuda_device *device, size_t bytes, void **memory_out,
+                                  struct td_error *error) TD_MUST_USE;
+void cuda_device_give_host(struct cuda_device *device, void *memory);
+
+/* Queue a copy. Host memory of cuda_device_take_host must stay as it is until the queue is done. */
+void cuda_device_upload(struct cuda_device *device, void *to, const void *from, size_t bytes);
+void cuda_device_download(struct cuda_device *device, void *to, const void *from, size_t bytes);
+
+/* Queue a kernel; args is its struct of kernels/args.h, copied. A grid with a zero launches nothing. */
+void cuda_device_launch(struct cuda_device *device, enum cuda_kernel kernel, struct cuda_grid grid,
+                        const void *args);
+
+/* Waits until the queue is done. TD_INTERNAL, TD_PEER_LOST or TD_NO_MEMORY with the first failure's text. */
+td_status_t cuda_device_wait(struct cuda_device *device, struct td_error *error) TD_MUST_USE;
+
+void cuda_device_close(struct cuda_device *device); /* NULL: nothing */
+
+#endif

@@ -1,0 +1,330 @@
+/*
+ * forward.c: see forward.h.
+ *
+ * Inputs of a step travel as one copy of 32-bit words: tokens, positions and tables of the rows, what the outputs
+ * pick, and the slots of all sequences. Then thirteen kernels a layer, and the results come back.
+ */
+#include "engine/cuda/forward.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A step while it is queued. */
+struct step {
+    struct cuda_backend *backend;
+    const struct engine_batch *batch;
+    const struct cuda_layer *layer;
+    uint32_t layer_index;
+    struct cuda_rows rows;
+    const uint32_t *picks;
+    uint32_t head_count; /* given states that outputs want */
+    uint32_t logits_count;
+    uint32_t splits; /* of the longest row */
+};
+
+static uint32_t pieces(uint32_t count, uint32_t per_piece)
+{
+    return (count + per_piece - 1) / per_piece;
+}
+
+static struct cuda_grid grid(uint32_t x, uint32_t y, uint32_t z)
+{
+    return (struct cuda_grid){.x = x, .y = y, .z = z};
+}
+
+/* ------------------------------------------------------------------ inputs */
+
+/* Slots of each sequence, as many as its last row needs; tables say where they begin. Returns how many there are. */
+static uint32_t gather_slots(struct step *step, uint32_t *tables, uint32_t *slots)
+{
+    const struct engine_batch *batch = step->batch;
+    uint32_t block_tokens = step->backend->pool.block_tokens;
+    uint32_t first = 0; /* of the sequence at hand */
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < batch->row_count; i++) {
+        const struct engine_row *row = &batch->rows[i];
+        const struct engine_batch_sequence *sequence = &batch->sequences[row->sequence];
+        uint32_t needed = row->position / block_tokens + 1;
+
+        if (i == 0 || row->sequence != batch->rows[i - 1].sequence)
+            first = count;
+        for (uint32_t have = count - first; have < needed; have++)
+            slots[count++] = sequence->slots[have];
+        tables[i] = first;
+        if (row->position / CUDA_SPLIT + 1 > step->splits)
+            step->splits = row->position / CUDA_SPLIT + 1;
+    }
+    return count;
+}
+
+/* What the i-th logits are made from: a row, or a state that came with the batch. */
+static uint32_t pick_of(struct step *step, const struct engine_output *output)
+{
+    struct cuda_backend *backend = step->backend;
+    size_t hidden = backend->shape.hidden;
+
+    if (!output->is_head)
+        return output->row;
+    memcpy(backend->heads + step->head_count * hidden, step->batch->heads[output->row],
+           hidden * sizeof(float));
+    return step->head_count++ | CUDA_PICK_HEAD;
+}
+
+static void send_inputs(struct step *step)
+{
+    struct cuda_backend *backend = step->backend;
+    const struct engine_batch *batch = step->batch;
+    const struct cuda_workspace *device = &backend->workspace;
+    uint32_t rows = batch->row_count;
+    uint32_t *tokens = backend->inputs;
+    uint32_t *positions = tokens + rows;
+    uint32_t *tables = positions + rows;
+    uint32_t *picks = tables + rows;
+    uint32_t *slots = picks + batch->output_count;
+    size_t words;
+
+    for (uint32_t i = 0; i < rows; i++) {
+        tokens[i] = batch->rows[i].token;
+        positions[i] = batch->rows[i].position;
+    }
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        if (batch->outputs[i].want == ENGINE_WANT_LOGITS)
+            picks[step->logits_count++] = pick_of(step, &batch->outputs[i]);
+    words = (size_t)(slots - backend->inputs) + gather_slots(step, tables, slots);
+    cuda_device_upload(backend->device, device->inputs, backend->inputs, words * sizeof(uint32_t));
+    cuda_device_upload(backend->device, device->heads, backend->heads,
+                       (size_t)step->head_count * backend->shape.hidden * sizeof(float));
+    step->rows = (struct cuda_rows){.tokens = device->inputs,
+                                    .positions = device->inputs + (positions - backend->inputs),
+                                    .tables = device->inputs + (tables - backend->inputs),
+                                    .slots = device->inputs + (slots - backend->inputs)};
+    step->picks = device->inputs + (picks - backend->inputs);
+}
+
+/* ------------------------------------------------------------------ kernels */
+
+static enum cuda_kernel product_kernel(uint32_t type)
+{
+    switch ((enum cuda_type)type) {
+#define X(name, member, id) \
+    case CUDA_TYPE_##member: return CUDA_KERNEL_PRODUCT_##member;
+        CUDA_TYPES(X)
+#undef X
+    }
+    return CUDA_KERNEL_COUNT; /* not reached: weights.c takes only types of the table */
+}
+
+static void multiply(const struct step *step, const struct cuda_product_args *args)
+{
+    cuda_device_launch(step->backend->device, product_kernel(args->matrix.type),
+                       grid(pieces(args->matrix.rows, CUDA_PRODUCT_ROWS),
+                            pieces(args->tokens, CUDA_PRODUCT_TILE), 1),
+                       args);
+}
+
+static void project(const struct step *step, const struct cuda_matrix *matrix, const float *x,
+                    const float *bias, float *y)
+{
+    const struct cuda_product_args args = {
+        .matrix = *matrix, .x = x, .bias = bias, .y = y, .tokens = step->batch->row_count};
+
+    multiply(step, &args);
+}
+
+/* Adds a product to the residual stream. */
+static void project_back(const struct step *step, const struct cuda_matrix *matrix, const float *x)
+{
+    const struct cuda_product_args args = {.matrix = *matrix,
+                                           .x = x,
+                                           .y = step->backend->workspace.x,
+                                           .tokens = step->batch->row_count,
+                                           .is_added = true};
+
+    multiply(step, &args);
+}
+
+static void embed(const struct step *step)
+{
+    const struct cuda_embed_args args = {.table = step->backend->weights.embedding,
+                                         .tokens = step->rows.tokens,
+                                         .x = step->backend->workspace.x};
+
+    cuda_device_launch(step->backend->device, CUDA_KERNEL_EMBED, grid(step->batch->row_count, 1, 1),
+                       &args);
+}
+
+static void normalize(const struct step *step, const float *weight)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_norm_args args = {.x = backend->workspace.x,
+                                        .weight = weight,
+                                        .out = backend->workspace.normed,
+                                        .count = backend->shape.hidden,
+                                        .epsilon = backend->model->rms_epsilon};
+
+    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->batch->row_count, 1, 1),
+                       &args);
+}
+
+static void place(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    const struct cuda_place_args args = {.rows = step->rows,
+                                         .pool = backend->pool,
+                                         .q = work->q,
+                                         .k = work->k,
+                                         .v = work->v,
+                                         .q_norm = step->layer->q_norm,
+                                         .k_norm = step->layer->k_norm,
+                                         .angles = work->angles,
+                                         .rotated = work->rotated,
+                                         .heads = backend->shape.heads,
+                                         .kv_heads = backend->shape.kv_heads,
+                                         .layer = step->layer_index,
+                                         .epsilon = backend->model->rms_epsilon,
+                                         .scale = 1.0f / sqrtf((float)backend->shape.head_dim),
+                                         .is_interleaved =
+                                             backend->model->rope.pairs == MODEL_ROPE_INTERLEAVED};
+
+    cuda_device_launch(backend->device, CUDA_KERNEL_PLACE,
+                       grid(step->batch->row_count, args.heads + args.kv_heads, 1), &args);
+}
+
+/* Some rows at a time, as many as the sums of their splits have room for. */
+static void attend(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    uint32_t rows = step->batch->row_count;
+    uint32_t wave = cuda_splits_kept(&backend->shape) / step->splits;
+    struct cuda_attend_args attend = {.rows = step->rows,
+                                      .pool = backend->pool,
+                                      .rotated = work->rotated,
+                                      .sums = work->sums,
+                                      .maxima = work->maxima,
+                                      .weights = work->weights,
+                                      .splits = step->splits,
+                                      .heads = backend->shape.heads,
+                                      .kv_heads = backend->shape.kv_heads,
+                                      .layer = step->layer_index};
+    struct cuda_merge_args merge = {.positions = step->rows.positions,
+                                    .sums = work->sums,
+                                    .maxima = work->maxima,
+                                    .weights = work->weights,
+                                    .out = work->attended,
+                                    .splits = step->splits,
+                                    .heads = backend->shape.heads,
+                                    .head_dim = backend->shape.head_dim};
+
+    for (uint32_t first = 0; first < rows; first += wave) {
+        uint32_t count = rows - first < wave ? rows - first : wave;
+
+        attend.first_row = first;
+        merge.first_row = first;
+        cuda_device_launch(backend->device, CUDA_KERNEL_ATTEND,
+                           grid(step->splits, attend.kv_heads, count), &attend);
+        cuda_device_launch(backend->device, CUDA_KERNEL_MERGE, grid(count, merge.heads, 1), &merge);
+    }
+}
+
+static void feed_forward(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    const struct cuda_activate_args args = {.gate = work->gate,
+                                            .up = work->up,
+                                            .count = (uint64_t)step->batch->row_count *
+                                                     backend->shape.ffn};
+
+    normalize(step, step->layer->ffn_norm);
+    project(step, &step->layer->gate, work->normed, NULL, work->gate);
+    project(step, &step->layer->up, work->normed, NULL, work->up);
+    cuda_device_launch(backend->device, CUDA_KERNEL_ACTIVATE,
+                       grid((uint32_t)((args.count + 255) / 256), 1, 1), &args);
+    project_back(step, &step->layer->down, work->gate);
+}
+
+static void run_layer(const struct step *step)
+{
+    const struct cuda_workspace *work = &step->backend->workspace;
+    const struct cuda_layer *layer = step->layer;
+
+    normalize(step, layer->attention_norm);
+    project(step, &layer->q, work->normed, layer->q_bias, work->q);
+    project(step, &layer->k, work->normed, layer->k_bias, work->k);
+    project(step, &layer->v, work->normed, layer->v_bias, work->v);
+    place(step);
+    attend(step);
+    project_back(step, &layer->attention_output, work->attended);
+    feed_forward(step);
+}
+
+/* ------------------------------------------------------------------ results */
+
+static void make_logits(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    const struct cuda_norm_args norm = {.x = work->x,
+                                        .heads = work->heads,
+                                        .picks = step->picks,
+                                        .weight = backend->weights.output_norm,
+                                        .out = work->normed,
+                                        .count = backend->shape.hidden,
+                                        .epsilon = backend->model->rms_epsilon};
+    const struct cuda_product_args head = {.matrix = backend->weights.output,
+                                           .x = work->normed,
+                                           .y = work->logits,
+                                           .tokens = step->logits_count};
+
+    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->logits_count, 1, 1), &norm);
+    multiply(step, &head);
+}
+
+/* Logits in the order of their outputs; hidden states from where they are. */
+static void fetch_results(const struct step *step)
+{
+    struct cuda_backend *backend = step->backend;
+    const struct engine_batch *batch = step->batch;
+    const struct cuda_workspace *work = &backend->workspace;
+    size_t vocab = backend->shape.vocab;
+    size_t hidden = backend->shape.hidden;
+    uint32_t logits = 0;
+
+    for (uint32_t i = 0; i < batch->output_count; i++) {
+        const struct engine_output *output = &batch->outputs[i];
+        float *result = backend->results + i * backend->result_stride;
+
+        backend->outputs[i] = result;
+        if (output->want == ENGINE_WANT_LOGITS)
+            cuda_device_download(backend->device, result, work->logits + logits++ * vocab,
+                                 vocab * sizeof *result);
+        else if (output->is_head)
+            memcpy(result, batch->heads[output->row], hidden * sizeof *result);
+        else
+            cuda_device_download(backend->device, result, work->x + output->row * hidden,
+                                 hidden * sizeof *result);
+    }
+}
+
+td_status_t cuda_forward(struct cuda_backend *backend, const struct engine_batch *batch,
+                         struct td_error *error)
+{
+    struct step step = {.backend = backend, .batch = batch};
+
+    send_inputs(&step);
+    if (batch->row_count > 0) {
+        embed(&step);
+        for (uint32_t i = 0; i < backend->model->layers; i++) {
+            step.layer = &backend->weights.layer[i];
+            step.layer_index = i;
+            run_layer(&step);
+        }
+    }
+    if (step.logits_count > 0)
+        make_logits(&step);
+    fetch_results(&step);
+    return cuda_device_wait(backend->device, error);
+}

@@ -1,0 +1,268 @@
+/* gpu.c: see gpu.h. */
+#include "engine/cuda/gpu/gpu.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/cuda/gpu/kernels.h"
+
+#define CAPABILITY_MIN 8 /* Ampere: the oldest that PTX is made for */
+
+struct gpu {
+    struct cuda_device base; /* first: see device.h */
+    int index;
+    cudaStream_t stream;
+    bool has_stream;
+};
+
+static const uint32_t threads_of[CUDA_KERNEL_COUNT] = {
+#define X(name, member, threads) [CUDA_KERNEL_##member] = (threads),
+    CUDA_OTHER_KERNELS(X)
+#undef X
+#define X(name, member, id) [CUDA_KERNEL_PRODUCT_##member] = CUDA_PRODUCT_THREADS,
+        CUDA_TYPES(X)
+#undef X
+};
+
+/* What an error of the runtime means here. */
+static td_status_t status_of(cudaError_t code)
+{
+    switch (code) {
+    case cudaSuccess: return TD_OK;
+    case cudaErrorMemoryAllocation: return TD_NO_MEMORY;
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice: return TD_NOT_FOUND;
+    case cudaErrorInsufficientDriver:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion: return TD_UNSUPPORTED;
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorSystemNotReady: return TD_PEER_LOST;
+    default: return TD_INTERNAL;
+    }
+}
+
+static td_status_t check(cudaError_t code, const char *what, struct td_error *error)
+{
+    td_status_t status = status_of(code);
+
+    if (status == TD_OK)
+        return TD_OK;
+    (void)cudaGetLastError(); /* what is not sticky must not be met again by the next call */
+    return td_fail(error, status, "%s: %s (%s)", what, cudaGetErrorString(code),
+                   cudaGetErrorName(code));
+}
+
+/* Which GPU is meant is a matter of the calling thread, and threads of several may call. */
+static td_status_t select_gpu(const struct cuda_device *device, struct td_error *error)
+{
+    return check(cudaSetDevice(((const struct gpu *)device)->index), "cudaSetDevice", error);
+}
+
+static td_status_t free_bytes(struct cuda_device *device, size_t *bytes_out, struct td_error *error)
+{
+    size_t total;
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    return check(cudaMemGetInfo(bytes_out, &total), "cudaMemGetInfo", error);
+}
+
+static td_status_t take(struct cuda_device *device, size_t bytes, void **memory_out,
+                        struct td_error *error)
+{
+    char what[96];
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    snprintf(what, sizeof what, "cannot allocate %zu bytes of GPU memory", bytes);
+    return check(cudaMalloc(memory_out, bytes), what, error);
+}
+
+static void give(struct cuda_device *device, void *memory)
+{
+    (void)device;
+    (void)cudaFree(memory); /* of a failed device: nothing can be done any more */
+}
+
+static td_status_t take_host(struct cuda_device *device, size_t bytes, void **memory_out,
+                             struct td_error *error)
+{
+    char what[96];
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    snprintf(what, sizeof what, "cannot allocate %zu bytes of pinned host memory", bytes);
+    return check(cudaMallocHost(memory_out, bytes), what, error);
+}
+
+static void give_host(struct cuda_device *device, void *memory)
+{
+    (void)device;
+    (void)cudaFreeHost(memory);
+}
+
+static td_status_t copy(struct cuda_device *device, void *to, const void *from, size_t bytes,
+                        enum cudaMemcpyKind kind, struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    return check(cudaMemcpyAsync(to, from, bytes, kind, gpu->stream), "cudaMemcpyAsync", error);
+}
+
+static td_status_t upload(struct cuda_device *device, void *to, const void *from, size_t bytes,
+                          struct td_error *error)
+{
+    return copy(device, to, from, bytes, cudaMemcpyHostToDevice, error);
+}
+
+static td_status_t download(struct cuda_device *device, void *to, const void *from, size_t bytes,
+                            struct td_error *error)
+{
+    return copy(device, to, from, bytes, cudaMemcpyDeviceToHost, error);
+}
+
+static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
+                          struct cuda_grid grid, const void *args, struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    struct gpu_kernel found = gpu_kernel_of(kernel);
+    void *parameter = (void *)(uintptr_t)args; /* the runtime copies it, and does not write */
+    char what[64];
+    cudaError_t code = cudaSetDevice(gpu->index);
+
+    if (code == cudaSuccess)
+        code = cudaLaunchKernel(found.function, (dim3){grid.x, grid.y, grid.z},
+                                (dim3){threads_of[kernel], 1, 1}, &parameter, 0, gpu->stream);
+    if (code == cudaSuccess)
+        return TD_OK;
+    snprintf(what, sizeof what, "kernel %s on %u x %u x %u blocks", found.name, grid.x, grid.y,
+             grid.z);
+    return check(code, what, error);
+}
+
+static td_status_t wait_for_stream(struct cuda_device *device, struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+
+    return check(cudaStreamSynchronize(gpu->stream), "work on the GPU failed", error);
+}
+
+static void close_gpu(struct cuda_device *device)
+{
+    struct gpu *gpu = (struct gpu *)device;
+
+    if (gpu->has_stream)
+        (void)cudaStreamDestroy(gpu->stream);
+    free(gpu);
+}
+
+static const struct cuda_device_ops ops = {
+    .free_bytes = free_bytes,
+    .take = take,
+    .give = give,
+    .take_host = take_host,
+    .give_host = give_host,
+    .upload = upload,
+    .download = download,
+    .launch = launch,
+    .wait = wait_for_stream,
+    .close = close_gpu,
+};
+
+/* ------------------------------------------------------------------ opening */
+
+/* The runtime says "insufficient driver" also where there is none at all. */
+static td_status_t check_driver(struct td_error *error)
+{
+    int driver = 0;
+    int count = 0;
+    cudaError_t code = cudaDriverGetVersion(&driver);
+
+    if (code == cudaSuccess && driver == 0)
+        return td_fail(error, TD_NOT_FOUND,
+                       "there is no NVIDIA driver on this machine (libcuda.so.1 was not found)");
+    if (code == cudaSuccess && driver < CUDART_VERSION / 1000 * 1000)
+        return td_fail(error, TD_UNSUPPORTED,
+                       "the NVIDIA driver serves CUDA %d.%d, this program needs %d.0: install a "
+                       "newer driver",
+                       driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+    if (code == cudaSuccess)
+        code = cudaGetDeviceCount(&count);
+    return check(code, "no GPU can be used", error);
+}
+
+static td_status_t describe(struct gpu *gpu, struct td_error *error)
+{
+    struct cudaDeviceProp properties;
+    struct cuda_device_info *info = &gpu->base.info;
+    int driver = 0;
+    td_status_t status =
+        check(cudaGetDeviceProperties(&properties, gpu->index), "cudaGetDeviceProperties", error);
+
+    if (status != TD_OK)
+        return status;
+    (void)cudaDriverGetVersion(&driver);
+    snprintf(info->name, sizeof info->name, "%.100s", properties.name);
+    snprintf(info->description, sizeof info->description,
+             "compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d, runtime %d.%d",
+             properties.major, properties.minor, properties.multiProcessorCount, driver / 1000,
+             driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    info->memory_bytes = properties.totalGlobalMem;
+    if (properties.major < CAPABILITY_MIN)
+        return td_fail(error, TD_UNSUPPORTED,
+                       "%.100s has compute capability %d.%d; %d.0 or higher is needed",
+                       properties.name, properties.major, properties.minor, CAPABILITY_MIN);
+    return TD_OK;
+}
+
+static td_status_t prepare(struct gpu *gpu, struct td_error *error)
+{
+    struct cudaFuncAttributes attributes;
+    td_status_t status = check_driver(error);
+
+    if (status == TD_OK)
+        status = check(cudaSetDevice(gpu->index), "cudaSetDevice", error);
+    if (status == TD_OK)
+        status = describe(gpu, error);
+    if (status == TD_OK) /* loads the code, so that a GPU without any is found here */
+        status = check(cudaFuncGetAttributes(&attributes, gpu_kernel_of(CUDA_KERNEL_NORM).function),
+                       "this program's kernels cannot be loaded on this GPU", error);
+    if (status != TD_OK)
+        return status;
+    status = check(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking),
+                   "cudaStreamCreate", error);
+    gpu->has_stream = status == TD_OK;
+    return status;
+}
+
+td_status_t gpu_open(uint32_t index, struct cuda_device **device_out, struct td_error *error)
+{
+    struct gpu *gpu;
+    td_status_t status;
+
+    if (index > INT32_MAX)
+        return td_fail(error, TD_INVALID, "GPU %u is not possible", index);
+    gpu = calloc(1, sizeof *gpu);
+    if (gpu == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for a device");
+    gpu->base.ops = &ops;
+    gpu->index = (int)index;
+    status = prepare(gpu, error);
+    if (status != TD_OK) {
+        close_gpu(&gpu->base);
+        td_fail_wrap(error, "GPU %u", index);
+        return status;
+    }
+    *device_out = &gpu->base;
+    return TD_OK;
+}

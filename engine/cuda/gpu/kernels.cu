@@ -1,0 +1,32 @@
+/*
+ * kernels.cu: all kernels as code for GPUs, and the table by which device.c launches them.
+ */
+#include "engine/cuda/gpu/kernels.h"
+
+#include "engine/cuda/kernels/attention.h"
+#include "engine/cuda/kernels/products.h"
+#include "engine/cuda/kernels/rows.h"
+
+struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel)
+{
+    struct gpu_kernel found = {};
+
+    switch (kernel) {
+#define X(label, member, threads)                           \
+    case CUDA_KERNEL_##member:                              \
+        found.function = (const void *)cuda_kernel_##label; \
+        found.name = #label;                                \
+        break;
+        CUDA_OTHER_KERNELS(X)
+#undef X
+#define X(label, member, id)                                        \
+    case CUDA_KERNEL_PRODUCT_##member:                              \
+        found.function = (const void *)cuda_kernel_product_##label; \
+        found.name = "product_" #label;                             \
+        break;
+        CUDA_TYPES(X)
+#undef X
+    case CUDA_KERNEL_COUNT: break;
+    }
+    return found;
+}

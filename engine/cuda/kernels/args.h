@@ -1,0 +1,172 @@
+/*
+ * args.h: the kernels by name, and what each is given.
+ *
+ * Read by C files that launch, by nvcc and by the interpreter. All pointers are into the device's memory; all
+ * counts and strides are of elements. Rows of activations are 32-bit floats.
+ */
+#ifndef TANDEM_ENGINE_CUDA_KERNELS_ARGS_H
+#define TANDEM_ENGINE_CUDA_KERNELS_ARGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* CUDA_TYPES(X): X(name, MEMBER, id): types of weights. The ids are those of model/quant.h. */
+#define CUDA_TYPES(X) \
+    X(f32, F32, 0)    \
+    X(f16, F16, 1)    \
+    X(q4_0, Q4_0, 2)  \
+    X(q4_1, Q4_1, 3)  \
+    X(q5_0, Q5_0, 6)  \
+    X(q5_1, Q5_1, 7)  \
+    X(q8_0, Q8_0, 8)  \
+    X(q4_k, Q4_K, 12) \
+    X(q5_k, Q5_K, 13) \
+    X(q6_k, Q6_K, 14) \
+    X(bf16, BF16, 30)
+
+enum cuda_type {
+#define X(name, member, id) CUDA_TYPE_##member = (id),
+    CUDA_TYPES(X)
+#undef X
+};
+
+/* Kernels other than products, of which there is one for each type: X(name, MEMBER, threads of a block). */
+#define CUDA_OTHER_KERNELS(X) \
+    X(embed, EMBED, 256)      \
+    X(norm, NORM, 256)        \
+    X(place, PLACE, 32)       \
+    X(attend, ATTEND, 128)    \
+    X(merge, MERGE, 128)      \
+    X(activate, ACTIVATE, 256)
+
+#define CUDA_PRODUCT_THREADS 128
+
+enum cuda_kernel {
+#define X(name, member, threads) CUDA_KERNEL_##member,
+    CUDA_OTHER_KERNELS(X)
+#undef X
+#define X(name, member, id) CUDA_KERNEL_PRODUCT_##member,
+        CUDA_TYPES(X)
+#undef X
+            CUDA_KERNEL_COUNT
+};
+
+#define CUDA_GROUP        8 /* weights that a lane takes at a time: columns are a multiple of it */
+#define CUDA_PRODUCT_ROWS 4 /* rows of a matrix in one block: one for each warp */
+#define CUDA_PRODUCT_TILE 8 /* rows of activations that share one reading of the weights */
+#define CUDA_SPLIT        256 /* positions whose attention is summed on its own, counted from 0 */
+#define CUDA_HEAD_DIM_MAX 256
+#define CUDA_ATTEND_HEADS 8 /* query heads of a KV head that are worked on at a time */
+
+/* Rows of weights as they lie in model files. */
+struct cuda_matrix {
+    const uint8_t *data;
+    uint64_t row_bytes;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t type; /* enum cuda_type */
+};
+
+/* The pool: as in engine/backend.h, elements are halves or floats. */
+struct cuda_pool {
+    uint8_t *base;
+    uint64_t block_bytes;
+    uint32_t block_tokens;
+    uint32_t layers;
+    uint32_t head_dim;
+    uint32_t element_bytes; /* 2: half; 4: float */
+};
+
+/* The rows of a step. slots[tables[row] + position / block_tokens] holds the position of a row. */
+struct cuda_rows {
+    const uint32_t *tokens;
+    const uint32_t *positions;
+    const uint32_t *tables;
+    const uint32_t *slots;
+};
+
+/* x[row] = the embedding of its token. One block for a row. */
+struct cuda_embed_args {
+    struct cuda_matrix table;
+    const uint32_t *tokens;
+    float *x;
+};
+
+#define CUDA_PICK_HEAD 0x80000000u /* in picks: a state that was given, not a row */
+
+/* out[i] = norm of x[i], or with picks of x[picks[i]] or heads[picks[i] without CUDA_PICK_HEAD]. A block for each. */
+struct cuda_norm_args {
+    const float *x;
+    const float *heads;
+    const uint32_t *picks; /* NULL: all rows in their order */
+    const float *weight;
+    float *out;
+    uint32_t count; /* of a row */
+    float epsilon;
+};
+
+/* y[token][row] (+)= matrix[row] * x[token] + bias[row]. Blocks: rows by CUDA_PRODUCT_ROWS, tokens by _TILE. */
+struct cuda_product_args {
+    struct cuda_matrix matrix;
+    const float *x; /* [tokens][columns] */
+    const float *bias;
+    float *y; /* [tokens][rows] */
+    uint32_t tokens;
+    bool is_added; /* to what y holds */
+};
+
+/* Norms of heads, rotation; queries are scaled, keys and values go to the pool. Blocks: row, head of Q then of K. */
+struct cuda_place_args {
+    struct cuda_rows rows;
+    struct cuda_pool pool;
+    const float *q; /* [rows][heads * head_dim] */
+    const float *k;
+    const float *v;
+    const float *q_norm; /* NULL: none */
+    const float *k_norm;
+    const float *angles; /* [position][cosine | sine][head_dim / 2] */
+    float *rotated;      /* like q */
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t layer;
+    float epsilon;
+    float scale; /* of queries */
+    bool is_interleaved;
+};
+
+/* One split of one row for the heads of a KV head. Blocks: split, KV head, row from first_row on. */
+struct cuda_attend_args {
+    struct cuda_rows rows;
+    struct cuda_pool pool;
+    const float *rotated;
+    float *sums;    /* [row - first_row][split][head][head_dim] */
+    float *maxima;  /* [row - first_row][split][head] */
+    float *weights; /* the same: sums of the exponentials */
+    uint32_t first_row;
+    uint32_t splits; /* of the longest row */
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t layer;
+};
+
+/* Joins the splits of rows in their order. Blocks: row from first_row on, head. */
+struct cuda_merge_args {
+    const uint32_t *positions;
+    const float *sums;
+    const float *maxima;
+    const float *weights;
+    float *out; /* [rows][heads * head_dim] */
+    uint32_t first_row;
+    uint32_t splits;
+    uint32_t heads;
+    uint32_t head_dim;
+};
+
+/* gate = silu(gate) * up. One thread for each. */
+struct cuda_activate_args {
+    float *gate;
+    const float *up;
+    uint64_t count;
+};
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * rows.h: kernels on rows of activations: embedding, norms, rotation and placing of K and V, SiLU.
+ */
+#ifndef TANDEM_ENGINE_CUDA_KERNELS_ROWS_H
+#define TANDEM_ENGINE_CUDA_KERNELS_ROWS_H
+
+#include "engine/cuda/kernels/arithmetic.h"
+#include "engine/cuda/kernels/pool.h"
+#include "engine/cuda/kernels/unpack.h"
+
+#define NORM_THREADS 256
+#define NORM_WARPS   (NORM_THREADS / SIMT_WARP)
+
+SIMT_KERNEL(embed, 256, struct cuda_embed_args)
+{
+    uint32_t row = simt_block_x();
+    uint32_t columns = args.table.columns;
+    const uint8_t *source = args.table.data + args.tokens[row] * args.table.row_bytes;
+
+    for (uint32_t column = simt_thread() * CUDA_GROUP; column < columns;
+         column += 256 * CUDA_GROUP) {
+        float values[CUDA_GROUP];
+
+        unpack_group((enum cuda_type)args.table.type, source, column, values);
+        for (uint32_t i = 0; i < CUDA_GROUP; i++)
+            args.x[(size_t)row * columns + column + i] = values[i];
+    }
+}
+
+/* What a norm multiplies a row with, from the sum of its squares. */
+SIMT_INLINE float norm_scale(float squares, uint32_t count, float epsilon)
+{
+    return 1.0f / sqrtf(squares / (float)count + epsilon);
+}
+
+SIMT_KERNEL(norm, NORM_THREADS, struct cuda_norm_args)
+{
+    SIMT_SHARED float warps[NORM_WARPS];
+    uint32_t row = simt_block_x();
+    uint32_t pick = args.picks != NULL ? args.picks[row] : row;
+    bool is_head = args.picks != NULL && (pick & CUDA_PICK_HEAD) != 0;
+    const float *x =
+        (is_head ? args.heads : args.x) + (size_t)(pick & ~CUDA_PICK_HEAD) * args.count;
+    float squares = 0.0f;
+    float scale;
+
+    for (uint32_t i = simt_thread(); i < args.count; i += NORM_THREADS)
+        squares = fmaf(x[i], x[i], squares);
+    squares = simt_warp_sum(squares);
+    if (simt_lane() == 0)
+        warps[simt_warp()] = squares;
+    simt_barrier();
+    squares = warps[0];
+    for (uint32_t warp = 1; warp < NORM_WARPS; warp++)
+        squares += warps[warp];
+    scale = norm_scale(squares, args.count, args.epsilon);
+    for (uint32_t i = simt_thread(); i < args.count; i += NORM_THREADS)
+        args.out[(size_t)row * args.count + i] = x[i] * scale * args.weight[i];
+}
+
+SIMT_INLINE float head_scale(const float *head, const float *weight, uint32_t head_dim,
+                             float epsilon)
+{
+    float squares = 0.0f;
+
+    if (weight == NULL)
+        return 1.0f;
+    for (uint32_t i = simt_lane(); i < head_dim; i += SIMT_WARP)
+        squares = fmaf(head[i], head[i], squares);
+    return norm_scale(simt_warp_sum(squares), head_dim, epsilon);
+}
+
+/* A block is one warp: a head of Q, or a head of K with its V. */
+SIMT_KERNEL(place, 32, struct cuda_place_args)
+{
+    uint32_t row = simt_block_x();
+    uint32_t head_dim = args.pool.head_dim;
+    uint32_t pairs = head_dim / 2;
+    uint32_t position = args.rows.positions[row];
+    bool is_key = simt_block_y() >= args.heads;
+    uint32_t head = is_key ? simt_block_y() - args.heads : simt_block_y();
+    uint32_t heads = is_key ? args.kv_heads : args.heads;
+    const float *source = (is_key ? args.k : args.q) + ((size_t)row * heads + head) * head_dim;
+    const float *weight = is_key ? args.k_norm : args.q_norm;
+    const float *cosines = args.angles + (size_t)position * head_dim;
+    float scale = head_scale(source, weight, head_dim, args.epsilon);
+    float *rotated = args.rotated + ((size_t)row * heads + head) * head_dim;
+    uint8_t *entry = pool_entry(&args.pool, &args.rows, row, position, head, args.layer, false);
+
+    for (uint32_t i = simt_lane(); i < pairs; i += SIMT_WARP) {
+        uint32_t first = args.is_interleaved ? 2 * i : i;
+        uint32_t second = args.is_interleaved ? 2 * i + 1 : i + pairs;
+        float a = source[first];
+        float b = source[second];
+        float x;
+        float y;
+
+        if (weight != NULL) {
+            a = a * scale * weight[first];
+            b = b * scale * weight[second];
+        }
+        x = a * cosines[i] - b * cosines[pairs + i];
+        y = a * cosines[pairs + i] + b * cosines[i];
+        if (is_key) {
+            pool_store(&args.pool, entry, i, x);
+            pool_store(&args.pool, entry, i + pairs, y);
+        } else {
+            rotated[i] = args.scale * x;
+            rotated[i + pairs] = args.scale * y;
+        }
+    }
+    if (!is_key)
+        return;
+    entry = pool_entry(&args.pool, &args.rows, row, position, head, args.layer, true);
+    for (uint32_t i = simt_lane(); i < head_dim; i += SIMT_WARP)
+        pool_store(&args.pool, entry, i, args.v[((size_t)row * heads + head) * head_dim + i]);
+}
+
+SIMT_KERNEL(activate, 256, struct cuda_activate_args)
+{
+    uint64_t i = (uint64_t)simt_block_x() * 256 + simt_thread();
+
+    if (i < args.count)
+        args.gate[i] = args.gate[i] / (1.0f + arithmetic_exp(-args.gate[i])) * args.up[i];
+}
+
+#endif

@@ -1,0 +1,132 @@
+/*
+ * simt.h: the few words in which kernels are written, for two readers.
+ *
+ * Kernels are C in the common part of C11 and CUDA C++. nvcc makes code for GPUs from them; a C compiler
+ * makes functions that the interpreter (engine/cuda/interpreted) runs thread by thread, so that the very same
+ * source is tested on machines without a GPU. Both round alike: contraction is off, fmaf is written where it is
+ * meant, sums have a fixed order, and sums over a warp go through the same tree.
+ *
+ * Rules for kernels: a thread either reaches all barriers of its block or, as a whole warp, none; no word of the
+ * C library beyond fmaf, sqrtf and memcpy.
+ */
+#ifndef TANDEM_ENGINE_CUDA_KERNELS_SIMT_H
+#define TANDEM_ENGINE_CUDA_KERNELS_SIMT_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define SIMT_WARP 32
+
+#ifdef __CUDACC__
+
+#include <cuda_fp16.h>
+
+#define SIMT_INLINE static __device__ __forceinline__
+#define SIMT_SHARED __shared__
+#define SIMT_UNROLL _Pragma("unroll")
+
+/* SIMT_KERNEL(name, threads, struct args): a kernel whose blocks have that many threads. */
+#define SIMT_KERNEL(name, threads, type) \
+    extern "C" __global__ void __launch_bounds__(threads) cuda_kernel_##name(const type args)
+
+SIMT_INLINE uint32_t simt_thread(void)
+{
+    return threadIdx.x;
+}
+
+SIMT_INLINE uint32_t simt_block_x(void)
+{
+    return blockIdx.x;
+}
+
+SIMT_INLINE uint32_t simt_block_y(void)
+{
+    return blockIdx.y;
+}
+
+SIMT_INLINE uint32_t simt_block_z(void)
+{
+    return blockIdx.z;
+}
+
+/* All threads of the block wait for each other. */
+SIMT_INLINE void simt_barrier(void)
+{
+    __syncthreads();
+}
+
+/* The sum over a warp, the same bits in every lane: halves 16, 8, 4, 2, 1 lanes apart. */
+SIMT_INLINE float simt_warp_sum(float value)
+{
+    SIMT_UNROLL
+    for (int apart = SIMT_WARP / 2; apart > 0; apart /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, apart);
+    return value;
+}
+
+/* The largest over a warp; no lane may have a NaN. */
+SIMT_INLINE float simt_warp_max(float value)
+{
+    SIMT_UNROLL
+    for (int apart = SIMT_WARP / 2; apart > 0; apart /= 2) {
+        float other = __shfl_xor_sync(0xffffffffu, value, apart);
+
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
+SIMT_INLINE float simt_half_to_float(uint16_t half)
+{
+    return __half2float(__ushort_as_half(half));
+}
+
+SIMT_INLINE uint16_t simt_float_to_half(float value)
+{
+    return __half_as_ushort(__float2half_rn(value));
+}
+
+#else
+
+#include "engine/cuda/interpreted/interpreter.h"
+#include "model/quant.h"
+
+#define SIMT_INLINE static inline __attribute__((always_inline))
+#define SIMT_SHARED static
+#define SIMT_UNROLL
+
+#define SIMT_KERNEL(name, threads, type)             \
+    static void cuda_kernel_##name(const type args); \
+    void interpret_kernel_##name(const void *args);  \
+    void interpret_kernel_##name(const void *args)   \
+    {                                                \
+        cuda_kernel_##name(*(const type *)args);     \
+    }                                                \
+    static void cuda_kernel_##name(const type args)
+
+#define simt_thread()            (interpreter_now.thread)
+#define simt_block_x()           (interpreter_now.x)
+#define simt_block_y()           (interpreter_now.y)
+#define simt_block_z()           (interpreter_now.z)
+#define simt_barrier()           interpreter_barrier()
+#define simt_warp_sum(value)     interpreter_warp_sum(value)
+#define simt_warp_max(value)     interpreter_warp_max(value)
+#define simt_half_to_float(half) model_half_to_float(half)
+#define simt_float_to_half(x)    model_float_to_half(x)
+
+#endif
+
+SIMT_INLINE uint32_t simt_lane(void)
+{
+    return simt_thread() % SIMT_WARP;
+}
+
+SIMT_INLINE uint32_t simt_warp(void)
+{
+    return simt_thread() / SIMT_WARP;
+}
+
+#endif

@@ -1,0 +1,96 @@
+/*
+ * plan.h: what lies where in a GPU's memory: weights, then the workspace of steps, and the rest for KV.
+ *
+ * Pure arithmetic, without a device: given sizes, it says how many KV blocks there will be, or in one sentence why the
+ * model does not fit.
+ */
+#ifndef TANDEM_ENGINE_CUDA_PLAN_H
+#define TANDEM_ENGINE_CUDA_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+
+#define CUDA_ALIGNMENT 256
+
+/* What the sizes of a workspace follow from. */
+struct cuda_shape {
+    uint32_t vocab;
+    uint32_t hidden;
+    uint32_t ffn;
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t head_dim;
+    uint32_t max_context;
+    uint32_t block_tokens;
+    uint32_t rows_max;
+    uint32_t outputs_max;
+};
+
+/* Splits of attention whose sums are kept at a time; the rows of a step are attended in waves of as many. */
+#define CUDA_SPLITS_KEPT 2048
+
+/*
+ * Arrays of the workspace: CUDA_WORKSPACE(X): X(name, type, count, of each), in terms of struct cuda_shape *s.
+ * inputs: see forward.c; its slots suffice for every row at the end of the longest context.
+ */
+#define CUDA_WORKSPACE(X)                                                                    \
+    X(x, float, s->rows_max, s->hidden)                                                      \
+    X(normed, float, s->rows_max > s->outputs_max ? s->rows_max : s->outputs_max, s->hidden) \
+    X(q, float, s->rows_max, (size_t)s->heads * s->head_dim)                                 \
+    X(rotated, float, s->rows_max, (size_t)s->heads * s->head_dim)                           \
+    X(attended, float, s->rows_max, (size_t)s->heads * s->head_dim)                          \
+    X(k, float, s->rows_max, (size_t)s->kv_heads * s->head_dim)                              \
+    X(v, float, s->rows_max, (size_t)s->kv_heads * s->head_dim)                              \
+    X(gate, float, s->rows_max, s->ffn)                                                      \
+    X(up, float, s->rows_max, s->ffn)                                                        \
+    X(sums, float, cuda_splits_kept(s), (size_t)s->heads * s->head_dim)                      \
+    X(maxima, float, cuda_splits_kept(s), s->heads)                                          \
+    X(weights, float, cuda_splits_kept(s), s->heads)                                         \
+    X(angles, float, s->max_context, s->head_dim)                                            \
+    X(heads, float, s->outputs_max, s->hidden)                                               \
+    X(logits, float, s->outputs_max, s->vocab)                                               \
+    X(inputs, uint32_t, 1, cuda_input_words(s))
+
+struct cuda_workspace {
+#define X(name, type, count, each) type *name;
+    CUDA_WORKSPACE(X)
+#undef X
+};
+
+/* How many splits the arrays above hold: at least those of the longest row. */
+uint32_t cuda_splits_kept(const struct cuda_shape *shape);
+
+/* 32-bit words of what a step is told: three for each row, one for each output, and the slots. */
+size_t cuda_input_words(const struct cuda_shape *shape);
+
+/* TD_LIMIT if the size overflows. */
+td_status_t cuda_workspace_bytes(const struct cuda_shape *shape, size_t *bytes_out,
+                                 struct td_error *error) TD_MUST_USE;
+
+/* Cuts memory of that size up. */
+void cuda_workspace_cut(const struct cuda_shape *shape, uint8_t *memory,
+                        struct cuda_workspace *workspace_out);
+
+struct cuda_plan_input {
+    size_t memory_bytes; /* of the GPU */
+    size_t free_bytes;   /* of those, now */
+    double fraction;     /* of memory_bytes that this process may have in all; above 0, at most 1 */
+    size_t weights_bytes;
+    size_t workspace_bytes;
+    size_t block_bytes;
+    uint32_t blocks_wanted; /* 0: as many as fit */
+    uint32_t blocks_min;    /* fewer make no sense: one sequence of the longest context, say */
+};
+
+struct cuda_plan {
+    size_t kv_bytes;
+    uint32_t block_count;
+};
+
+/* TD_INVALID: the fraction; TD_NO_MEMORY: it does not fit, and the text says what is missing. */
+td_status_t cuda_plan_memory(const struct cuda_plan_input *input, struct cuda_plan *plan_out,
+                             struct td_error *error) TD_MUST_USE;
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * weights.c: see weights.h. One walk over the model, done twice: to add up sizes, and to copy.
+ */
+#include "engine/cuda/weights.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine/cuda/plan.h"
+#include "lib/base/bytes.h"
+
+#define X(name, member, id) \
+    _Static_assert((int)CUDA_TYPE_##member == (int)MODEL_TYPE_##member, "ids of " #name);
+CUDA_TYPES(X)
+#undef X
+
+/* The walk. Without a device it only adds up. */
+struct walk {
+    struct cuda_device *device;
+    uint8_t *memory;
+    size_t at; /* bytes so far, aligned */
+    struct td_error *error;
+};
+
+/* Where bytes of the model go, or NULL while only sizes are added up. */
+static td_status_t put(struct walk *walk, const void *data, size_t bytes, const uint8_t **place_out)
+{
+    size_t end;
+
+    if (__builtin_add_overflow(walk->at, bytes, &end) ||
+        __builtin_add_overflow(end, (size_t)CUDA_ALIGNMENT - 1, &end))
+        return td_fail(walk->error, TD_LIMIT, "the size of the weights overflows");
+    *place_out = NULL;
+    if (walk->device != NULL) {
+        *place_out = walk->memory + walk->at;
+        cuda_device_upload(walk->device, walk->memory + walk->at, data, bytes);
+    }
+    walk->at = end / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
+    return TD_OK;
+}
+
+static td_status_t put_matrix(struct walk *walk, const struct model_matrix *matrix,
+                              struct cuda_matrix *matrix_out)
+{
+    size_t bytes = 0;
+    const uint8_t *place;
+    td_status_t status;
+
+    if (matrix->columns % CUDA_GROUP != 0)
+        return td_fail(walk->error, TD_UNSUPPORTED,
+                       "a matrix of %" PRIu32 " x %" PRIu32
+                       ": the CUDA backend needs columns in multiples of %d",
+                       matrix->rows, matrix->columns, CUDA_GROUP);
+    if (!td_size_add(&bytes, matrix->rows, matrix->row_bytes))
+        return td_fail(walk->error, TD_LIMIT, "the size of the weights overflows");
+    status = put(walk, matrix->data, bytes, &place);
+    if (status != TD_OK)
+        return status;
+    *matrix_out = (struct cuda_matrix){.data = place,
+                                       .row_bytes = matrix->row_bytes,
+                                       .rows = matrix->rows,
+                                       .columns = matrix->columns,
+                                       .type = (uint32_t)matrix->type};
+    return TD_OK;
+}
+
+static td_status_t put_vector(struct walk *walk, const float *vector, uint32_t count,
+                              const float **vector_out)
+{
+    const uint8_t *place = NULL;
+    td_status_t status = TD_OK;
+
+    if (vector != NULL)
+        status = put(walk, vector, count * sizeof *vector, &place);
+    if (status == TD_OK)
+        *vector_out = (const float *)(const void *)place;
+    return status;
+}
+
+static td_status_t put_layer(struct walk *walk, const struct model *model,
+                             const struct model_layer *source, struct cuda_layer *target)
+{
+    uint32_t queries = model->heads * model->head_dim;
+    uint32_t keys = model->kv_heads * model->head_dim;
+    const struct {
+        const struct model_matrix *source;
+        struct cuda_matrix *target;
+    } matrices[] = {
+        {&source->q, &target->q},       {&source->k, &target->k},
+        {&source->v, &target->v},       {&source->attention_output, &target->attention_output},
+        {&source->gate, &target->gate}, {&source->up, &target->up},
+        {&source->down, &target->down},
+    };
+    const struct {
+        const float *source;
+        uint32_t count;
+        const float **target;
+    } vectors[] = {
+        {source->attention_norm, model->hidden, &target->attention_norm},
+        {source->ffn_norm, model->hidden, &target->ffn_norm},
+        {source->q_bias, queries, &target->q_bias},
+        {source->k_bias, keys, &target->k_bias},
+        {source->v_bias, keys, &target->v_bias},
+        {source->q_norm, model->head_dim, &target->q_norm},
+        {source->k_norm, model->head_dim, &target->k_norm},
+    };
+    td_status_t status = TD_OK;
+
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0] && status == TD_OK; i++)
+        status = put_matrix(walk, matrices[i].source, matrices[i].target);
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && status == TD_OK; i++)
+        status = put_vector(walk, vectors[i].source, vectors[i].count, vectors[i].target);
+    return status;
+}
+
+static td_status_t put_all(struct walk *walk, const struct model *model,
+                           struct cuda_weights *weights)
+{
+    td_status_t status = put_matrix(walk, &model->embedding, &weights->embedding);
+
+    weights->output = weights->embedding;
+    if (status == TD_OK && model->output.data != model->embedding.data)
+        status = put_matrix(walk, &model->output, &weights->output);
+    if (status == TD_OK)
+        status = put_vector(walk, model->output_norm, model->hidden, &weights->output_norm);
+    for (uint32_t i = 0; i < model->layers && status == TD_OK; i++)
+        status = put_layer(walk, model, &model->layer[i], &weights->layer[i]);
+    weights->bytes = walk->at;
+    return status;
+}
+
+/* With a device: into memory of the size that the walk without one found. */
+static td_status_t walk_model(const struct model *model, struct walk *walk,
+                              struct cuda_weights *weights)
+{
+    weights->layer = calloc(model->layers, sizeof *weights->layer);
+    if (weights->layer == NULL)
+        return td_fail(walk->error, TD_NO_MEMORY, "no memory for the list of weights");
+    return put_all(walk, model, weights);
+}
+
+td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, struct td_error *error)
+{
+    struct walk walk = {.error = error};
+    struct cuda_weights weights = {0};
+    td_status_t status = walk_model(model, &walk, &weights);
+
+    free(weights.layer);
+    if (status == TD_OK)
+        *bytes_out = weights.bytes;
+    return status;
+}
+
+td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
+                              struct cuda_weights *weights_out, struct td_error *error)
+{
+    struct cuda_weights weights = {0};
+    struct walk walk = {.device = device, .error = error};
+    size_t bytes = 0;
+    void *memory = NULL;
+    td_status_t status = cuda_weights_bytes(model, &bytes, error);
+
+    if (status == TD_OK)
+        status = cuda_device_take(device, bytes, &memory, error);
+    if (status != TD_OK)
+        return status;
+    weights.memory = memory;
+    walk.memory = memory;
+    status = walk_model(model, &walk, &weights);
+    if (status == TD_OK)
+        status = cuda_device_wait(device, error);
+    if (status != TD_OK) {
+        cuda_weights_close(&weights, device);
+        return status;
+    }
+    *weights_out = weights;
+    return TD_OK;
+}
+
+void cuda_weights_close(struct cuda_weights *weights, struct cuda_device *device)
+{
+    cuda_device_give(device, weights->memory);
+    free(weights->layer);
+    *weights = (struct cuda_weights){0};
+}
