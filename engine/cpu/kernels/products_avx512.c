@@ -124,25 +124,34 @@ INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales sc
 /* ------------------------------------------------------------------ products in whole numbers */
 
 #ifdef __AVX512VNNI__
+/*
+ * Keeps the compiler from knowing a value. It would compute the addresses of 12 tokens in advance, which are more
+ * than there are registers, and load each of them before each use. One address in three and the distance are enough: x86
+ * adds once or twice a register for nothing.
+ */
+#define FORGET(value) __asm__("" : "+r"(value))
+
 /* sums += the products of unsigned and signed bytes, four neighbours together. */
 INLINE void add_whole_quads(const enum cpu_quants quants, const uint32_t tokens,
                             const struct whole_tile *tile, const uint8_t *weights, uint32_t block,
                             uint32_t first, uint32_t end, __m512i sums[static TILE_TOKENS])
 {
-    const int8_t *x = tile->quants + (size_t)block * CPU_PACK_COLUMNS;
+    const int8_t *x[TILE_TOKENS / 3];
 
-    for (uint32_t i = first; i < end; i += 2) {
+    CPU_UNROLL
+    for (uint32_t t = 0; t < tokens; t += 3)
+        x[t / 3] = tile->quants + (size_t)block * CPU_PACK_COLUMNS +
+                   t * tile->x_stride * sizeof *tile->scales;
+    CPU_UNROLL
+    for (uint32_t i = first; i < end; i++) {
+        __m512i bytes = load_quad(quants, weights, i);
+        size_t stride = tile->x_stride * sizeof *tile->scales;
+
+        FORGET(stride);
         CPU_UNROLL
-        for (uint32_t odd = 0; odd < 2; odd++) {
-            __m512i bytes = load_quad(quants, weights, i + odd);
-
-            CPU_UNROLL
-            for (uint32_t t = 0; t < tokens; t++)
-                sums[t] = _mm512_dpbusd_epi32(
-                    sums[t], bytes,
-                    _mm512_set1_epi32(
-                        load_four(x + t * tile->x_stride * sizeof *tile->scales + 4 * (i + odd))));
-        }
+        for (uint32_t t = 0; t < tokens; t++)
+            sums[t] = _mm512_dpbusd_epi32(
+                sums[t], bytes, _mm512_set1_epi32(load_four(x[t / 3] + t % 3 * stride + 4 * i)));
     }
 }
 #define ZERO_TAKEN(quants) false
