@@ -12,8 +12,10 @@ static void gate_unit(void *context, uint32_t unit, uint32_t thread)
     const struct step *step = context;
     const struct cpu_backend *backend = step->backend;
     uint32_t ffn = step->weights->gate.rows;
-    uint32_t first = unit * step->unit_rows;
-    uint32_t count = ffn - first < step->unit_rows ? ffn - first : step->unit_rows;
+    struct cpu_run run = cpu_cut_unit(&step->cut, unit);
+    uint32_t first = run.first * CPU_PACK_ROWS;
+    uint32_t count =
+        run.count * CPU_PACK_ROWS < ffn - first ? run.count * CPU_PACK_ROWS : ffn - first;
     float *up = step_scratch(step, thread);
     struct cpu_matmul product = {.matrix = &step->weights->gate,
                                  .x = backend->normed,
@@ -22,15 +24,14 @@ static void gate_unit(void *context, uint32_t unit, uint32_t thread)
                                  .tokens = step->rows,
                                  .is_whole = backend->is_whole};
 
-    cpu_matmul_unit(backend->kernels, &product, unit, step->unit_rows, backend->gate + first);
+    cpu_matmul_run(backend->kernels, &product, run, backend->gate + first);
     product.matrix = &step->weights->up;
-    product.y_stride = step->unit_rows;
-    cpu_matmul_unit(backend->kernels, &product, unit, step->unit_rows, up);
+    product.y_stride = count;
+    cpu_matmul_run(backend->kernels, &product, run, up);
     for (uint32_t token = 0; token < step->rows; token++) {
         float *gate = backend->gate + token * backend->strides.ffn;
 
-        backend->kernels->rows->silu_multiply(gate + first, up + (size_t)token * step->unit_rows,
-                                              count);
+        backend->kernels->rows->silu_multiply(gate + first, up + (size_t)token * count, count);
         cpu_matmul_make_parts(backend->kernels, step->parts, gate, ffn, first, first + count);
     }
 }
@@ -45,8 +46,8 @@ void step_run_feed_forward(struct step *step)
                   cpu_matmul_parts(&weights->gate, backend->is_whole) |
                       cpu_matmul_parts(&weights->up, backend->is_whole));
     step->parts = cpu_matmul_parts(&weights->down, backend->is_whole);
-    step->unit_rows = cpu_unit_rows(ffn, step->rows, backend->threads, CPU_PACK_COLUMNS);
-    step_run(step, gate_unit, (ffn + step->unit_rows - 1) / step->unit_rows, CPU_PHASE_GATE_UP);
+    step->cut = cpu_cut(cpu_pack_groups(ffn), step->rows, backend->threads);
+    step_run(step, gate_unit, cpu_cut_units(&step->cut), CPU_PHASE_GATE_UP);
     cpu_products_add(&step->products,
                      (struct cpu_matmul){.matrix = &weights->down,
                                          .x = backend->gate,

@@ -23,7 +23,9 @@ size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
 {
     size_t attention = cpu_attention_scratch_floats(&backend->attention);
     /* of one unit of gate and up */
-    size_t up = (size_t)backend->base.rows_max * CPU_UNIT_ROWS_MANY + CPU_UNIT_ROWS_ONE;
+    size_t few = (size_t)CPU_FEW_TOKENS * CPU_UNIT_ROWS_FEW;
+    size_t many = (size_t)backend->base.rows_max * CPU_UNIT_ROWS_MANY;
+    size_t up = few > many ? few : many;
 
     return attention > up ? attention : up;
 }
@@ -80,8 +82,8 @@ static void product_unit(void *context, uint32_t unit, uint32_t thread)
 
 void step_run_products(struct step *step, enum cpu_phase phase)
 {
-    step_run(step, product_unit, cpu_products_units(&step->products), phase);
-    step->products.count = 0;
+    step_run(step, product_unit, cpu_cut_units(&step->products.cut), phase);
+    step->products = (struct cpu_products){0};
 }
 
 void step_norm(const struct cpu_backend *backend, const float *x, const float *weight,

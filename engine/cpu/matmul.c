@@ -40,30 +40,73 @@ void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, fl
 
 /* ------------------------------------------------------------------ units */
 
-/*
- * With one token, a unit is four streams of weights, far enough apart. With many, the activations stream
- * through the first-level cache in tiles while the unit's weights stay in the second: 64 rows of 1,536
- * columns at 5 bits are 60 KiB.
- */
-uint32_t cpu_unit_rows(uint32_t rows, uint32_t tokens, uint32_t threads, uint32_t multiple)
-{
-    uint32_t rows_max = tokens > 1 ? CPU_UNIT_ROWS_MANY : CPU_UNIT_ROWS_ONE;
-    /* the same number of units for every thread, all of about the same size */
-    uint32_t units = (rows + threads * rows_max - 1) / (threads * rows_max) * threads;
-    uint32_t unit_rows = (rows + units - 1) / units;
+/* The smallest units, in groups: a whole block of 32 columns of what they are the input of. */
+#define UNIT_GROUPS_MIN (CPU_PACK_COLUMNS / CPU_PACK_ROWS)
 
-    return (unit_rows + multiple - 1) / multiple * multiple;
+/* With one token, kernels read four parts of a unit at the same time. */
+#define UNIT_STREAMS 4
+
+/*
+ * With few tokens long runs of memory are what counts. With many, the activations stream through the first-level
+ * cache in tiles while the unit's weights stay in the second: 128 rows of 1,536 columns at 5 bits are 120 KiB.
+ */
+struct cpu_cut cpu_cut(uint32_t groups, uint32_t tokens, uint32_t threads)
+{
+    uint32_t rows_max = tokens <= CPU_FEW_TOKENS ? CPU_UNIT_ROWS_FEW : CPU_UNIT_ROWS_MANY;
+
+    return (struct cpu_cut){groups, threads, rows_max / CPU_PACK_ROWS};
 }
 
-void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
-                     uint32_t unit, uint32_t unit_rows, float *y)
+/* The size of the next units, one for each thread: together four fifths of what is left. */
+static uint32_t next_size(const struct cpu_cut *cut, uint32_t left)
 {
-    uint32_t groups = cpu_pack_groups(matmul->matrix->rows);
-    uint32_t unit_groups = unit_rows / CPU_PACK_ROWS;
-    uint32_t first = unit * unit_groups;
+    uint32_t size = left / cut->threads * 4 / 5;
+
+    if (size > cut->groups_max)
+        size = cut->groups_max;
+    if (size < UNIT_STREAMS && left / cut->threads >= UNIT_STREAMS)
+        size = UNIT_STREAMS;
+    if (size >= UNIT_STREAMS)
+        return size / UNIT_STREAMS * UNIT_STREAMS;
+    return UNIT_GROUPS_MIN;
+}
+
+uint32_t cpu_cut_units(const struct cpu_cut *cut)
+{
+    uint32_t units = 0;
+    uint32_t left = cut->groups;
+
+    while (left > 0) {
+        uint32_t size = next_size(cut, left);
+        uint32_t count = cut->threads;
+
+        if ((uint64_t)count * size > left)
+            count = (left + size - 1) / size;
+        units += count;
+        left -= left < count * size ? left : count * size;
+    }
+    return units;
+}
+
+struct cpu_run cpu_cut_unit(const struct cpu_cut *cut, uint32_t unit)
+{
+    uint32_t first = 0;
+    uint32_t size = next_size(cut, cut->groups);
+
+    for (; unit >= cut->threads; unit -= cut->threads) {
+        first += cut->threads * size;
+        size = next_size(cut, cut->groups - first);
+    }
+    first += unit * size;
+    return (struct cpu_run){first, cut->groups - first < size ? cut->groups - first : size};
+}
+
+void cpu_matmul_run(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
+                    struct cpu_run run, float *y)
+{
     struct cpu_product job = {.matrix = matmul->matrix,
-                              .first = first,
-                              .groups = groups - first < unit_groups ? groups - first : unit_groups,
+                              .first = run.first,
+                              .groups = run.count,
                               .x = matmul->x,
                               .x_stride = matmul->x_stride,
                               .tokens = matmul->tokens,
@@ -77,35 +120,30 @@ void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul 
 
 void cpu_products_add(struct cpu_products *products, struct cpu_matmul product, uint32_t threads)
 {
-    uint32_t index = products->count++;
-    uint32_t rows = product.matrix->rows;
-    uint32_t unit_rows = cpu_unit_rows(rows, product.tokens, threads, CPU_PACK_ROWS);
-
-    assert(index < CPU_PRODUCTS_MAX);
-    products->product[index] = product;
-    products->unit_rows[index] = unit_rows;
-    products->units[index] = (rows + unit_rows - 1) / unit_rows;
+    assert(products->count < CPU_PRODUCTS_MAX);
+    products->product[products->count++] = product;
+    products->cut = cpu_cut(products->cut.groups + cpu_pack_groups(product.matrix->rows),
+                            product.tokens, threads);
 }
 
-uint32_t cpu_products_units(const struct cpu_products *products)
-{
-    uint32_t units = 0;
-
-    for (uint32_t i = 0; i < products->count; i++)
-        units += products->units[i];
-    return units;
-}
-
+/* A unit may be the end of one product and the beginning of the next. */
 void cpu_products_unit(const struct cpu_kernels *kernels, const struct cpu_products *products,
                        uint32_t unit)
 {
-    const struct cpu_matmul *product;
-    uint32_t index = 0;
-    uint32_t rows;
+    struct cpu_run run = cpu_cut_unit(&products->cut, unit);
 
-    for (; unit >= products->units[index]; index++)
-        unit -= products->units[index];
-    product = &products->product[index];
-    rows = products->unit_rows[index];
-    cpu_matmul_unit(kernels, product, unit, rows, product->y + unit * rows);
+    for (uint32_t i = 0; i < products->count && run.count > 0; i++) {
+        const struct cpu_matmul *product = &products->product[i];
+        uint32_t groups = cpu_pack_groups(product->matrix->rows);
+        struct cpu_run part = run;
+
+        if (run.first >= groups) {
+            run.first -= groups;
+            continue;
+        }
+        if (part.count > groups - part.first)
+            part.count = groups - part.first;
+        cpu_matmul_run(kernels, product, part, product->y + (size_t)part.first * CPU_PACK_ROWS);
+        run = (struct cpu_run){0, run.count - part.count};
+    }
 }

@@ -13,9 +13,12 @@
 
 #include "engine/cpu/kernels.h"
 
-/* Rows of one unit at most: with one token, and with more. */
-#define CPU_UNIT_ROWS_ONE  128
-#define CPU_UNIT_ROWS_MANY 64
+/* Up to so many tokens, weights are read from memory no slower than they are used. */
+#define CPU_FEW_TOKENS 16
+
+/* Rows of one unit at most: with few tokens, and with more. */
+#define CPU_UNIT_ROWS_FEW  768
+#define CPU_UNIT_ROWS_MANY 128
 
 /* y[token][row] = (or += with add) W[row] . x[token], for tokens rows of x and y. Strides in floats. */
 struct cpu_matmul {
@@ -27,16 +30,6 @@ struct cpu_matmul {
     uint32_t tokens;
     bool add;
     bool is_whole;
-};
-
-#define CPU_PRODUCTS_MAX 3
-
-/* Products that are one piece of work: no unit of one needs anything of another. Zero-initialised: none. */
-struct cpu_products {
-    struct cpu_matmul product[CPU_PRODUCTS_MAX];
-    uint32_t unit_rows[CPU_PRODUCTS_MAX];
-    uint32_t units[CPU_PRODUCTS_MAX];
-    uint32_t count;
 };
 
 /* The distance of rows of `floats` floats in memory: whole lanes, and no multiple of 1 KiB. */
@@ -63,17 +56,41 @@ void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, fl
 /* ---- units ---- */
 
 /*
- * How many rows one unit should have, for a matrix of so many rows and a team of so many threads: a multiple of
- * `multiple`, which is one of CPU_PACK_ROWS.
+ * How groups of rows become units: large ones first, for memory is read fastest in long runs, then smaller and
+ * smaller ones, so that all threads are done at about the same time. Every unit but the last is a whole
+ * number of blocks of what the rows become the input of.
  */
-uint32_t cpu_unit_rows(uint32_t rows, uint32_t tokens, uint32_t threads, uint32_t multiple);
+struct cpu_cut {
+    uint32_t groups;
+    uint32_t threads;
+    uint32_t groups_max; /* of a unit */
+};
 
-/* Computes unit number `unit` of so many rows; y is where the first of its rows goes. */
-void cpu_matmul_unit(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
-                     uint32_t unit, uint32_t unit_rows, float *y);
+/* Neighbouring groups. */
+struct cpu_run {
+    uint32_t first;
+    uint32_t count;
+};
 
+struct cpu_cut cpu_cut(uint32_t groups, uint32_t tokens, uint32_t threads);
+uint32_t cpu_cut_units(const struct cpu_cut *cut);
+struct cpu_run cpu_cut_unit(const struct cpu_cut *cut, uint32_t unit);
+
+/* Computes some groups; y is where the first of their rows goes. */
+void cpu_matmul_run(const struct cpu_kernels *kernels, const struct cpu_matmul *matmul,
+                    struct cpu_run run, float *y);
+
+#define CPU_PRODUCTS_MAX 3
+
+/* Products that are one piece of work, cut as if they were one matrix. Zero-initialised: none. */
+struct cpu_products {
+    struct cpu_matmul product[CPU_PRODUCTS_MAX];
+    uint32_t count;
+    struct cpu_cut cut;
+};
+
+/* All products have the same number of tokens. */
 void cpu_products_add(struct cpu_products *products, struct cpu_matmul product, uint32_t threads);
-uint32_t cpu_products_units(const struct cpu_products *products);
 void cpu_products_unit(const struct cpu_kernels *kernels, const struct cpu_products *products,
                        uint32_t unit);
 

@@ -27,7 +27,8 @@ struct step {
     uint32_t logits_count;
     uint64_t since_ns; /* when the phase before this one ended */
     /* What the units of the present piece need to know. */
-    uint32_t unit_rows; /* of the batch, or of gate and up */
+    uint32_t unit_rows; /* of the batch */
+    struct cpu_cut cut; /* of gate and up */
     const float *norm_weight;
     unsigned parts; /* what is made of an input: see matmul.h */
     struct cpu_products products;

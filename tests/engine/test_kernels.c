@@ -14,6 +14,7 @@
 
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/math.h"
+#include "engine/cpu/matmul.h"
 #include "lib/base/random.h"
 
 #define COLUMNS_MAX 1600
@@ -497,6 +498,37 @@ static void the_reference_computes_the_sum(void **state)
     }
 }
 
+/* Units are neighbours that leave nothing out, and but for the last one whole blocks; none is above its size. */
+static void check_cut(uint32_t groups, uint32_t tokens, uint32_t threads)
+{
+    struct cpu_cut cut = cpu_cut(groups, tokens, threads);
+    uint32_t rows_max = tokens <= CPU_FEW_TOKENS ? CPU_UNIT_ROWS_FEW : CPU_UNIT_ROWS_MANY;
+    uint32_t units = cpu_cut_units(&cut);
+    uint32_t next = 0;
+
+    for (uint32_t unit = 0; unit < units; unit++) {
+        struct cpu_run run = cpu_cut_unit(&cut, unit);
+
+        assert_int_equal(run.first, next);
+        assert_true(run.count > 0 && run.count * CPU_PACK_ROWS <= rows_max);
+        if (unit + 1 < units)
+            assert_int_equal(run.count * CPU_PACK_ROWS % CPU_PACK_COLUMNS, 0);
+        next += run.count;
+    }
+    assert_int_equal(next, groups);
+}
+
+static void units_leave_nothing_out(void **state)
+{
+    static const uint32_t thread_counts[] = {1, 2, 3, 8, 256};
+
+    (void)state;
+    for (size_t t = 0; t < sizeof thread_counts / sizeof thread_counts[0]; t++)
+        for (uint32_t tokens = 1; tokens <= 512; tokens *= 8)
+            for (uint32_t groups = 1; groups < 12000; groups += groups < 200 ? 1 : 977)
+                check_cut(groups, tokens, thread_counts[t]);
+}
+
 /* ---- attention and the rest ---- */
 
 static void check_dots(const struct cpu_kernels *set, uint32_t columns, uint32_t count,
@@ -822,6 +854,7 @@ int main(void)
         cmocka_unit_test(sum_squares_gives_the_same_bits),
         cmocka_unit_test(softmax_gives_the_same_bits),
         cmocka_unit_test(softmax_of_nan_is_nan),
+        cmocka_unit_test(units_leave_nothing_out),
         cmocka_unit_test(rows_are_scaled_and_added_with_the_same_bits),
         cmocka_unit_test(rotate_gives_the_same_bits),
         cmocka_unit_test(rotate_turns_pairs_and_splits_them),
