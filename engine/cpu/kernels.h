@@ -26,6 +26,8 @@
  *                CPU_QUANTIZE_MIN has scale 0; both have quants 0. Its block sum is scale * (sum of q).
  *   product      s = sum of (quant - zero) * q in whole numbers, exact in any order; then as above with
  *                scale of x * s for the chain.
+ *   rests        a product may go on with what the quants leave over, fma(-scale, q, x), rounded in the same way:
+ *                y += its product.
  *
  * Kernels assume round-to-nearest and no flushing of subnormals (the default environment). They know nothing of
  * threads, layers or the pool. Pointers need no alignment beyond that of their element.
