@@ -4,6 +4,8 @@
 #include "engine/cuda/weights.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "engine/cuda/plan.h"
@@ -22,6 +24,35 @@ struct walk {
     struct td_error *error;
 };
 
+/* Random weights of about the size that real ones have: sums over a row keep the size of what they are made from. */
+static void make_random(struct walk *walk, const struct model_matrix *matrix, size_t bytes)
+{
+    const struct model_type_info *info = model_type_info((uint32_t)matrix->type);
+    float largest = 1; /* quant, or scale times quant, of a block */
+    struct cuda_fill_args args = {.data = walk->memory + walk->at,
+                                  .blocks = bytes / info->block_bytes,
+                                  .seed = walk->at,
+                                  .type = (uint32_t)matrix->type,
+                                  .block_bytes = info->block_bytes};
+
+    switch (matrix->type) {
+    case MODEL_TYPE_Q4_1:
+    case MODEL_TYPE_Q5_1: args.has_minimum = true; /* fall through */
+    case MODEL_TYPE_Q4_0:
+    case MODEL_TYPE_Q5_0: largest = 16; break;
+    case MODEL_TYPE_Q8_0: largest = 128; break;
+    case MODEL_TYPE_Q4_K:
+    case MODEL_TYPE_Q5_K: args.has_minimum = true, largest = 63 * 16; break;
+    case MODEL_TYPE_Q6_K: args.scale_at = 208, largest = 128 * 32; break;
+    case MODEL_TYPE_F32:
+    case MODEL_TYPE_F16:
+    case MODEL_TYPE_BF16: break;
+    }
+    args.range = 1.0f / sqrtf((float)matrix->columns) / largest;
+    cuda_device_launch(walk->device, CUDA_KERNEL_FILL,
+                       (struct cuda_grid){(uint32_t)((args.blocks + 255) / 256), 1, 1}, &args);
+}
+
 /* Where bytes of the model go, or NULL while only sizes are added up. */
 static td_status_t put(struct walk *walk, const void *data, size_t bytes, const uint8_t **place_out)
 {
@@ -33,7 +64,8 @@ static td_status_t put(struct walk *walk, const void *data, size_t bytes, const 
     *place_out = NULL;
     if (walk->device != NULL) {
         *place_out = walk->memory + walk->at;
-        cuda_device_upload(walk->device, walk->memory + walk->at, data, bytes);
+        if (data != NULL)
+            cuda_device_upload(walk->device, walk->memory + walk->at, data, bytes);
     }
     walk->at = end / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
     return TD_OK;
@@ -53,6 +85,8 @@ static td_status_t put_matrix(struct walk *walk, const struct model_matrix *matr
                        matrix->rows, matrix->columns, CUDA_GROUP);
     if (!td_size_add(&bytes, matrix->rows, matrix->row_bytes))
         return td_fail(walk->error, TD_LIMIT, "the size of the weights overflows");
+    if (walk->device != NULL && matrix->data == NULL)
+        make_random(walk, matrix, bytes);
     status = put(walk, matrix->data, bytes, &place);
     if (status != TD_OK)
         return status;
@@ -113,13 +147,19 @@ static td_status_t put_layer(struct walk *walk, const struct model *model,
     return status;
 }
 
+/* An LM head without data is one of its own: model/model.h ties by address. */
+static bool is_tied(const struct model *model)
+{
+    return model->output.data == model->embedding.data && model->output.data != NULL;
+}
+
 static td_status_t put_all(struct walk *walk, const struct model *model,
                            struct cuda_weights *weights)
 {
     td_status_t status = put_matrix(walk, &model->embedding, &weights->embedding);
 
     weights->output = weights->embedding;
-    if (status == TD_OK && model->output.data != model->embedding.data)
+    if (status == TD_OK && !is_tied(model))
         status = put_matrix(walk, &model->output, &weights->output);
     if (status == TD_OK)
         status = put_vector(walk, model->output_norm, model->hidden, &weights->output_norm);

@@ -1,7 +1,8 @@
 /*
  * weights.h: a model's weights in a device's memory, in the types of the model file.
  *
- * Nothing is converted: kernels take blocks apart while they read. Norms and biases are floats. One allocation.
+ * Nothing is converted: kernels take blocks apart while they read. Norms and biases are floats. One allocation. A matrix
+ * without data (NULL) gets random weights, made on the device: for benchmarks of models that no file is needed for.
  */
 #ifndef TANDEM_ENGINE_CUDA_WEIGHTS_H
 #define TANDEM_ENGINE_CUDA_WEIGHTS_H

@@ -252,12 +252,70 @@ static void silu_is_that_of_double_precision(void **state)
     cuda_device_close(device);
 }
 
+/* ------------------------------------------------------------------ random weights */
+
+static double check_filled(enum model_type type)
+{
+    enum { BLOCKS = 300 };
+    const struct model_type_info *info = model_type_info(type);
+    struct cuda_device *device = cuda_rig_device();
+    struct cuda_fill_args args = {.blocks = BLOCKS,
+                                  .type = (uint32_t)type,
+                                  .block_bytes = info->block_bytes,
+                                  .scale_at = type == MODEL_TYPE_Q6_K ? 208 : 0,
+                                  .has_minimum = type == MODEL_TYPE_Q4_1 ||
+                                                 type == MODEL_TYPE_Q5_1 ||
+                                                 type == MODEL_TYPE_Q4_K || type == MODEL_TYPE_Q5_K,
+                                  .range = 0.25f};
+    static uint8_t bytes[BLOCKS * MODEL_Q6_K_BYTES];
+    static float values[BLOCKS * MODEL_K_VALUES];
+    size_t length = (size_t)BLOCKS * info->block_bytes;
+    struct td_error error = {0};
+    double squares = 0;
+
+    args.data = sent(device, NULL, length);
+    cuda_device_launch(device, CUDA_KERNEL_FILL, (struct cuda_grid){(BLOCKS + 255) / 256, 1, 1},
+                       &args);
+    cuda_device_download(device, bytes, args.data, length);
+    assert_int_equal(cuda_device_wait(device, &error), TD_OK);
+    model_dequantize(type, bytes, (size_t)BLOCKS * info->block_values, values);
+    for (size_t i = 0; i < (size_t)BLOCKS * info->block_values; i++)
+        squares += (double)values[i] * (double)values[i];
+    cuda_device_give(device, args.data);
+    cuda_device_close(device);
+    return sqrt(squares / (BLOCKS * info->block_values)) / 0.25;
+}
+
+/* Of the spread that their quants have: 32 values of 4 bits, uniform, around 0 have 4.6. */
+static void random_weights_are_numbers_of_the_size_asked_for(void **state)
+{
+    static const struct {
+        enum model_type type;
+        double least;
+        double most;
+    } cases[] = {
+        {MODEL_TYPE_F32, 0.5, 0.65}, {MODEL_TYPE_F16, 0.5, 0.65},   {MODEL_TYPE_BF16, 0.5, 0.65},
+        {MODEL_TYPE_Q4_0, 4.4, 4.8}, {MODEL_TYPE_Q4_1, 8, 10},      {MODEL_TYPE_Q5_0, 9, 9.5},
+        {MODEL_TYPE_Q5_1, 17, 19},   {MODEL_TYPE_Q8_0, 72, 76},     {MODEL_TYPE_Q4_K, 250, 400},
+        {MODEL_TYPE_Q5_K, 500, 800}, {MODEL_TYPE_Q6_K, 1200, 1500},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        double spread = check_filled(cases[i].type);
+
+        if (!(spread >= cases[i].least && spread <= cases[i].most))
+            fail_msg("%s: %g", model_type_info((uint32_t)cases[i].type)->name, spread);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_of_every_type_are_the_reference_to_the_bit),
         cmocka_unit_test(norms_are_those_of_double_precision),
         cmocka_unit_test(silu_is_that_of_double_precision),
+        cmocka_unit_test(random_weights_are_numbers_of_the_size_asked_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "engine/cuda/gpu/kernels.h"
 
 #include "engine/cuda/kernels/attention.h"
+#include "engine/cuda/kernels/fill.h"
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/rows.h"
 

@@ -2,5 +2,6 @@
  * kernels.c: the kernels of engine/cuda/kernels as functions for the interpreter.
  */
 #include "engine/cuda/kernels/attention.h"
+#include "engine/cuda/kernels/fill.h"
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/rows.h"

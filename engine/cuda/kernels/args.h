@@ -31,13 +31,14 @@ enum cuda_type {
 };
 
 /* Kernels other than products, of which there is one for each type: X(name, MEMBER, threads of a block). */
-#define CUDA_OTHER_KERNELS(X) \
-    X(embed, EMBED, 256)      \
-    X(norm, NORM, 256)        \
-    X(place, PLACE, 32)       \
-    X(attend, ATTEND, 128)    \
-    X(merge, MERGE, 128)      \
-    X(activate, ACTIVATE, 256)
+#define CUDA_OTHER_KERNELS(X)  \
+    X(embed, EMBED, 256)       \
+    X(norm, NORM, 256)         \
+    X(place, PLACE, 32)        \
+    X(attend, ATTEND, 128)     \
+    X(merge, MERGE, 128)       \
+    X(activate, ACTIVATE, 256) \
+    X(fill, FILL, 256)
 
 #define CUDA_PRODUCT_THREADS 128
 
@@ -167,6 +168,21 @@ struct cuda_activate_args {
     float *gate;
     const float *up;
     uint64_t count;
+};
+
+/*
+ * Random weights, for benchmarks: blocks of random bytes, in which the scales are what they are told; or floats from
+ * -range to range in types without blocks. A thread makes a block.
+ */
+struct cuda_fill_args {
+    uint8_t *data;
+    uint64_t blocks;
+    uint64_t seed;
+    uint32_t type;        /* enum cuda_type */
+    uint32_t block_bytes; /* even; of one value where the type has no blocks */
+    uint32_t scale_at;    /* where in a block the half d is */
+    bool has_minimum;     /* a half behind d, which becomes 0 */
+    float range;          /* what d becomes, in types with blocks */
 };
 
 #endif

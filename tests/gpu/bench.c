@@ -1,0 +1,313 @@
+/*
+ * bench.c: how fast steps of models of real shapes are on the first GPU, with random weights made there.
+ *
+ *   gpu_bench [SHAPE [TYPE [SECONDS]]]     tiny, qwen2.5-0.5b, qwen2.5-7b, llama-3.1-8b; bf16, q8_0, q4_k ...; per figure
+ *
+ * Prints a line of JSON for each figure: decode at several batch sizes, every sequence with 1,023 tokens behind it, and
+ * prompts of 2,048 tokens in chunks of 512. Times are of whole steps, with logits copied to the host: the median. Keys
+ * and values of the tokens behind are random too, each sequence's own.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cuda/cuda.h"
+#include "engine/cuda/gpu/gpu.h"
+#include "lib/base/time.h"
+#include "model/model.h"
+
+#define CONTEXT      1024
+#define PROMPT       2048
+#define CHUNK        512
+#define BATCH_MAX    256
+#define BLOCK_TOKENS 16
+#define TIMES_MAX    2048
+#define EXIT_SKIPPED 77
+
+static const struct shape {
+    const char *name;
+    uint32_t layers;
+    uint32_t hidden;
+    uint32_t ffn;
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t head_dim;
+    uint32_t vocab;
+} shapes[] = {
+    {"tiny", 2, 256, 512, 4, 2, 64, 1024},
+    {"qwen2.5-0.5b", 24, 896, 4864, 14, 2, 64, 151936},
+    {"qwen2.5-7b", 28, 3584, 18944, 28, 4, 128, 152064},
+    {"llama-3.1-8b", 32, 4096, 14336, 32, 8, 128, 128256},
+};
+
+static const struct {
+    const char *name;
+    enum model_type type;
+} types[] = {
+#define X(label, member, id) {#label, MODEL_TYPE_##member},
+    CUDA_TYPES(X)
+#undef X
+};
+
+/* What is measured. */
+struct bench {
+    const struct shape *shape;
+    const char *type;
+    struct engine_backend *backend;
+    double seconds;
+    uint32_t slots[BATCH_MAX * CONTEXT / BLOCK_TOKENS];
+    struct engine_batch_sequence sequences[BATCH_MAX];
+    struct engine_row rows[CHUNK];
+    struct engine_output outputs[BATCH_MAX];
+    double times[TIMES_MAX];
+};
+
+static void die(const char *what, const struct td_error *error)
+{
+    fprintf(stderr, "error: %s: %s\n", what, error->text);
+    exit(1);
+}
+
+/* ------------------------------------------------------------------ the model */
+
+static struct model_matrix matrix(enum model_type type, uint32_t rows, uint32_t columns)
+{
+    struct model_matrix made = {.type = type, .rows = rows, .columns = columns};
+    const struct td_error error = {.text = "the type's blocks do not divide its rows"};
+
+    if (!model_type_row_bytes((uint32_t)type, columns, &made.row_bytes))
+        die("this shape cannot have this type", &error);
+    return made;
+}
+
+static void fill_layer(struct model_layer *layer, const struct shape *shape, enum model_type type,
+                       const float *ones)
+{
+    uint32_t queries = shape->heads * shape->head_dim;
+    uint32_t keys = shape->kv_heads * shape->head_dim;
+
+    *layer = (struct model_layer){.attention_norm = ones,
+                                  .q = matrix(type, queries, shape->hidden),
+                                  .k = matrix(type, keys, shape->hidden),
+                                  .v = matrix(type, keys, shape->hidden),
+                                  .attention_output = matrix(type, shape->hidden, queries),
+                                  .ffn_norm = ones,
+                                  .gate = matrix(type, shape->ffn, shape->hidden),
+                                  .up = matrix(type, shape->ffn, shape->hidden),
+                                  .down = matrix(type, shape->hidden, shape->ffn)};
+}
+
+/* A model without weights: the backend makes them. Closed by model_close. */
+static struct model *make_model(const struct shape *shape, enum model_type type)
+{
+    struct model *model = calloc(1, sizeof *model);
+    struct model_rope_description rope =
+        model_rope_describe(MODEL_ROPE_PLAIN, MODEL_ROPE_HALF, shape->head_dim);
+    struct td_error error = {.text = "no memory"};
+
+    if (model != NULL) {
+        model->layer = calloc(shape->layers, sizeof *model->layer);
+        model->vectors = calloc(shape->hidden, sizeof *model->vectors);
+    }
+    if (model == NULL || model->layer == NULL || model->vectors == NULL ||
+        model_rope_init(&rope, &model->rope, &error) != TD_OK)
+        die("the model", &error);
+    for (uint32_t i = 0; i < shape->hidden; i++)
+        model->vectors[i] = 1;
+    for (uint32_t i = 0; i < shape->layers; i++)
+        fill_layer(&model->layer[i], shape, type, model->vectors);
+    snprintf(model->name, sizeof model->name, "%s", shape->name);
+    model->vocab = shape->vocab;
+    model->hidden = shape->hidden;
+    model->ffn = shape->ffn;
+    model->layers = shape->layers;
+    model->heads = shape->heads;
+    model->kv_heads = shape->kv_heads;
+    model->head_dim = shape->head_dim;
+    model->max_context = PROMPT;
+    model->rms_epsilon = 1e-5f;
+    model->embedding = matrix(type, shape->vocab, shape->hidden);
+    model->output = model->embedding;
+    model->output_norm = model->vectors;
+    return model;
+}
+
+/* ------------------------------------------------------------------ measuring */
+
+static int by_size(const void *a, const void *b)
+{
+    double left = *(const double *)a;
+    double right = *(const double *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* A step, and whether its logits are numbers. */
+static double time_step(struct bench *bench, const struct engine_batch *batch)
+{
+    const struct td_error failed = {.text = "the step failed (see above)"};
+    const struct td_error wrong = {.text = "a logit is no number"};
+    struct engine_result result;
+    uint64_t start_ns = td_now_ns();
+    double ms;
+
+    if (bench->backend->ops->run(bench->backend, batch, &result) != TD_OK)
+        die("run", &failed);
+    ms = td_ns_to_ms(td_now_ns() - start_ns);
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        if (!isfinite(result.outputs[i][i]))
+            die("run", &wrong);
+    return ms;
+}
+
+/* Repeats what `once` does until the time is used up, and prints the median. tokens: of one time. */
+static void report(struct bench *bench, const char *what, uint32_t batch, uint32_t tokens,
+                   double (*once)(struct bench *bench, uint32_t batch))
+{
+    uint32_t count = 0;
+    double spent_ms = 0;
+
+    (void)once(bench, batch);
+    while (count < TIMES_MAX && (count < 3 || spent_ms < bench->seconds * 1e3)) {
+        bench->times[count] = once(bench, batch);
+        spent_ms += bench->times[count++];
+    }
+    qsort(bench->times, count, sizeof bench->times[0], by_size);
+    printf("{\"model\": \"%s\", \"type\": \"%s\", \"what\": \"%s\", \"batch\": %" PRIu32
+           ", \"ms\": %.3f, \"tokens_per_s\": %.1f, \"least_ms\": %.3f, \"times\": %" PRIu32 "}\n",
+           bench->shape->name, bench->type, what, batch, bench->times[count / 2],
+           tokens / bench->times[count / 2] * 1e3, bench->times[0], count);
+    fflush(stdout);
+}
+
+static double decode_once(struct bench *bench, uint32_t batch)
+{
+    const struct engine_batch step = {.rows = bench->rows,
+                                      .row_count = batch,
+                                      .sequences = bench->sequences,
+                                      .sequence_count = batch,
+                                      .outputs = bench->outputs,
+                                      .output_count = batch};
+
+    for (uint32_t i = 0; i < batch; i++) {
+        bench->rows[i] = (struct engine_row){
+            .token = i % bench->shape->vocab, .position = CONTEXT - 1, .sequence = i};
+        bench->outputs[i] = (struct engine_output){.row = i, .want = ENGINE_WANT_LOGITS};
+    }
+    return time_step(bench, &step);
+}
+
+/* A prompt takes the slots of two sequences. */
+static double prefill_once(struct bench *bench, uint32_t batch)
+{
+    const struct engine_batch_sequence sequence = {.slots = bench->slots,
+                                                   .slot_count = PROMPT / BLOCK_TOKENS};
+    struct engine_batch step = {
+        .rows = bench->rows, .row_count = CHUNK, .sequences = &sequence, .sequence_count = 1};
+    double ms = 0;
+
+    (void)batch;
+    bench->outputs[0] = (struct engine_output){.row = CHUNK - 1, .want = ENGINE_WANT_LOGITS};
+    step.outputs = bench->outputs;
+    for (uint32_t first = 0; first < PROMPT; first += CHUNK) {
+        for (uint32_t i = 0; i < CHUNK; i++)
+            bench->rows[i] = (struct engine_row){.token = (first + i) % bench->shape->vocab,
+                                                 .position = first + i};
+        step.output_count = first + CHUNK == PROMPT;
+        ms += time_step(bench, &step);
+    }
+    return ms;
+}
+
+/* Keys and values of all sequences: random halves, for nobody wants to wait for real ones. */
+static void fill_pool(struct cuda_device *device, const struct engine_kv *kv)
+{
+    const struct cuda_fill_args args = {.data = kv->base,
+                                        .blocks = kv->block_bytes / 2 * kv->block_count,
+                                        .type = CUDA_TYPE_F16,
+                                        .block_bytes = 2,
+                                        .range = 1};
+    struct td_error error = {0};
+
+    cuda_device_launch(device, CUDA_KERNEL_FILL,
+                       (struct cuda_grid){(uint32_t)((args.blocks + 255) / 256), 1, 1}, &args);
+    if (cuda_device_wait(device, &error) != TD_OK)
+        die("cannot fill the pool", &error);
+}
+
+static void run(struct bench *bench)
+{
+    static const uint32_t batches[] = {1, 8, 32, BATCH_MAX};
+
+    for (uint32_t i = 0; i < BATCH_MAX * CONTEXT / BLOCK_TOKENS; i++)
+        bench->slots[i] = i;
+    for (uint32_t i = 0; i < BATCH_MAX; i++)
+        bench->sequences[i] =
+            (struct engine_batch_sequence){.slots = bench->slots + i * (CONTEXT / BLOCK_TOKENS),
+                                           .slot_count = CONTEXT / BLOCK_TOKENS};
+    report(bench, "prefill", 1, PROMPT, prefill_once);
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++)
+        report(bench, "decode", batches[i], batches[i], decode_once);
+}
+
+/* ------------------------------------------------------------------ main */
+
+static const struct shape *find_shape(const char *name)
+{
+    const struct td_error error = {.text =
+                                       "tiny, qwen2.5-0.5b, qwen2.5-7b and llama-3.1-8b are known"};
+
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        if (strcmp(shapes[i].name, name) == 0)
+            return &shapes[i];
+    die(name, &error);
+    return NULL;
+}
+
+static enum model_type find_type(const char *name)
+{
+    const struct td_error error = {.text = "no such type of weights; bf16, q8_0, q4_k are"};
+
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(types[i].name, name) == 0)
+            return types[i].type;
+    die(name, &error);
+    return MODEL_TYPE_F32;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench bench;
+    const struct cuda_options options = {.memory_fraction = 0.95,
+                                         .block_tokens = BLOCK_TOKENS,
+                                         .block_count = BATCH_MAX * CONTEXT / BLOCK_TOKENS,
+                                         .rows_max = CHUNK,
+                                         .outputs_max = BATCH_MAX};
+    struct cuda_device *device = NULL;
+    struct td_error error = {0};
+    struct engine_kv kv;
+    struct model *model;
+    td_status_t status;
+
+    bench.shape = find_shape(argc > 1 ? argv[1] : "tiny");
+    bench.type = argc > 2 ? argv[2] : "bf16";
+    bench.seconds = argc > 3 ? strtod(argv[3], NULL) : 1;
+    model = make_model(bench.shape, find_type(bench.type));
+    status = gpu_open(0, &device, &error);
+    if (status == TD_NOT_FOUND) {
+        printf("[  SKIPPED ] %s\n", error.text);
+        model_close(model);
+        return EXIT_SKIPPED;
+    }
+    if (status != TD_OK ||
+        cuda_backend_open(model, device, &options, &kv, &bench.backend, &error) != TD_OK)
+        die("cannot open", &error);
+    fill_pool(device, &kv);
+    run(&bench);
+    bench.backend->ops->close(bench.backend);
+    cuda_device_close(device);
+    model_close(model);
+    return 0;
+}
