@@ -28,11 +28,15 @@
 #define UNITS_MASK ((UINT64_C(1) << UNITS_BITS) - 1)
 
 /*
- * How long to wait awake. The gaps between the pieces of one step are about a microsecond; 100
- * pauses are 2 to 4. The yields hand the core to whoever needs it, and take about 30 when nobody does.
+ * How long to wait awake. The gaps between the pieces of one step are about a microsecond; 100 pauses are 2 to 4.
+ * Then a helper yields, which hands the core to whoever needs it, and takes about 30 microseconds when nobody
+ * does. The leader never yields: others would keep its core for milliseconds, while all that it waits for is
+ * the end of a unit. It goes on for up to about 50 microseconds, and then sleeps, so that a helper that
+ * was interrupted in a unit can have the core.
  */
-#define SPIN_PAUSES 100
-#define SPIN_YIELDS 60
+#define SPIN_PAUSES        100
+#define SPIN_YIELDS        60
+#define LEADER_SPIN_PAUSES 2000
 
 struct helper {
     struct cpu_team *team;
@@ -65,17 +69,22 @@ static void futex_wake(void *word, int count)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
-/* One step of waiting awake; false when it is time to sleep. */
+static void spin_pause(void)
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+}
+
+/* One step of a helper's waiting awake; false when it is time to sleep. */
 static bool spin(uint32_t *spins)
 {
     if (*spins >= SPIN_PAUSES + SPIN_YIELDS)
         return false;
-    if ((*spins)++ >= SPIN_PAUSES)
-        sched_yield();
-#ifdef __x86_64__
+    if ((*spins)++ < SPIN_PAUSES)
+        spin_pause();
     else
-        __builtin_ia32_pause();
-#endif
+        sched_yield();
     return true;
 }
 
@@ -221,8 +230,10 @@ static void wait_until_done(struct cpu_team *team, uint32_t units)
     uint32_t done;
 
     while ((done = atomic_load(&team->done)) != units) {
-        if (spin(&spins))
+        if (spins++ < LEADER_SPIN_PAUSES) {
+            spin_pause();
             continue;
+        }
         atomic_store(&team->leader_sleeps, 1);
         done = atomic_load(&team->done); /* the last one may have finished before it saw us */
         if (done != units)

@@ -4,7 +4,7 @@
  * The caller leads: it publishes a piece, works on it like everybody else, and returns when all units are
  * done. Units are taken from one counter, so whoever is fast does more, and a helper that was
  * not running takes none: the leader never waits for a thread that has not begun. That keeps two processes with
- * two threads each on two cores at work. Idle helpers spin for a few microseconds, then sleep.
+ * two threads each on two cores at work. Whoever waits spins for a few microseconds, then sleeps.
  *
  * Which thread does which unit is chance, so a unit's result must not depend on it. One leader at a time.
  */
