@@ -555,6 +555,42 @@ static void a_head_gives_the_logits_of_the_row_its_state_came_from(void **state)
     free(bytes);
 }
 
+/* Phases are parts of what a step took, with those in it that it had. */
+static void phases_tell_of_every_step(void **state)
+{
+    struct cpu_rig_options options = {.cpu = {.threads = 2}};
+    struct engine_batch_sequence sequence;
+    struct engine_row row = {.position = 0};
+    struct engine_batch batch = {
+        .rows = &row, .row_count = 1, .sequences = &sequence, .sequence_count = 1};
+    struct cpu_phases phases;
+    struct cpu_rig rig;
+    uint8_t *bytes;
+    uint64_t duration_ns = 0;
+    uint64_t sum_ns = 0;
+
+    (void)state;
+    cpu_rig_open(&rig, open_shape(&shapes[0], &bytes), &options);
+    sequence = (struct engine_batch_sequence){.slots = rig.slots, .slot_count = 1};
+    for (row.position = 0; row.position < 3; row.position++)
+        duration_ns += cpu_rig_run(&rig, &batch).duration_ns;
+    cpu_backend_phases(rig.backend, &phases);
+    assert_int_equal(phases.steps, 3);
+    for (int phase = 0; phase < CPU_PHASE_COUNT; phase++) {
+        assert_true(strlen(cpu_phase_name((enum cpu_phase)phase)) > 0);
+        sum_ns += phases.ns[phase];
+    }
+    assert_true(sum_ns <= duration_ns);
+    assert_true(phases.ns[CPU_PHASE_QKV] > 0);
+    assert_int_equal(phases.ns[CPU_PHASE_HEAD], 0); /* no logits were wanted */
+    cpu_backend_reset_phases(rig.backend);
+    cpu_backend_phases(rig.backend, &phases);
+    assert_int_equal(phases.steps, 0);
+    assert_int_equal(phases.ns[CPU_PHASE_QKV], 0);
+    cpu_rig_close(&rig);
+    free(bytes);
+}
+
 static void batches_that_make_no_sense_are_refused(void **state)
 {
     struct cpu_rig_options options = {.cpu = {.rows_max = 2, .outputs_max = 1}};
@@ -615,6 +651,7 @@ int main(void)
         cmocka_unit_test(kernels_chunks_threads_and_block_sizes_change_no_bit),
         cmocka_unit_test(the_int8_class_has_not_changed_by_a_bit),
         cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),
+        cmocka_unit_test(phases_tell_of_every_step),
         cmocka_unit_test(batches_that_make_no_sense_are_refused),
     };
 
