@@ -22,9 +22,9 @@
 /*
  * The memory of the block pool.
  *
- * Layout of one block: [kv_head][layer][k|v][token in block][head_dim], so that a block is one
- * contiguous piece with all layers, a shard of heads is one run in it, and the page that a kernel
- * reads (tokens x head_dim of one head) is contiguous.
+ * Layout of one block: [kv_head][layer][k|v], so that a block is one contiguous piece with all layers, a shard
+ * of heads is one run in it, and the page that a kernel reads (the tokens of one head) is contiguous. How a
+ * page lies inside is the backend's business, and a part of the content id by its numerics class.
  */
 struct engine_kv {
     uint8_t *base;
@@ -61,6 +61,11 @@ struct engine_model_info {
     char rope[96];
     char kv_dtype[8];
     char numerics[32];
+    /*
+     * Zeroes what a block holds of the tokens from `tokens` on, so that bytes of others do not travel with a tail. May
+     * be called from any thread. NULL: pages are [token in block][head_dim].
+     */
+    void (*clear_tail)(const struct engine_model_info *info, uint8_t *block, uint32_t tokens);
 };
 
 /* One row: one token of one sequence. Rows of a sequence are in order of position. */

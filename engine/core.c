@@ -42,7 +42,7 @@ static td_status_t fill_config(struct engine_core_config *config,
     return TD_OK;
 }
 
-/* The layout of a block follows from its size: [kv_head][layer][k|v][token][head_dim]. */
+/* A block is pages of equal size, and each of them tokens of equal size. */
 static td_status_t check_model(const struct engine_model_info *info, const struct engine_kv *kv,
                                struct td_error *error)
 {

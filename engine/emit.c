@@ -74,7 +74,7 @@ bool engine_emit_blocks(struct engine_core *core, struct engine_sequence *sequen
     return true;
 }
 
-/* The rows behind the tail's tokens hold what the block held before; it must not travel. */
+/* Behind the tail's tokens is what the block held before; it must not travel. */
 static void clear_rest(const struct engine_core *core, uint8_t *block, uint32_t tokens)
 {
     const struct engine_model_info *info = core->info;
@@ -82,6 +82,10 @@ static void clear_rest(const struct engine_core *core, uint8_t *block, uint32_t 
     size_t page_bytes = core->kv.block_bytes / pages;
     size_t used_bytes = page_bytes / core->kv.block_tokens * tokens;
 
+    if (info->clear_tail != NULL) {
+        info->clear_tail(info, block, tokens);
+        return;
+    }
     for (size_t page = 0; page < pages; page++)
         memset(block + page * page_bytes + used_bytes, 0, page_bytes - used_bytes);
 }

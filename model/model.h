@@ -111,7 +111,7 @@ void model_name_of_path(const char *path, char *out, size_t size);
 /*
  * model_content_id: what makes KV of two workers interchangeable bit for bit, as one hash.
  * Over a canonical text of the weights digest, the position encoding, the KV type ("f16"), the
- * numerics class ("cpu-f32-2") and the adapter (none yet).
+ * numerics class ("cpu-f32-3") and the adapter (none yet).
  */
 struct td_u128 model_content_id(struct td_u128 weights_digest, const char *rope,
                                 const char *kv_dtype, const char *numerics);

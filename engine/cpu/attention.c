@@ -1,49 +1,49 @@
 /* attention.c: see attention.h. */
 #include "engine/cpu/attention.h"
 
-#include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "engine/cpu/math.h"
 
-/* Positions unpacked at a time: 64 of 64 floats are 16 KiB, half of a first-level cache. */
-#define CHUNK 64
+/* Queries of one unit: enough to pay for fetching K and V, few enough for their scores to stay close. */
+#define QUERIES_WANTED 48
 
-/* Queries of one unit: enough to pay for unpacking K and V, few enough for their scores to stay close. */
-#define QUERIES_WANTED 24
+#define SPLIT_GROUPS (CPU_SPLIT / CPU_KV_GROUP)
 
-/* The scratch memory of one unit, cut up; and what it works on now. */
+/* The scratch memory of one unit, cut up; and the split that it works on now. */
 struct work {
     const struct cpu_attention *attention;
     const struct cpu_attention_unit *unit;
-    size_t stride;       /* of heads in scratch: head_dim, padded */
-    float *queries;      /* [queries][stride]: row by row, then head by head */
-    float *panel;        /* [CHUNK][stride]: K or V of some positions */
-    float *scores;       /* [queries][CPU_SPLIT] */
-    float *sums;         /* [queries][stride]: of this split */
-    float *total;        /* [queries][stride]: of the splits so far */
-    float *split_max;    /* [queries] */
-    float *split_weight; /* [queries]: sum of the exponentials */
-    float *max;          /* [queries]: of the splits so far */
-    float *weight;       /* [queries] */
-    uint32_t split;      /* first position of this split */
-    uint32_t active;     /* first row of the tile that sees this split */
+    float *queries;         /* [queries][head_dim]: row by row, then head by head */
+    float *scores;          /* [queries][CPU_SPLIT] */
+    float *sums;            /* [queries][sums]: of this split */
+    float *total;           /* [queries][sums]: of the splits so far */
+    uint32_t *seen;         /* [queries]: positions of this split that each sees */
+    uint32_t active;        /* first query that sees any */
+    uint32_t count;         /* of queries */
+    const uint8_t **values; /* V in groups, behind K */
+    const uint8_t *groups[2 * SPLIT_GROUPS + 2 * CPU_GROUPS_AHEAD];
 };
 
 void cpu_attention_init(struct cpu_attention *attention, const struct cpu_kernels *kernels,
-                        const struct engine_kv *kv, const struct engine_model_info *info)
+                        const struct engine_kv *kv, enum cpu_kv_dtype dtype,
+                        const struct engine_model_info *info)
 {
     uint32_t group = info->heads / info->kv_heads;
 
-    *attention = (struct cpu_attention){
-        .kernels = kernels,
-        .kv = *kv,
-        .kv_type = strcmp(info->kv_dtype, "f32") == 0 ? MODEL_TYPE_F32 : MODEL_TYPE_F16,
-        .layers = info->layers,
-        .kv_heads = info->kv_heads,
-        .group = group,
-        .head_dim = info->head_dim,
-        .queries_max = group > QUERIES_WANTED ? group : QUERIES_WANTED};
+    *attention =
+        (struct cpu_attention){.kernels = kernels->attention,
+                               .kv = {.kernels = kernels->attention,
+                                      .pool = *kv,
+                                      .dtype = dtype,
+                                      .layers = info->layers,
+                                      .kv_heads = info->kv_heads,
+                                      .head_dim = info->head_dim},
+                               .group = group,
+                               .queries_max = group > QUERIES_WANTED ? group : QUERIES_WANTED,
+                               .sums = CPU_SUMS_VALUES + cpu_pad(info->head_dim),
+                               .query_scale = CPU_LOG2E / sqrtf((float)info->head_dim)};
 }
 
 uint32_t cpu_attention_tile_rows(const struct cpu_attention *attention)
@@ -53,262 +53,180 @@ uint32_t cpu_attention_tile_rows(const struct cpu_attention *attention)
 
 size_t cpu_attention_scratch_floats(const struct cpu_attention *attention)
 {
-    size_t stride = cpu_pad(attention->head_dim);
-
-    return CHUNK * stride + attention->queries_max * (3 * stride + CPU_SPLIT + 4);
+    return attention->queries_max *
+           (cpu_pad(attention->kv.head_dim) + CPU_SPLIT + 2 * attention->sums + 1);
 }
 
-static void cut_scratch(struct work *work, float *scratch)
+uint32_t cpu_attention_splits(const struct cpu_tile *tile)
 {
-    size_t queries = work->attention->queries_max;
-
-    work->stride = cpu_pad(work->attention->head_dim);
-    work->panel = scratch;
-    work->queries = work->panel + CHUNK * work->stride;
-    work->sums = work->queries + queries * work->stride;
-    work->total = work->sums + queries * work->stride;
-    work->scores = work->total + queries * work->stride;
-    work->split_max = work->scores + queries * CPU_SPLIT;
-    work->split_weight = work->split_max + queries;
-    work->max = work->split_weight + queries;
-    work->weight = work->max + queries;
+    return (tile->position + tile->rows + CPU_SPLIT - 1) / CPU_SPLIT;
 }
 
-static size_t entry_bytes(const struct cpu_attention *attention)
+/* The queries side by side, as the kernels want them. */
+static void gather_queries(const struct work *work)
 {
-    return attention->head_dim * (attention->kv_type == MODEL_TYPE_F32 ? sizeof(float) : 2);
-}
-
-uint8_t *cpu_kv_entry(const struct cpu_attention *attention,
-                      const struct engine_batch_sequence *sequence, uint32_t position,
-                      uint32_t layer, uint32_t kv_head, bool is_v)
-{
-    uint32_t block_tokens = attention->kv.block_tokens;
-    uint32_t block = position / block_tokens;
-    size_t page = ((size_t)kv_head * attention->layers + layer) * 2 + (is_v ? 1 : 0);
-
-    assert(block < sequence->slot_count && sequence->slots[block] < attention->kv.block_count);
-    return attention->kv.base + sequence->slots[block] * attention->kv.block_bytes +
-           (page * block_tokens + position % block_tokens) * entry_bytes(attention);
-}
-
-void cpu_kv_store(const struct cpu_attention *attention, uint8_t *entry, const float *values)
-{
-    if (attention->kv_type == MODEL_TYPE_F32)
-        memcpy(entry, values, attention->head_dim * sizeof *values);
-    else
-        attention->kernels->attention->to_half(values, attention->head_dim,
-                                               (uint16_t *)(void *)entry);
-}
-
-/* Positions the row sees in this split. */
-static uint32_t seen_by(const struct work *work, uint32_t row)
-{
-    uint32_t end = work->unit->tile->position + row + 1;
-
-    return end <= work->split ? 0 : end - work->split < CPU_SPLIT ? end - work->split : CPU_SPLIT;
-}
-
-/* Entries as floats, zeros behind them up to a whole number of lanes. */
-static void unpack(const struct cpu_attention *attention, const uint8_t *entry, uint32_t count,
-                   float *out)
-{
-    if (attention->kv_type == MODEL_TYPE_F16) {
-        attention->kernels->attention->from_half((const uint16_t *)(const void *)entry, count, out);
-        return;
-    }
-    memcpy(out, entry, count * sizeof *out);
-    memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
-}
-
-/* K or V of count positions from split + offset on, into the panel. */
-static void unpack_entries(struct work *work, uint32_t offset, uint32_t count, bool is_v)
-{
-    const struct cpu_attention *attention = work->attention;
     const struct cpu_attention_unit *unit = work->unit;
-    uint32_t block_tokens = attention->kv.block_tokens;
-    uint32_t done = 0;
+    size_t floats = (size_t)work->attention->group * work->attention->kv.head_dim;
 
-    while (done < count) {
-        uint32_t position = work->split + offset + done;
-        uint32_t left_in_block = block_tokens - position % block_tokens;
-        uint32_t run = count - done < left_in_block ? count - done : left_in_block;
-        const uint8_t *entry = cpu_kv_entry(attention, unit->tile->sequence, position, unit->layer,
-                                            unit->kv_head, is_v);
-        float *out = work->panel + done * work->stride;
+    for (uint32_t row = 0; row < unit->tile->rows; row++)
+        memcpy(work->queries + row * floats,
+               unit->q + unit->rows[row] * unit->q_stride + unit->kv_head * floats,
+               floats * sizeof *work->queries);
+}
 
-        if (work->stride == attention->head_dim) {
-            unpack(attention, entry, run * attention->head_dim, out);
-        } else {
-            for (uint32_t i = 0; i < run; i++)
-                unpack(attention, entry + i * entry_bytes(attention), attention->head_dim,
-                       out + i * work->stride);
-        }
-        done += run;
+static struct work begin(const struct cpu_attention *attention,
+                         const struct cpu_attention_unit *unit, float *scratch)
+{
+    size_t queries = attention->queries_max;
+    struct work work = {.attention = attention,
+                        .unit = unit,
+                        .count = unit->tile->rows * attention->group,
+                        .queries = scratch};
+
+    work.scores = work.queries + queries * cpu_pad(attention->kv.head_dim);
+    work.sums = work.scores + queries * CPU_SPLIT;
+    work.total = work.sums + queries * attention->sums;
+    work.seen = (uint32_t *)(void *)(work.total + queries * attention->sums);
+    gather_queries(&work);
+    return work;
+}
+
+/* Which queries see how much of a split. */
+static void look(struct work *work, uint32_t split)
+{
+    const struct cpu_tile *tile = work->unit->tile;
+    uint32_t first = split * CPU_SPLIT;
+
+    work->active = 0;
+    for (uint32_t query = 0; query < work->count; query++) {
+        uint32_t end = tile->position + query / work->attention->group + 1;
+
+        work->seen[query] = end <= first ? 0 : end - first < CPU_SPLIT ? end - first : CPU_SPLIT;
+        work->active += work->seen[query] == 0;
     }
 }
 
-/* Scores of this split, for all rows that see some of it. */
-static void score(struct work *work)
+/* Appends where K or V of positions begin to end - 1 is. */
+static void add_groups(struct work *work, uint32_t *count, uint32_t begin, uint32_t end, bool is_v)
 {
-    const struct cpu_attention *attention = work->attention;
-    uint32_t rows = work->unit->tile->rows;
-    uint32_t first_query = work->active * attention->group;
-    uint32_t count = seen_by(work, rows - 1);
+    struct cpu_kv_place place = {.sequence = work->unit->tile->sequence,
+                                 .position = begin,
+                                 .layer = work->unit->layer,
+                                 .kv_head = work->unit->kv_head};
 
-    for (uint32_t offset = 0; offset < count; offset += CHUNK) {
-        struct cpu_dots job = {.keys = work->panel,
-                               .keys_stride = work->stride,
-                               .count = count - offset < CHUNK ? count - offset : CHUNK,
-                               .columns = attention->head_dim,
-                               .x = work->queries + first_query * work->stride,
-                               .x_stride = work->stride,
-                               .queries = rows * attention->group - first_query,
-                               .y = work->scores + (size_t)first_query * CPU_SPLIT + offset,
-                               .y_stride = CPU_SPLIT};
-
-        unpack_entries(work, offset, job.count, false);
-        attention->kernels->attention->dots(&job);
-    }
-}
-
-/* Adds the values of positions begin to end - 1 of the panel to the sums of some rows. */
-static void weigh_rows(struct work *work, uint32_t row, uint32_t rows, uint32_t offset,
-                       uint32_t begin, uint32_t end)
-{
-    uint32_t group = work->attention->group;
-    struct cpu_weigh job = {.weights =
-                                work->scores + (size_t)row * group * CPU_SPLIT + offset + begin,
-                            .weights_stride = CPU_SPLIT,
-                            .queries = rows * group,
-                            .values = work->panel + begin * work->stride,
-                            .values_stride = work->stride,
-                            .count = end - begin,
-                            .sums = work->sums + row * group * work->stride,
-                            .sums_stride = work->stride,
-                            .columns = work->attention->head_dim};
-
-    if (end > begin)
-        work->attention->kernels->attention->weigh(&job);
+    for (; place.position < end; place.position += CPU_KV_GROUP)
+        work->groups[(*count)++] = cpu_kv_group(&work->attention->kv, &place, is_v);
 }
 
 /*
- * Sums of values of this split. What all active rows see is added to all at once; what is left of
- * the triangle, row by row, so that no row adds even a zero for a position behind its own.
+ * Where K and V of a split are, in the order in which they are read: K, V, and K of the next split, with
+ * something behind that for kernels to fetch.
  */
-static void weigh(struct work *work)
+static void find_groups(struct work *work, uint32_t split)
 {
-    uint32_t rows = work->unit->tile->rows;
-    uint32_t group = work->attention->group;
-    uint32_t count = seen_by(work, rows - 1);
-    uint32_t common = seen_by(work, work->active);
+    const struct cpu_tile *tile = work->unit->tile;
+    uint32_t begin = split * CPU_SPLIT;
+    uint32_t end = begin + work->seen[work->count - 1];
+    uint32_t last = tile->position + tile->rows;
+    uint32_t next = end + CPU_GROUPS_AHEAD * CPU_KV_GROUP;
+    uint32_t count = 0;
 
-    memset(work->sums + work->active * group * work->stride, 0,
-           (rows - work->active) * group * work->stride * sizeof *work->sums);
-    for (uint32_t offset = 0; offset < count; offset += CHUNK) {
-        uint32_t chunk = count - offset < CHUNK ? count - offset : CHUNK;
-        uint32_t shared = common <= offset ? 0 : common - offset < chunk ? common - offset : chunk;
-
-        unpack_entries(work, offset, chunk, true);
-        weigh_rows(work, work->active, rows - work->active, offset, 0, shared);
-        for (uint32_t row = work->active + 1; row < rows; row++) {
-            uint32_t seen = seen_by(work, row);
-            uint32_t end = seen <= offset ? 0 : seen - offset < chunk ? seen - offset : chunk;
-
-            weigh_rows(work, row, 1, offset, shared, end);
-        }
-    }
+    add_groups(work, &count, begin, end, false);
+    work->values = work->groups + count;
+    add_groups(work, &count, begin, end, true);
+    add_groups(work, &count, end, next < last ? next : last, false);
+    for (uint32_t i = 0; i < CPU_GROUPS_AHEAD; i++)
+        work->groups[count + i] = work->groups[count - 1];
 }
 
-/* Merges a query's sums of this split into its totals. */
-static void merge(struct work *work, uint32_t query)
-{
-    const float *sums = work->sums + query * work->stride;
-    float *total = work->total + query * work->stride;
-    float max = work->max[query];
-    float scale; /* of the totals so far */
-    float split_scale;
-
-    if (work->split == 0) {
-        memcpy(total, sums, work->stride * sizeof *total);
-        work->weight[query] = work->split_weight[query];
-        work->max[query] = work->split_max[query];
-        return;
-    }
-    if (work->split_max[query] > max)
-        max = work->split_max[query];
-    scale = cpu_exp(work->max[query] - max);
-    split_scale = cpu_exp(work->split_max[query] - max);
-    for (uint32_t d = 0; d < work->attention->head_dim; d++)
-        total[d] = total[d] * scale + sums[d] * split_scale;
-    work->weight[query] = work->weight[query] * scale + work->split_weight[query] * split_scale;
-    work->max[query] = max;
-}
-
-static void do_split(struct work *work)
+/* The sums of a split, of the queries that see any of it. */
+static void do_split(struct work *work, uint32_t split, float *sums)
 {
     const struct cpu_attention *attention = work->attention;
-    uint32_t queries = work->unit->tile->rows * attention->group;
-    uint32_t first = work->active * attention->group;
+    const struct cpu_attention_kernels *kernels = attention->kernels;
+    uint32_t head_dim = attention->kv.head_dim;
+    struct cpu_scores scores = {
+        .groups = work->groups, .head_dim = head_dim, .x_stride = head_dim, .y_stride = CPU_SPLIT};
+    struct cpu_weigh weigh = {
+        .head_dim = head_dim, .weights_stride = CPU_SPLIT, .sums_stride = attention->sums};
 
-    score(work);
-    for (uint32_t query = first; query < queries; query++)
-        attention->kernels->attention->softmax(work->scores + (size_t)query * CPU_SPLIT,
-                                               seen_by(work, query / attention->group),
-                                               &work->split_max[query], &work->split_weight[query]);
-    weigh(work);
-    for (uint32_t query = first; query < queries; query++)
-        merge(work, query);
+    look(work, split);
+    scores.queries = weigh.queries = work->count - work->active;
+    scores.counts = weigh.counts = work->seen + work->active;
+    scores.x = work->queries + (size_t)work->active * head_dim;
+    scores.y = work->scores + (size_t)work->active * CPU_SPLIT;
+    weigh.weights = scores.y;
+    weigh.sums = sums + work->active * attention->sums + CPU_SUMS_VALUES;
+    find_groups(work, split);
+    weigh.groups = work->values;
+    kernels->scores[attention->kv.dtype](&scores);
+    for (uint32_t query = work->active; query < work->count; query++) {
+        float *own = sums + query * attention->sums;
+
+        kernels->softmax(work->scores + (size_t)query * CPU_SPLIT, work->seen[query],
+                         own + CPU_SUMS_MAX, own + CPU_SUMS_WEIGHT);
+    }
+    kernels->weigh[attention->kv.dtype](&weigh);
 }
 
-static void gather_queries(struct work *work)
+static void merge(const struct cpu_attention *attention, float *total, const float *later,
+                  uint32_t first, uint32_t end)
 {
-    const struct cpu_attention *attention = work->attention;
-    const struct cpu_attention_unit *unit = work->unit;
-    uint32_t head_dim = attention->head_dim;
+    for (uint32_t query = first; query < end; query++)
+        attention->kernels->merge(total + query * attention->sums, later + query * attention->sums,
+                                  attention->kv.head_dim);
+}
+
+static void write_out(const struct cpu_attention *attention, const struct cpu_attention_unit *unit,
+                      const float *total)
+{
+    uint32_t head_dim = attention->kv.head_dim;
 
     for (uint32_t row = 0; row < unit->tile->rows; row++) {
-        const float *heads = unit->q + unit->rows[row] * unit->q_stride +
-                             unit->kv_head * attention->group * head_dim;
+        float *out =
+            unit->out + row * unit->out_stride + unit->kv_head * attention->group * head_dim;
 
-        for (uint32_t head = 0; head < attention->group; head++) {
-            float *query = work->queries + (row * attention->group + head) * work->stride;
-
-            memcpy(query, heads + head * head_dim, head_dim * sizeof *query);
-            memset(query + head_dim, 0, (work->stride - head_dim) * sizeof *query);
-        }
-    }
-}
-
-static void write_out(const struct work *work)
-{
-    const struct cpu_attention *attention = work->attention;
-    const struct cpu_attention_unit *unit = work->unit;
-    uint32_t head_dim = attention->head_dim;
-
-    for (uint32_t query = 0; query < unit->tile->rows * attention->group; query++) {
-        uint32_t row = query / attention->group;
-        uint32_t head = unit->kv_head * attention->group + query % attention->group;
-        float *out = unit->out + row * unit->out_stride + head * head_dim;
-        const float *total = work->total + query * work->stride;
-
-        for (uint32_t d = 0; d < head_dim; d++)
-            out[d] = total[d] / work->weight[query];
+        for (uint32_t head = 0; head < attention->group; head++, total += attention->sums)
+            for (uint32_t d = 0; d < head_dim; d++)
+                *out++ = total[CPU_SUMS_VALUES + d] / total[CPU_SUMS_WEIGHT];
     }
 }
 
 void cpu_attend(const struct cpu_attention *attention, const struct cpu_attention_unit *unit,
                 float *scratch)
 {
-    struct work work = {.attention = attention, .unit = unit};
-    uint32_t end = unit->tile->position + unit->tile->rows;
+    struct work work = begin(attention, unit, scratch);
+    uint32_t splits = cpu_attention_splits(unit->tile);
 
-    cut_scratch(&work, scratch);
-    gather_queries(&work);
-    for (; work.split < end; work.split += CPU_SPLIT) {
-        while (seen_by(&work, work.active) == 0) /* rows before this split are complete */
-            work.active++;
-        do_split(&work);
+    do_split(&work, 0, work.total); /* all rows see its first position */
+    for (uint32_t split = 1; split < splits; split++) {
+        do_split(&work, split, work.sums);
+        merge(attention, work.total, work.sums, work.active, work.count);
     }
-    write_out(&work);
+    write_out(attention, unit, work.total);
+}
+
+void cpu_attend_splits(const struct cpu_attention *attention, const struct cpu_attention_unit *unit,
+                       uint32_t begin_split, uint32_t end_split, float *parts, float *scratch)
+{
+    struct work work = begin(attention, unit, scratch);
+
+    for (uint32_t split = begin_split; split < end_split; split++)
+        do_split(&work, split, parts + split * work.count * attention->sums);
+}
+
+void cpu_attend_finish(const struct cpu_attention *attention, const struct cpu_attention_unit *unit,
+                       float *parts)
+{
+    uint32_t splits = cpu_attention_splits(unit->tile);
+    uint32_t count = unit->tile->rows * attention->group;
+
+    for (uint32_t split = 1; split < splits; split++) {
+        uint32_t first = split * CPU_SPLIT;
+        uint32_t row = first > unit->tile->position ? first - unit->tile->position : 0;
+
+        merge(attention, parts, parts + split * count * attention->sums, row * attention->group,
+              count);
+    }
+    write_out(attention, unit, parts);
 }

@@ -19,11 +19,6 @@
 #include "lib/base/bytes.h"
 #include "lib/base/time.h"
 
-static const char *dtype_name(enum cpu_kv_dtype dtype)
-{
-    return dtype == CPU_KV_F32 ? "f32" : "f16";
-}
-
 const char *cpu_numerics_class(enum cpu_numerics numerics)
 {
     return numerics == CPU_NUMERICS_INT8 ? CPU_NUMERICS_WHOLE : CPU_NUMERICS;
@@ -96,7 +91,7 @@ static void close_backend(struct engine_backend *base)
         munmap(backend->memory, backend->memory_bytes);
     free(backend->active);
     free(backend->place);
-    free(backend->tiles);
+    cpu_tiles_close(backend->tiles);
     free(backend->outputs);
     free(backend);
 }
@@ -133,15 +128,14 @@ void cpu_backend_reset_phases(struct engine_backend *base)
 td_status_t cpu_block_bytes(const struct model *model, enum cpu_kv_dtype kv_dtype,
                             uint32_t block_tokens, size_t *block_bytes_out, struct td_error *error)
 {
-    size_t bytes = kv_dtype == CPU_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    size_t bytes = cpu_kv_group_bytes(kv_dtype, model->head_dim);
 
-    /* a split of attention is a whole number of blocks, a block a whole number of lanes */
-    if (block_tokens < CPU_LANES || block_tokens > CPU_SPLIT ||
+    if (block_tokens < CPU_KV_GROUP || block_tokens > CPU_BLOCK_TOKENS_MAX ||
         (block_tokens & (block_tokens - 1)) != 0)
         return td_fail(error, TD_INVALID,
                        "blocks of %" PRIu32 " tokens are not possible (16, 32, 64, 128 or 256 are)",
                        block_tokens);
-    if (__builtin_mul_overflow(bytes, (size_t)2 * block_tokens * model->head_dim, &bytes) ||
+    if (__builtin_mul_overflow(bytes, (size_t)2 * (block_tokens / CPU_KV_GROUP), &bytes) ||
         __builtin_mul_overflow(bytes, (size_t)model->layers * model->kv_heads, &bytes))
         return td_fail(error, TD_LIMIT, "the size of a KV block overflows");
     *block_bytes_out = bytes;
@@ -160,7 +154,7 @@ static td_status_t check_options(const struct model *model, const struct engine_
     if (kv->block_bytes != block_bytes)
         return td_fail(error, TD_INVALID,
                        "the pool has blocks of %zu bytes, this model needs %zu (KV type %s)",
-                       kv->block_bytes, block_bytes, dtype_name(options->kv_dtype));
+                       kv->block_bytes, block_bytes, cpu_kv_dtype_name(options->kv_dtype));
     if (options->rows_max > CPU_ROWS_MAX || options->outputs_max > CPU_OUTPUTS_MAX)
         return td_fail(error, TD_LIMIT,
                        "%" PRIu32 " rows and %" PRIu32 " outputs in a batch (at most %" PRIu32
@@ -189,10 +183,11 @@ static void describe(struct cpu_backend *backend, const struct engine_kv *kv,
                                        .stop_id_count = options->stop_id_count,
                                        .block_tokens = kv->block_tokens,
                                        .block_bytes = kv->block_bytes,
-                                       .weights_digest = model->weights_digest};
+                                       .weights_digest = model->weights_digest,
+                                       .clear_tail = cpu_kv_clear_tail};
     snprintf(info->name, sizeof info->name, "%s", model->name);
     snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
-    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", dtype_name(options->kv_dtype));
+    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", cpu_kv_dtype_name(options->kv_dtype));
     snprintf(info->numerics, sizeof info->numerics, "%s", cpu_numerics_class(options->numerics));
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
@@ -265,15 +260,16 @@ static td_status_t map_memory(struct cpu_backend *backend, struct td_error *erro
 static td_status_t take_memory(struct cpu_backend *backend, struct td_error *error)
 {
     size_t rows = backend->base.rows_max;
+    td_status_t status;
 
     backend->active = calloc(rows, sizeof *backend->active);
     backend->place = calloc(rows, sizeof *backend->place);
-    backend->tiles = calloc(rows, sizeof *backend->tiles);
     backend->outputs = calloc(backend->base.outputs_max, sizeof *backend->outputs);
-    if (backend->active == NULL || backend->place == NULL || backend->tiles == NULL ||
-        backend->outputs == NULL)
+    if (backend->active == NULL || backend->place == NULL || backend->outputs == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for a batch of %zu rows", rows);
-    return map_memory(backend, error);
+    status = cpu_tiles_open(&backend->attention, backend->base.rows_max,
+                            backend->model->max_context, backend->threads, &backend->tiles, error);
+    return status != TD_OK ? status : map_memory(backend, error);
 }
 
 static td_status_t take_weights(struct cpu_backend *backend, const struct cpu_options *options,
@@ -303,7 +299,8 @@ static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
     backend->threads = options->threads > 0 ? options->threads : 1;
     describe(backend, kv, options);
     cpu_rope_init(&backend->rope, &backend->model->rope, backend->model->head_dim);
-    cpu_attention_init(&backend->attention, backend->kernels, kv, &backend->base.info);
+    cpu_attention_init(&backend->attention, backend->kernels, kv, options->kv_dtype,
+                       &backend->base.info);
     choose_strides(backend);
     status = take_memory(backend, error);
     if (status == TD_OK)

@@ -2,7 +2,7 @@
  * cpu.h: the CPU backend: runs batch steps of a model on ordinary cores.
  *
  * Activations are 32-bit floats, or (an option) rounded to 8 bits for products; weights are packed once (weights.h)
- * and taken apart on the fly. Numerics class "cpu-f32-2": all processors and thread counts give the same bits
+ * and taken apart on the fly. Numerics class "cpu-f32-3": all processors and thread counts give the same bits
  * (kernels.h says how). One backend is driven by one thread at a time; it has helper threads of its
  * own, which sleep between steps.
  *
@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/backend.h"
+#include "engine/cpu/kv.h"
 #include "engine/cpu/weights.h"
 #include "lib/base/status.h"
 #include "model/model.h"
@@ -24,13 +25,10 @@
 #define CPU_OUTPUTS_DEFAULT 64
 #define CPU_OUTPUTS_MAX     ((uint32_t)1 << 12)
 
-#define CPU_NUMERICS       "cpu-f32-2" /* the class of results, part of the content id */
-#define CPU_NUMERICS_WHOLE "cpu-int8-2"
+#define CPU_BLOCK_TOKENS_MAX 256
 
-enum cpu_kv_dtype {
-    CPU_KV_F16 = 0,
-    CPU_KV_F32 = 1, /* twice the memory and traffic; for comparing with references */
-};
+#define CPU_NUMERICS       "cpu-f32-3" /* the class of results, part of the content id */
+#define CPU_NUMERICS_WHOLE "cpu-int8-3"
 
 /* The class of results: what --numerics says. Workers take int8 if it says nothing. */
 #define CPU_NUMERICS_CHOICES \

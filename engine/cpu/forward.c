@@ -119,48 +119,17 @@ static void embed_unit(void *context, uint32_t unit, uint32_t thread)
 
 /* ------------------------------------------------------------------ attention */
 
-/* Neighbours of one sequence at consecutive positions share a tile. */
-static bool joins(const struct step *step, const struct cpu_tile *tile,
-                  const struct engine_row *row)
-{
-    return tile->sequence == &step->batch->sequences[row->sequence] &&
-           tile->position + tile->rows == row->position &&
-           tile->rows < cpu_attention_tile_rows(&step->backend->attention);
-}
-
 static void make_tiles(struct step *step)
 {
     const struct cpu_backend *backend = step->backend;
 
-    step->tile_count = 0;
+    cpu_tiles_clear(backend->tiles);
     for (uint32_t i = 0; i < step->rows; i++) {
         const struct engine_row *row = &step->batch->rows[backend->active[i]];
-        struct cpu_tile *tile = &backend->tiles[step->tile_count];
 
-        if (i > 0 && joins(step, tile - 1, row)) {
-            tile[-1].rows++;
-            continue;
-        }
-        *tile = (struct cpu_tile){.sequence = &step->batch->sequences[row->sequence],
-                                  .position = row->position,
-                                  .rows = 1,
-                                  .first = i};
-        step->tile_count++;
+        cpu_tiles_add(backend->tiles, &step->batch->sequences[row->sequence], row->position);
     }
-}
-
-/*
- * Whether attention may place the rows of its tiles: if no tile is of a sequence that another one, which might read
- * what this one writes, is of too.
- */
-static bool tiles_are_alone(const struct step *step)
-{
-    const struct cpu_tile *tiles = step->backend->tiles;
-
-    for (uint32_t i = 1; i < step->tile_count; i++) /* sequences lie in one array */
-        if (tiles[i].sequence <= tiles[i - 1].sequence)
-            return false;
-    return true;
+    cpu_tiles_cut(backend->tiles);
 }
 
 /* What a unit of attention writes of a row: as many columns of what the next product reads. */
@@ -174,31 +143,29 @@ static bool has_whole_blocks(const struct cpu_backend *backend)
     return attention_columns(backend) % CPU_PACK_COLUMNS == 0;
 }
 
-/* The last tiles of a prompt see the most: they go first, so that no thread is left with a long one. */
 static void attend_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
     const struct cpu_backend *backend = step->backend;
-    uint32_t kv_heads = backend->model->kv_heads;
-    const struct cpu_tile *tile = &backend->tiles[step->tile_count - 1 - unit / kv_heads];
-    struct cpu_attention_unit work = {.tile = tile,
-                                      .q = backend->q,
-                                      .rows = backend->active + tile->first,
+    const struct cpu_tiles_job job = {.q = backend->q,
                                       .q_stride = backend->strides.attention,
-                                      .out = backend->attended +
-                                             tile->first * backend->strides.attention,
+                                      .rows = backend->active,
+                                      .out = backend->attended,
                                       .out_stride = backend->strides.attention,
-                                      .kv_head = unit % kv_heads,
                                       .layer = step->layer_index};
+    struct cpu_tiles_unit part = cpu_tiles_unit(backend->tiles, unit);
+    uint32_t end = part.tile->first + part.tile->rows;
     uint32_t columns = attention_columns(backend);
 
-    for (uint32_t row = 0; step->attention_places && row < tile->rows; row++)
-        step_place(step, work.rows[row], work.kv_head);
-    cpu_attend(&backend->attention, &work, step_scratch(step, thread));
-    for (uint32_t row = 0; has_whole_blocks(backend) && row < tile->rows; row++)
-        cpu_matmul_make_parts(backend->kernels, step->parts, work.out + row * work.out_stride,
-                              step->weights->attention_output.columns, work.kv_head * columns,
-                              (work.kv_head + 1) * columns);
+    for (uint32_t row = part.tile->first; step->attention_places && row < end; row++)
+        step_place(step, backend->active[row], part.kv_head);
+    if (!cpu_tiles_attend(backend->tiles, &job, unit, step_scratch(step, thread)))
+        return;
+    for (uint32_t row = part.tile->first; has_whole_blocks(backend) && row < end; row++)
+        cpu_matmul_make_parts(backend->kernels, step->parts,
+                              backend->attended + row * backend->strides.attention,
+                              step->weights->attention_output.columns, part.kv_head * columns,
+                              (part.kv_head + 1) * columns);
 }
 
 static void parts_unit(void *context, uint32_t unit, uint32_t thread)
@@ -221,7 +188,7 @@ static void run_attention(struct step *step)
     const struct cpu_matrix *matrix = &step->weights->attention_output;
 
     step->parts = cpu_matmul_parts(matrix, backend->is_whole);
-    step_run(step, attend_unit, step->tile_count * backend->model->kv_heads, CPU_PHASE_ATTENTION);
+    step_run(step, attend_unit, cpu_tiles_units(backend->tiles), CPU_PHASE_ATTENTION);
     if (!has_whole_blocks(backend))
         step_run_rows(step, parts_unit, matrix->columns, CPU_PHASE_INPUTS);
     cpu_products_add(&step->products,
@@ -305,7 +272,7 @@ static void run_layers(struct step *step)
     for (uint32_t row = 0; row < step->rows; row++)
         backend->active[row] = row;
     make_tiles(step);
-    step->attention_places = tiles_are_alone(step);
+    step->attention_places = cpu_tiles_are_alone(backend->tiles);
     step_run_rows(step, embed_unit, backend->model->hidden, CPU_PHASE_EMBED);
     for (uint32_t i = 0; i < backend->model->layers; i++)
         run_layer(step, i);

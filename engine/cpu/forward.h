@@ -16,6 +16,7 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/rope.h"
 #include "engine/cpu/team.h"
+#include "engine/cpu/tiles.h"
 #include "engine/cpu/weights.h"
 #include "model/model.h"
 
@@ -58,10 +59,10 @@ struct cpu_backend {
     float *scratch;  /* [threads][scratch] */
 
     /* Bookkeeping of a step. */
-    uint32_t *active;       /* [rows_max]: rows that go on; all of them but in the last layer */
-    uint32_t *place;        /* [rows_max]: where a row is among the active ones of the last layer */
-    struct cpu_tile *tiles; /* [rows_max] */
-    const float **outputs;  /* [outputs_max]: pointers handed out */
+    uint32_t *active; /* [rows_max]: rows that go on; all of them but in the last layer */
+    uint32_t *place;  /* [rows_max]: where a row is among the active ones of the last layer */
+    struct cpu_tiles *tiles;
+    const float **outputs; /* [outputs_max]: pointers handed out */
     struct cpu_phases phases;
 };
 

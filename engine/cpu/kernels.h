@@ -1,7 +1,7 @@
 /*
  * kernels.h: the arithmetic of the CPU backend, as one table of functions per instruction set.
  *
- * Owns the contract of numerics class "cpu-f32-2": three implementations (plain C, AVX2 with FMA,
+ * Owns the contract of numerics class "cpu-f32-3": three implementations (plain C, AVX2 with FMA,
  * AVX-512) give the same bits, because the order of every sum is fixed here and nowhere depends on
  * batch size, tiles or threads.
  *
@@ -12,13 +12,13 @@
  *                total starts at +0; blocks rise.
  *   block sum    of 32 values of x: lane i = x[i] + x[i + 16], then the tree.
  *   the tree     lane i += lane i + 8, then i + 4, i + 2, i + 1.
- *   attention    dots: 16 lanes start at +0; element k is fused-multiply-added to lane k mod 16, k rising. Both
- *                sides are padded with zeros to a multiple of 16. Then the tree.
+ *   scores       one chain of fused multiply-adds for each position, from +0, elements rising.
  *   other sums   (of squares, of exponentials) the same lanes and tree.
- *   V sums       one chain of fused multiply-adds per value, positions rising.
- *   exponential  cpu_exp of math.h, operation by operation.
+ *   V sums       one chain of fused multiply-adds per value, from +0, positions rising.
+ *   merging      of sums a and of later ones b, with maximum m: fma(b, 2^(max b - m), a * 2^(max a - m)).
+ *   exponential  cpu_exp, and of attention cpu_exp2, of math.h, operation by operation.
  *
- * Class "cpu-int8-2" differs in products with weights that are no floats, but for those that make K and V: x is
+ * Class "cpu-int8-3" differs in products with weights that are no floats, but for those that make K and V: x is
  * rounded to whole numbers first.
  *
  *   quants       of a block of x: scale = largest magnitude / 127; q = x * (127 / largest), to the nearest,

@@ -1,5 +1,5 @@
 /*
- * math.h: the scalar definitions behind kernels.h: the lanes' tree, and the exponential.
+ * math.h: the scalar definitions behind kernels.h: the lanes' tree, and the exponentials.
  *
  * Every vector kernel does exactly these operations in this order, so that all paths agree bit for
  * bit. The C library's expf is not used: its result depends on version and processor.
@@ -33,6 +33,17 @@
 #define CPU_EXP_C3 0x1.555556p-3f
 #define CPU_EXP_C2 0.5f
 
+/* 2^r = 1 + r (C1 + r (C2 + ...)), highest first; |r| <= 1/2, error below 1e-8. */
+#define CPU_EXP2_C6 0x1.44138ap-13f
+#define CPU_EXP2_C5 0x1.5f0890p-10f
+#define CPU_EXP2_C4 0x1.3b2a54p-7f
+#define CPU_EXP2_C3 0x1.c6af6cp-5f
+#define CPU_EXP2_C2 0x1.ebfbe0p-3f
+#define CPU_EXP2_C1 0x1.62e430p-1f
+
+/* Below this the result would leave the normal floats. */
+#define CPU_EXP2_MIN -126.0f
+
 /* e to the x, for x from CPU_EXP_MIN to CPU_EXP_MAX and clamped to them beyond. NaN stays NaN. */
 static inline float cpu_exp(float x)
 {
@@ -59,6 +70,30 @@ static inline float cpu_exp(float x)
     p = fmaf(p, r, 1.0f);
     memcpy(&bits, &rounded, sizeof bits);
     bits = (bits + CPU_EXP_BIAS) << CPU_EXP_SHIFT; /* 2^n: the bits of CPU_EXP_ROUND fall out */
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+/* 2 to the x, for x from CPU_EXP2_MIN, and clamped to that below, to 0. NaN stays NaN. */
+static inline float cpu_exp2(float x)
+{
+    float rounded;
+    float r;
+    float p = CPU_EXP2_C6;
+    uint32_t bits;
+    float power;
+
+    x = CPU_EXP2_MIN > x ? CPU_EXP2_MIN : x; /* as MAXPS treats NaN */
+    rounded = x + CPU_EXP_ROUND;
+    r = x - (rounded - CPU_EXP_ROUND);
+    p = fmaf(p, r, CPU_EXP2_C5);
+    p = fmaf(p, r, CPU_EXP2_C4);
+    p = fmaf(p, r, CPU_EXP2_C3);
+    p = fmaf(p, r, CPU_EXP2_C2);
+    p = fmaf(p, r, CPU_EXP2_C1);
+    p = fmaf(p, r, 1.0f);
+    memcpy(&bits, &rounded, sizeof bits);
+    bits = (bits + CPU_EXP_BIAS) << CPU_EXP_SHIFT;
     memcpy(&power, &bits, sizeof power);
     return p * power;
 }

@@ -1,7 +1,6 @@
 /*
  * projections.c: the first part of a layer: norm, queries, keys and values, and their places. See step.h.
  */
-#include <math.h>
 #include <string.h>
 
 #include "engine/cpu/step.h"
@@ -61,7 +60,7 @@ void step_place(const struct step *step, uint32_t index, uint32_t kv_head)
     float *q = backend->q + index * backend->strides.attention;
     float *k = backend->k + index * backend->strides.kv;
     float *v = backend->v + index * backend->strides.kv;
-    float scale = 1.0f / sqrtf((float)head_dim);
+    float scale = backend->attention.query_scale;
     float rotated[MODEL_HEAD_DIM_MAX];
 
     finish_heads(backend, q, layer->q_bias, layer->q_norm, kv_head * group, group);
@@ -73,14 +72,12 @@ void step_place(const struct step *step, uint32_t index, uint32_t kv_head)
         memcpy(q, rotated, head_dim * sizeof *q);
     }
     backend->kernels->rows->rotate(&rotation, k + kv_head * head_dim, 1.0f, rotated);
-    cpu_kv_store(&backend->attention,
-                 cpu_kv_entry(&backend->attention, sequence, row->position, step->layer_index,
-                              kv_head, false),
-                 rotated);
-    cpu_kv_store(&backend->attention,
-                 cpu_kv_entry(&backend->attention, sequence, row->position, step->layer_index,
-                              kv_head, true),
-                 v + kv_head * head_dim);
+    cpu_kv_store(&backend->attention.kv,
+                 &(struct cpu_kv_place){.sequence = sequence,
+                                        .position = row->position,
+                                        .layer = step->layer_index,
+                                        .kv_head = kv_head},
+                 rotated, v + kv_head * head_dim);
 }
 
 static void place_unit(void *context, uint32_t unit, uint32_t thread)

@@ -22,7 +22,6 @@ struct step {
     uint32_t layer_index;
     uint32_t
         rows; /* of the batch, and after the selection in the last layer, of those that go on */
-    uint32_t tile_count;
     bool attention_places; /* units of attention place their rows: see step_place */
     uint32_t logits_count;
     uint64_t since_ns; /* when the phase before this one ended */

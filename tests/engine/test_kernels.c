@@ -70,13 +70,6 @@ static void fill(float *values, size_t count, enum flavor flavor)
         values[i] = random_float(flavor);
 }
 
-/* A row of `count` values with zeros up to the next whole number of lanes. */
-static void fill_padded(float *values, uint32_t count, enum flavor flavor)
-{
-    fill(values, count, flavor);
-    memset(values + count, 0, (cpu_pad(count) - count) * sizeof *values);
-}
-
 /* Keeps the half at an offset from being an infinity or NaN. */
 static void tame_half(uint8_t *block, size_t offset)
 {
@@ -529,94 +522,7 @@ static void units_leave_nothing_out(void **state)
                 check_cut(groups, tokens, thread_counts[t]);
 }
 
-/* ---- attention and the rest ---- */
-
-static void check_dots(const struct cpu_kernels *set, uint32_t columns, uint32_t count,
-                       uint32_t queries, enum flavor flavor)
-{
-    size_t y_stride = count + 3;
-    struct cpu_dots job = {.keys = panel + 1,
-                           .keys_stride = cpu_pad(columns) + 16,
-                           .count = count,
-                           .columns = columns,
-                           .x = xs + 1,
-                           .x_stride = X_STRIDE,
-                           .queries = queries,
-                           .y_stride = y_stride};
-    char what[96];
-
-    for (uint32_t p = 0; p < count; p++)
-        fill_padded(panel + 1 + p * job.keys_stride, columns, flavor);
-    for (uint32_t query = 0; query < queries; query++)
-        fill_padded(xs + query * X_STRIDE + 1, columns, flavor);
-    plant_canaries(expected, queries * y_stride);
-    memcpy(actual, expected, queries * y_stride * sizeof *actual);
-    job.y = expected;
-    cpu_attention_reference.dots(&job);
-    job.y = actual;
-    set->attention->dots(&job);
-    snprintf(what, sizeof what, "%s dots %u x %u x %u", set->name, count, columns, queries);
-    for (uint32_t query = 0; query < queries; query++) {
-        assert_same(actual + query * y_stride, expected + query * y_stride, count, what);
-        assert_untouched(actual + query * y_stride + count, y_stride - count, what);
-    }
-}
-
-static void dots_give_the_same_bits(void **state)
-{
-    static const uint32_t dims[] = {2, 6, 16, 18, 64, 80, 128, 256};
-
-    (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
-        for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++)
-            for (uint32_t count = 1; count <= 9; count++)
-                for (uint32_t queries = 1; queries <= 14; queries++)
-                    check_dots(sets[s], dims[d], count, queries,
-                               (enum flavor)((count + queries) % FLAVORS));
-}
-
-static void check_weigh(const struct cpu_kernels *set, uint32_t columns, uint32_t queries,
-                        uint32_t count, enum flavor flavor)
-{
-    size_t stride = cpu_pad(columns) + 16;
-    struct cpu_weigh job = {.weights = panel + 1,
-                            .weights_stride = 80,
-                            .queries = queries,
-                            .values = xs,
-                            .values_stride = stride,
-                            .count = count,
-                            .sums_stride = stride,
-                            .columns = columns};
-    char what[96];
-
-    fill(panel + 1, (size_t)queries * 80, flavor);
-    for (uint32_t p = 0; p < count; p++)
-        fill_padded(xs + p * stride, columns, flavor);
-    for (uint32_t q = 0; q < queries; q++)
-        fill_padded(expected + q * stride, columns, flavor);
-    memcpy(actual, expected, queries * stride * sizeof *actual);
-    job.sums = expected;
-    cpu_attention_reference.weigh(&job);
-    job.sums = actual;
-    set->attention->weigh(&job);
-    snprintf(what, sizeof what, "%s weigh %u x %u x %u", set->name, columns, queries, count);
-    for (uint32_t q = 0; q < queries; q++)
-        assert_same(actual + q * stride, expected + q * stride, columns, what);
-}
-
-static void weigh_gives_the_same_bits(void **state)
-{
-    static const uint32_t dims[] = {2, 6, 16, 18, 32, 48, 64, 80, 96, 128, 192, 256};
-    static const uint32_t counts[] = {1, 2, 15, 16, 63, 64};
-
-    (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
-        for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++)
-            for (uint32_t queries = 1; queries <= 14; queries++)
-                for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
-                    check_weigh(sets[s], dims[d], queries, counts[c],
-                                (enum flavor)((queries + c) % FLAVORS));
-}
+/* ---- rows ---- */
 
 static void sum_squares_gives_the_same_bits(void **state)
 {
@@ -632,51 +538,6 @@ static void sum_squares_gives_the_same_bits(void **state)
                 want = cpu_row_reference.sum_squares(xs + 1, count);
                 assert_same(&got, &want, 1, "sum of squares");
             }
-}
-
-static void check_softmax(const struct cpu_kernels *set, uint32_t count, float spread)
-{
-    float max[2];
-    float sum[2];
-
-    plant_canaries(expected, count + 33);
-    for (uint32_t i = 0; i < count; i++)
-        expected[1 + i] = (float)(td_rng_unit(&rng) - 0.5) * spread;
-    memcpy(actual, expected, (count + 33) * sizeof *actual);
-    cpu_attention_reference.softmax(expected + 1, count, &max[0], &sum[0]);
-    set->attention->softmax(actual + 1, count, &max[1], &sum[1]);
-    assert_same(actual + 1, expected + 1, count, "softmax");
-    assert_untouched(actual + 1 + count, 32, "softmax");
-    assert_true(max[1] == max[0]); /* a zero of either sign: see kernels.h */
-    assert_same(&sum[1], &sum[0], 1, "sum of exponentials");
-    assert_true(sum[0] >= 1.0f && sum[0] <= (float)count);
-}
-
-static void softmax_gives_the_same_bits(void **state)
-{
-    static const float spreads[] = {0.0f, 1.0f, 30.0f, 500.0f, 1e30f};
-
-    (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
-        for (uint32_t count = 1; count <= 256; count += count < 40 ? 1 : 27)
-            for (size_t i = 0; i < sizeof spreads / sizeof spreads[0]; i++)
-                check_softmax(sets[s], count, spreads[i]);
-}
-
-/* Whatever one score is that is no number, nobody may take the row for an answer. */
-static void softmax_of_nan_is_nan(void **state)
-{
-    (void)state;
-    for (uint32_t s = 0; s < set_count; s++)
-        for (uint32_t place = 0; place < 40; place++) {
-            float max;
-            float sum;
-
-            fill(actual, 40, ORDINARY);
-            actual[place] = NAN;
-            sets[s]->attention->softmax(actual, 40, &max, &sum);
-            assert_true(isnan(sum));
-        }
 }
 
 static void rows_are_scaled_and_added_with_the_same_bits(void **state)
@@ -771,40 +632,6 @@ static void silu_multiply_gives_the_same_bits(void **state)
             }
 }
 
-static void to_half_gives_the_same_bits(void **state)
-{
-    static uint16_t halves[2][COLUMNS_MAX];
-
-    (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
-        for (uint32_t count = 1; count < 300; count += count < 40 ? 1 : 37)
-            for (int flavor = 0; flavor < FLAVORS; flavor++) {
-                memset(halves, 0xa5, sizeof halves);
-                fill(xs + 1, count, (enum flavor)flavor);
-                cpu_attention_reference.to_half(xs + 1, count, halves[0] + 1);
-                sets[s]->attention->to_half(xs + 1, count, halves[1] + 1);
-                assert_memory_equal(halves[1], halves[0], sizeof halves[0]);
-            }
-}
-
-static void from_half_gives_the_same_bits_and_zeros(void **state)
-{
-    static uint16_t halves[COLUMNS_MAX];
-
-    (void)state;
-    for (size_t i = 0; i < COLUMNS_MAX; i++)
-        halves[i] = (uint16_t)td_rng_next(&rng);
-    for (uint32_t s = 0; s < set_count; s++)
-        for (uint32_t count = 1; count < 300; count += count < 40 ? 1 : 37) {
-            plant_canaries(actual, cpu_pad(count) + 32);
-            for (uint32_t i = 0; i < cpu_pad(count); i++)
-                expected[i] = i < count ? model_half_to_float(halves[1 + i]) : 0.0f;
-            sets[s]->attention->from_half(halves + 1, count, actual);
-            assert_same(actual, expected, cpu_pad(count), "from_half");
-            assert_untouched(actual + cpu_pad(count), 32, "from_half");
-        }
-}
-
 static void the_exponential_is_close_to_the_true_one(void **state)
 {
     double worst = 0.0;
@@ -849,18 +676,12 @@ int main(void)
         cmocka_unit_test(two_quants_are_very_close),
         cmocka_unit_test(an_input_that_is_no_number_gives_nan),
         cmocka_unit_test(the_reference_computes_the_sum),
-        cmocka_unit_test(dots_give_the_same_bits),
-        cmocka_unit_test(weigh_gives_the_same_bits),
         cmocka_unit_test(sum_squares_gives_the_same_bits),
-        cmocka_unit_test(softmax_gives_the_same_bits),
-        cmocka_unit_test(softmax_of_nan_is_nan),
         cmocka_unit_test(units_leave_nothing_out),
         cmocka_unit_test(rows_are_scaled_and_added_with_the_same_bits),
         cmocka_unit_test(rotate_gives_the_same_bits),
         cmocka_unit_test(rotate_turns_pairs_and_splits_them),
         cmocka_unit_test(silu_multiply_gives_the_same_bits),
-        cmocka_unit_test(to_half_gives_the_same_bits),
-        cmocka_unit_test(from_half_gives_the_same_bits_and_zeros),
         cmocka_unit_test(the_exponential_is_close_to_the_true_one),
         cmocka_unit_test(kernels_are_chosen_by_name),
     };

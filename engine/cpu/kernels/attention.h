@@ -1,7 +1,10 @@
 /*
  * attention.h: kernels of attention; the order of their sums is in engine/cpu/kernels.h.
  *
- * "Padded" below means: readable, and zero, up to a multiple of CPU_LANES.
+ * K and V are read as they lie in the pool (engine/cpu/kv.h): in groups of 16 positions, which are given by
+ * their addresses, for they may lie anywhere. Queries are those of some rows, so each sees at least as many
+ * positions as the one before it. What lies behind the last position that a query sees is no part of its sums,
+ * whatever it is.
  */
 #ifndef TANDEM_ENGINE_CPU_KERNELS_ATTENTION_H
 #define TANDEM_ENGINE_CPU_KERNELS_ATTENTION_H
@@ -10,49 +13,57 @@
 #include <stdint.h>
 
 #include "engine/cpu/kernels/common.h"
-
-#define CPU_ROW_GROUP 4 /* dots works on this many rows at once */
+#include "engine/cpu/kv.h"
 
 /*
- * y[query][p] = sum over d of keys[p][d] * x[query][d]. There is memory for a multiple of
- * CPU_ROW_GROUP keys; what is in those behind `count` does not matter.
+ * Addresses behind those of a job's groups, of what will be read next: memory is slow to begin at a new place,
+ * so kernels fetch each group while they work on the one this many before it.
  */
-struct cpu_dots {
-    const float *keys;  /* padded rows */
-    size_t keys_stride; /* strides in floats */
-    uint32_t count;
-    uint32_t columns;
-    const float *x; /* padded rows */
-    size_t x_stride;
+#define CPU_GROUPS_AHEAD 4
+
+/* y[query][p] = sum over d of keys[p][d] * x[query][d]. */
+struct cpu_scores {
+    const uint8_t *const *groups; /* K; and CPU_GROUPS_AHEAD more */
+    uint32_t head_dim;
     uint32_t queries;
-    float *y;
+    const uint32_t *counts; /* [queries]: positions that each sees; at least 1, never falling */
+    const float *x;
+    size_t x_stride; /* strides in floats */
+    float *y;        /* written up to whole groups */
     size_t y_stride;
 };
 
-/* sums[query][d] += weights[query][p] * values[p][d] for p = 0, 1, ... count - 1. */
+/* sums[query][d] = sum over p of weights[query][p] * values[p][d]. */
 struct cpu_weigh {
+    const uint8_t *const *groups; /* V; and CPU_GROUPS_AHEAD more */
+    uint32_t head_dim;
+    uint32_t queries;
+    const uint32_t *counts; /* as above */
     const float *weights;
     size_t weights_stride;
-    uint32_t queries;
-    const float *values;
-    size_t values_stride; /* a multiple of CPU_LANES, up to which rows can be read */
-    uint32_t count;
-    float *sums;
-    size_t sums_stride; /* the same */
-    uint32_t columns;
+    float *sums; /* there is memory up to a multiple of CPU_LANES */
+    size_t sums_stride;
 };
 
+/*
+ * What a query knows of some positions, as floats: the maximum of its scores, the sum of their exponentials,
+ * and from CPU_SUMS_VALUES on the sums of values, with memory up to a multiple of CPU_LANES.
+ */
+#define CPU_SUMS_MAX    0
+#define CPU_SUMS_WEIGHT 1
+#define CPU_SUMS_VALUES CPU_LANES
+
 struct cpu_attention_kernels {
-    void (*dots)(const struct cpu_dots *job);
-    void (*weigh)(const struct cpu_weigh *job);
+    void (*scores[CPU_KV_DTYPES])(const struct cpu_scores *job);
+    void (*weigh[CPU_KV_DTYPES])(const struct cpu_weigh *job);
     /*
-     * scores[i] = exp(scores[i] - max); count is at least 1. A maximum of zero may have either sign:
+     * scores[i] = 2^(scores[i] - max); count is at least 1. A maximum of zero may have either sign:
      * it is only ever subtracted, and both zeros give the same exponential.
      */
     void (*softmax)(float *scores, uint32_t count, float *max_out, float *sum_out);
+    /* Adds the sums of later positions to those of earlier ones. */
+    void (*merge)(float *total, const float *later, uint32_t head_dim);
     void (*to_half)(const float *source, uint32_t count, uint16_t *out);
-    /* Zeros behind them up to cpu_pad(count). */
-    void (*from_half)(const uint16_t *source, uint32_t count, float *out);
 };
 
 extern const struct cpu_attention_kernels cpu_attention_reference;

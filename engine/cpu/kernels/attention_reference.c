@@ -1,39 +1,27 @@
 /*
  * attention_reference.c: attention in plain C: what the fast kernels are compared with, and what runs
- * where the processor has neither AVX2 nor AVX-512. Written to be read.
+ * where the processor has neither AVX2 nor AVX-512.
  */
-#include <string.h>
+#include "engine/cpu/kernels/attention_plain.h"
 
-#include "engine/cpu/kernels/attention.h"
-#include "engine/cpu/math.h"
-#include "model/quant.h"
-
-static void dots(const struct cpu_dots *job)
+static void scores_f16(const struct cpu_scores *job)
 {
-    for (uint32_t query = 0; query < job->queries; query++) {
-        const float *x = job->x + query * job->x_stride;
-
-        for (uint32_t p = 0; p < job->count; p++) {
-            const float *key = job->keys + p * job->keys_stride;
-            float lanes[CPU_LANES] = {0};
-
-            for (uint32_t i = 0; i < cpu_pad(job->columns); i++)
-                lanes[i % CPU_LANES] = fmaf(key[i], x[i], lanes[i % CPU_LANES]);
-            job->y[query * job->y_stride + p] = cpu_reduce(lanes);
-        }
-    }
+    plain_scores(job, CPU_KV_F16);
 }
 
-static void weigh(const struct cpu_weigh *job)
+static void scores_f32(const struct cpu_scores *job)
 {
-    for (uint32_t query = 0; query < job->queries; query++) {
-        const float *weights = job->weights + query * job->weights_stride;
-        float *sums = job->sums + query * job->sums_stride;
+    plain_scores(job, CPU_KV_F32);
+}
 
-        for (uint32_t p = 0; p < job->count; p++)
-            for (uint32_t d = 0; d < job->columns; d++)
-                sums[d] = fmaf(weights[p], job->values[p * job->values_stride + d], sums[d]);
-    }
+static void weigh_f16(const struct cpu_weigh *job)
+{
+    plain_weigh(job, 0, CPU_KV_F16);
+}
+
+static void weigh_f32(const struct cpu_weigh *job)
+{
+    plain_weigh(job, 0, CPU_KV_F32);
 }
 
 static void softmax(float *scores, uint32_t count, float *max_out, float *sum_out)
@@ -44,11 +32,19 @@ static void softmax(float *scores, uint32_t count, float *max_out, float *sum_ou
     for (uint32_t i = 1; i < count; i++)
         max = scores[i] > max ? scores[i] : max;
     for (uint32_t i = 0; i < count; i++) {
-        scores[i] = cpu_exp(scores[i] - max);
+        scores[i] = cpu_exp2(scores[i] - max);
         lanes[i % CPU_LANES] += scores[i];
     }
     *max_out = max;
     *sum_out = cpu_reduce(lanes);
+}
+
+static void merge(float *total, const float *later, uint32_t head_dim)
+{
+    struct plain_scales scales = plain_merge_scales(total, later);
+
+    for (uint32_t i = CPU_SUMS_VALUES; i < CPU_SUMS_VALUES + head_dim; i++)
+        total[i] = fmaf(later[i], scales.later, total[i] * scales.total);
 }
 
 static void to_half(const float *source, uint32_t count, uint16_t *out)
@@ -57,17 +53,10 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
         out[i] = model_float_to_half(source[i]);
 }
 
-static void from_half(const uint16_t *source, uint32_t count, float *out)
-{
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = model_half_to_float(source[i]);
-    memset(out + count, 0, (cpu_pad(count) - count) * sizeof *out);
-}
-
 const struct cpu_attention_kernels cpu_attention_reference = {
-    .dots = dots,
-    .weigh = weigh,
+    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32},
+    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32},
     .softmax = softmax,
+    .merge = merge,
     .to_half = to_half,
-    .from_half = from_half,
 };

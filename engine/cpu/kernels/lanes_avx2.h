@@ -89,4 +89,25 @@ INLINE __m256 exp8(__m256 x)
     return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(power, CPU_EXP_SHIFT)));
 }
 
+/* cpu_exp2, 8 at a time. */
+INLINE __m256 exp2_8(__m256 x)
+{
+    const __m256 round = _mm256_set1_ps(CPU_EXP_ROUND);
+    __m256 rounded;
+    __m256 p = _mm256_set1_ps(CPU_EXP2_C6);
+    __m256i power;
+
+    x = _mm256_max_ps(_mm256_set1_ps(CPU_EXP2_MIN), x);
+    rounded = _mm256_add_ps(x, round);
+    x = _mm256_sub_ps(x, _mm256_sub_ps(rounded, round));
+    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP2_C5));
+    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP2_C4));
+    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP2_C3));
+    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP2_C2));
+    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(CPU_EXP2_C1));
+    p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(1.0f));
+    power = _mm256_add_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(CPU_EXP_BIAS));
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(power, CPU_EXP_SHIFT)));
+}
+
 #endif

@@ -64,4 +64,25 @@ INLINE __m512 exp16(__m512 x)
     return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(power, CPU_EXP_SHIFT)));
 }
 
+/* cpu_exp2, 16 at a time. */
+INLINE __m512 exp2_16(__m512 x)
+{
+    const __m512 round = _mm512_set1_ps(CPU_EXP_ROUND);
+    __m512 rounded;
+    __m512 p = _mm512_set1_ps(CPU_EXP2_C6);
+    __m512i power;
+
+    x = _mm512_max_ps(_mm512_set1_ps(CPU_EXP2_MIN), x);
+    rounded = _mm512_add_ps(x, round);
+    x = _mm512_sub_ps(x, _mm512_sub_ps(rounded, round));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP2_C5));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP2_C4));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP2_C3));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP2_C2));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(CPU_EXP2_C1));
+    p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.0f));
+    power = _mm512_add_epi32(_mm512_castps_si512(rounded), _mm512_set1_epi32(CPU_EXP_BIAS));
+    return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(power, CPU_EXP_SHIFT)));
+}
+
 #endif
