@@ -68,7 +68,7 @@ td_status_t cpu_block_bytes(const struct model *model, enum cpu_kv_dtype kv_dtyp
 
 /*
  * cpu_backend_open: a backend for a model and a pool, which must both outlive it.
- * All memory that steps need is reserved here: about rows_max * (5 * hidden + ffn) and
+ * All memory that steps need is reserved here: about rows_max * (8 * hidden + 2 * ffn + 128 * threads) and
  * outputs_max * vocab floats. TD_INVALID, TD_LIMIT, TD_UNSUPPORTED, TD_EXHAUSTED or TD_NO_MEMORY.
  * Closed by the ops of the backend.
  */

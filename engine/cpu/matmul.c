@@ -43,8 +43,8 @@ void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, fl
 /* The smallest units, in groups: a whole block of 32 columns of what they are the input of. */
 #define UNIT_GROUPS_MIN (CPU_PACK_COLUMNS / CPU_PACK_ROWS)
 
-/* With one token, kernels read four parts of a unit at the same time. */
-#define UNIT_STREAMS 4
+/* While there is enough left, units are whole numbers of so many groups: each begins a run of memory anew. */
+#define UNIT_GROUPS_STEP 4
 
 /*
  * With few tokens long runs of memory are what counts. With many, the activations stream through the first-level
@@ -64,10 +64,10 @@ static uint32_t next_size(const struct cpu_cut *cut, uint32_t left)
 
     if (size > cut->groups_max)
         size = cut->groups_max;
-    if (size < UNIT_STREAMS && left / cut->threads >= UNIT_STREAMS)
-        size = UNIT_STREAMS;
-    if (size >= UNIT_STREAMS)
-        return size / UNIT_STREAMS * UNIT_STREAMS;
+    if (size < UNIT_GROUPS_STEP && left / cut->threads >= UNIT_GROUPS_STEP)
+        size = UNIT_GROUPS_STEP;
+    if (size >= UNIT_GROUPS_STEP)
+        return size / UNIT_GROUPS_STEP * UNIT_GROUPS_STEP;
     return UNIT_GROUPS_MIN;
 }
 
