@@ -406,4 +406,5 @@ void engine_core_audit(const struct engine_core *core)
     engine_pool_audit(core->pool);
     audit_list(&core->queued, SEQUENCE_IN_QUEUE, core->queued_count);
     audit_list(&core->running, SEQUENCE_IN_RUNNING, core->running_count);
+    engine_plan_audit(core);
 }

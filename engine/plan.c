@@ -108,7 +108,7 @@ struct need {
     uint32_t idle; /* of those, without other users: they count as available until claimed */
 };
 
-static struct need look_up(struct engine_core *core, struct engine_sequence *sequence)
+static struct need look_up(const struct engine_core *core, struct engine_sequence *sequence)
 {
     struct need need = {.total = engine_sequence_blocks_needed(sequence)};
     uint32_t hits_max = engine_sequence_hits_max(sequence);
@@ -173,12 +173,26 @@ static bool can_never_fit(const struct engine_core *core, const struct need *nee
     return need->total > balance.total - balance.quarantined;
 }
 
+/* Whether there is room for it now. */
+static enum verdict judge(const struct engine_core *core, const struct engine_sequence *sequence,
+                          const struct need *need, uint32_t spare)
+{
+    if (sequence->remote && imports_are_full(core, need->total - need->cached))
+        return LET_PASS;
+    if ((uint64_t)need->total - need->cached + need->idle + spare >
+        engine_pool_available(core->pool))
+        return NO_ROOM;
+    return ADMITTED;
+}
+
 /*
  * Looking up is a pass over the blocks of the prompt, and waiting may last for thousands of steps. Until a
- * claim is given up, fewer blocks are to spare or the next block of the prompt is published, the answer stays
- * the same: what others take or evict only makes less room, and their claims on hits are neutral.
+ * claim is given up, fewer blocks are to spare or the next block of the prompt is published, a refusal stays
+ * one. What others take or evict only makes less room: a hit that somebody else claims is one block fewer to take
+ * and one fewer to be had, and so is a hit that is evicted and comes back. (Only an import that found no room
+ * might be let pass by now, because others came in: those behind it wait until one of these moves.)
  */
-static bool still_refused(struct engine_core *core, struct engine_sequence *sequence,
+static bool still_refused(const struct engine_core *core, struct engine_sequence *sequence,
                           uint32_t spare)
 {
     const struct sequence_refusal *refusal = &sequence->refusal;
@@ -190,8 +204,8 @@ static bool still_refused(struct engine_core *core, struct engine_sequence *sequ
            !engine_pool_has(core->pool, engine_sequence_key(sequence, refusal->hits));
 }
 
-static enum verdict refuse(struct engine_core *core, struct engine_sequence *sequence,
-                           const struct need *need, uint32_t spare, enum verdict verdict)
+static void remember(const struct engine_core *core, struct engine_sequence *sequence,
+                     const struct need *need, uint32_t spare, enum verdict verdict)
 {
     sequence->refusal = (struct sequence_refusal){
         .holds = true,
@@ -200,13 +214,12 @@ static enum verdict refuse(struct engine_core *core, struct engine_sequence *seq
         .spare = spare,
         .returns = engine_pool_returns(core->pool),
     };
-    return verdict;
 }
 
 static enum verdict try_admit(struct engine_core *core, struct engine_sequence *sequence,
                               uint32_t spare)
 {
-    uint32_t available = engine_pool_available(core->pool);
+    enum verdict verdict;
     struct need need;
 
     if (!sequence->remote && core->running_count >= core->plan.sequences_max)
@@ -218,10 +231,11 @@ static enum verdict try_admit(struct engine_core *core, struct engine_sequence *
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, TD_EXHAUSTED);
         return ADMITTED;
     }
-    if (sequence->remote && imports_are_full(core, need.total - need.cached))
-        return refuse(core, sequence, &need, spare, LET_PASS);
-    if ((uint64_t)need.total - need.cached + need.idle + spare > available)
-        return refuse(core, sequence, &need, spare, NO_ROOM);
+    verdict = judge(core, sequence, &need, spare);
+    if (verdict != ADMITTED) {
+        remember(core, sequence, &need, spare, verdict);
+        return verdict;
+    }
     take_blocks(core, sequence, &need);
     engine_sequence_step(core, sequence,
                          sequence->remote ? SEQUENCE_ON_RESERVE : SEQUENCE_ON_ADMIT);
@@ -247,6 +261,23 @@ static void admit(struct engine_core *core)
         if (verdict == NO_ROOM)
             return;
         imports_wait = imports_wait || verdict == LET_PASS;
+    }
+}
+
+void engine_plan_audit(const struct engine_core *core)
+{
+    uint32_t spare = count_decoding(core);
+
+    td_list_for_each(node, &core->queued)
+    {
+        struct engine_sequence *sequence = engine_sequence_of(node);
+        struct need need;
+
+        if (!still_refused(core, sequence, spare))
+            continue;
+        need = look_up(core, sequence);
+        assert(!can_never_fit(core, &need));
+        assert(judge(core, sequence, &need, spare) != ADMITTED);
     }
 }
 

@@ -70,4 +70,7 @@ void engine_plan_fini(struct engine_plan *plan);
 /* Makes the next batch in core's plan; false if there is nothing to compute. */
 bool engine_plan_next(struct engine_core *core);
 
+/* Asserts that whoever is refused without being looked up would be refused all the same; for tests. */
+void engine_plan_audit(const struct engine_core *core);
+
 #endif
