@@ -138,18 +138,27 @@ static void remember_replaced(struct sched_core *core, uint64_t epoch)
     core->replaced_next = (core->replaced_next + 1) % SCHED_REPLACED_MAX;
 }
 
-/* Nothing is wrong with either, but whoever started them will wonder why no KV crosses. */
+/*
+ * Nothing is wrong with any of them, but whoever started them will wonder why no KV crosses. One line, however
+ * many they are: in a mixed fleet that restarts there would be one for each pair.
+ */
 static void warn_of_unlike(const struct sched_fleet *fleet, const struct sched_identity *identity)
 {
+    const struct sched_identity *first = NULL;
+    uint32_t count = 0;
+
     sched_fleet_for_each(other, fleet)
     {
-        if (sched_identity_is_unlike(identity, &other->identity))
-            td_log(TD_LOG_WARN, "core",
-                   "workers of one model that cannot exchange KV, as their content_id differs: "
-                   "target %s numerics %s other %s other_numerics %s",
-                   identity->rpc_target, identity->numerics, other->identity.rpc_target,
-                   other->identity.numerics);
+        if (!sched_identity_is_unlike(identity, &other->identity))
+            continue;
+        first = first != NULL ? first : &other->identity;
+        count++;
     }
+    if (count > 0)
+        td_log(TD_LOG_WARN, "core",
+               "workers of one model that cannot exchange KV, as their content_id differs: "
+               "target %s numerics %s others %u first %s first_numerics %s",
+               identity->rpc_target, identity->numerics, count, first->rpc_target, first->numerics);
 }
 
 static td_status_t join(struct sched_core *core, struct sched_identity *identity, uint64_t now_ns,

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/log.h"
 #include "proto/version.h"
@@ -211,6 +212,54 @@ static void the_role_must_be_the_certificates(void **state)
     assert_int_equal(sched_link_open(world.core, &peer, DECODE, world.now_ns, &peer.link), TD_OK);
     peer_register(&world, &peer, world_registration(9, DECODE, "10.0.0.1:1"));
     assert_non_null(peer.link);
+    END;
+}
+
+/* What a worker's registration makes the scheduler log. */
+static void register_and_read_log(struct world *world, Td__Registration *registration, char *log,
+                                  size_t log_bytes)
+{
+    int real_stderr = dup(STDERR_FILENO);
+    FILE *captured = tmpfile();
+    struct peer *peer = calloc(1, sizeof *peer);
+
+    assert_true(real_stderr >= 0 && captured != NULL && peer != NULL);
+    assert_true(dup2(fileno(captured), STDERR_FILENO) >= 0);
+    td_log_set_level(TD_LOG_WARN);
+    peer_open(world, peer);
+    peer_register(world, peer, registration);
+    td_log_set_level(TD_LOG_ERROR);
+    dup2(real_stderr, STDERR_FILENO);
+    close(real_stderr);
+    assert_non_null(peer->link);
+    peer_close(world, peer);
+    free(peer);
+    rewind(captured);
+    log[fread(log, 1, log_bytes - 1, captured)] = '\0';
+    fclose(captured);
+}
+
+static void workers_that_cannot_exchange_kv_are_told_of_in_one_line(void **state)
+{
+    static struct peer peers[20];
+    Td__Registration *registration;
+    char log[4096];
+    char target[16];
+    WORLD;
+
+    for (uint64_t i = 0; i < 20; i++) {
+        snprintf(target, sizeof target, "decode-%u:1", (unsigned)i);
+        peer_join(&world, &peers[i], 1 + i, DECODE, target);
+    }
+    registration = world_registration(100, PREFILL, "like:1");
+    register_and_read_log(&world, registration, log, sizeof log);
+    assert_string_equal(log, "");
+    registration = world_registration(101, PREFILL, "unlike:1");
+    registration->content->content_id_lo++;
+    registration->content->numerics = (char *)(uintptr_t) "another";
+    register_and_read_log(&world, registration, log, sizeof log);
+    assert_non_null(strstr(log, "target unlike:1 numerics another others 20 first decode-"));
+    assert_ptr_equal(strchr(log, '\n'), log + strlen(log) - 1);
     END;
 }
 
@@ -803,6 +852,7 @@ int main(void)
         cmocka_unit_test(a_bad_registration_is_refused_by_the_name_of_the_field),
         cmocka_unit_test(fields_at_their_limits_are_taken),
         cmocka_unit_test(the_role_must_be_the_certificates),
+        cmocka_unit_test(workers_that_cannot_exchange_kv_are_told_of_in_one_line),
         cmocka_unit_test(nothing_comes_before_the_registration),
         cmocka_unit_test(a_second_registration_ends_the_stream),
         cmocka_unit_test(a_message_of_a_newer_protocol_is_skipped),
