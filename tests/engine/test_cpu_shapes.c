@@ -459,7 +459,9 @@ static void check_bits(const struct model_shape *shape, enum cpu_kv_dtype kv_dty
         for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
             struct cpu_rig_options options = {
                 .kernels = kernels[k]->name,
-                .cpu = {.threads = 1 + c % 2, .kv_dtype = kv_dtype, .numerics = numerics},
+                .cpu = {.threads = (uint32_t)(1 + (c + k) % 5),
+                        .kv_dtype = kv_dtype,
+                        .numerics = numerics},
                 .block_tokens = c % 2 == 0 ? 16 : 64,
             };
             float actual[VOCAB_MAX];
