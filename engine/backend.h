@@ -8,6 +8,9 @@
  * Batch invariance is part of the contract: the result of a row depends only on its token, its
  * position and the KV of its own sequence, bit for bit, whatever else is in the batch, however the
  * prompt was cut into chunks, with any number of threads, and whoever wrote the KV.
+ *
+ * Within one step no sequence reads a block that a row of another sequence writes: shared blocks are full and never
+ * written again. A backend may therefore write a row's KV and attend to it in one go.
  */
 #ifndef TANDEM_ENGINE_BACKEND_H
 #define TANDEM_ENGINE_BACKEND_H
