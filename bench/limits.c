@@ -50,7 +50,7 @@ const struct bench_probe *bench_probe_for(const char *kernels)
         return &bench_probe_avx2;
     if (strcmp(kernels, "avx512") == 0)
         return &bench_probe_avx512;
-    if (strcmp(kernels, "vnni") == 0)
+    if (strcmp(kernels, "vnni") == 0 || strcmp(kernels, "bf16") == 0)
         return &bench_probe_vnni;
 #endif
     (void)kernels;

@@ -6,7 +6,7 @@
  * (kernels.h says how). One backend is driven by one thread at a time; it has helper threads of its
  * own, which sleep between steps.
  *
- * The environment variable TANDEM_CPU (reference, avx2, avx512, vnni) forces a set of kernels.
+ * The environment variable TANDEM_CPU (reference, avx2, avx512, vnni, bf16) forces a set of kernels.
  */
 #ifndef TANDEM_ENGINE_CPU_CPU_H
 #define TANDEM_ENGINE_CPU_CPU_H

@@ -18,8 +18,8 @@
  *   merging      of sums a and of later ones b, with maximum m: fma(b, 2^(max b - m), a * 2^(max a - m)).
  *   exponential  cpu_exp, and of attention cpu_exp2, of math.h, operation by operation.
  *
- * Class "cpu-int8-3" differs in products with weights that are no floats, but for those that make K and V: x is
- * rounded to whole numbers first.
+ * Class "cpu-int8-3" differs in products with weights that are quants or BF16, but for those that make K and V: x is
+ * rounded first, for quants to whole numbers.
  *
  *   quants       of a block of x: scale = largest magnitude / 127; q = x * (127 / largest), to the nearest,
  *                ties to even. A block with a value that is no finite number has scale NaN, one below
@@ -28,6 +28,10 @@
  *                scale of x * s for the chain.
  *   rests        a product may go on with what the quants leave over, fma(-scale, q, x), rounded in the same way:
  *                y += its product.
+ *   BF16         x is rounded to BF16, to the nearest, ties to even; then a magnitude below CPU_BFLOAT_MIN is +0.
+ *                In a block, from +0, one chain over pairs of columns, pairs rising: s = fma(weight, x, s) of the
+ *                second column, then of the first. total += s. That is vdpbf16ps, but for its flushing of
+ *                subnormals: without smaller weights (pack.h) and x there are none, all is 0 or at least 2^-124.
  *
  * Kernels assume round-to-nearest and no flushing of subnormals (the default environment). They know nothing of
  * threads, layers or the pool. Pointers need no alignment beyond that of their element.
@@ -47,13 +51,13 @@ struct cpu_kernels {
     const struct cpu_row_kernels *rows;
 };
 
-#define CPU_KERNELS_MAX 4
+#define CPU_KERNELS_MAX 5
 
 /* All kernels that this processor can run, the fastest last. */
 uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_KERNELS_MAX]);
 
 /*
- * cpu_kernels_choose: the kernels of a name ("reference", "avx2", "avx512", "vnni"), or the fastest for NULL.
+ * cpu_kernels_choose: the kernels of a name ("reference", "avx2", "avx512", "vnni", "bf16"), or the fastest for NULL.
  * TD_UNSUPPORTED if this processor cannot run them, TD_INVALID for any other name.
  */
 td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kernels_out,

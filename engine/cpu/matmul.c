@@ -17,12 +17,16 @@ size_t cpu_row_stride(size_t floats)
 
 unsigned cpu_matmul_parts(const struct cpu_matrix *matrix, bool is_whole)
 {
-    switch (cpu_pack_forms[matrix->type].scales) {
-    case CPU_SCALES_NONE: return 0;
-    case CPU_SCALES_MINIMUM:
-    case CPU_SCALES_K: return is_whole ? CPU_INPUT_QUANTS : CPU_INPUT_SUMS;
-    default: return is_whole ? CPU_INPUT_QUANTS : 0;
+    const struct cpu_pack_form *form = &cpu_pack_forms[matrix->type];
+
+    if (is_whole) {
+        switch (cpu_rounded_operand(form->quants, form->scales)) {
+        case CPU_OPERAND_QUANTS: return CPU_INPUT_QUANTS;
+        case CPU_OPERAND_BFLOATS: return CPU_INPUT_BFLOATS;
+        case CPU_OPERAND_FLOATS: break;
+        }
     }
+    return form->scales == CPU_SCALES_MINIMUM || form->scales == CPU_SCALES_K ? CPU_INPUT_SUMS : 0;
 }
 
 void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, float *x,
@@ -36,6 +40,8 @@ void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, fl
         kernels->products->block_sums(x, columns, first, last);
     if ((parts & CPU_INPUT_QUANTS) != 0)
         kernels->products->quantize(x, columns, first, last);
+    if ((parts & CPU_INPUT_BFLOATS) != 0)
+        kernels->products->bfloats(x, columns, first, last);
 }
 
 /* ------------------------------------------------------------------ units */

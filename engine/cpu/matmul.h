@@ -41,6 +41,7 @@ size_t cpu_row_stride(size_t floats);
 enum cpu_input_parts {
     CPU_INPUT_SUMS = 1,
     CPU_INPUT_QUANTS = 2,
+    CPU_INPUT_BFLOATS = 4,
 };
 
 /* What products with this matrix read besides the floats. */

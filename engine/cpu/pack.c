@@ -7,6 +7,7 @@
 #include "engine/cpu/pack.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #define HALF_COLUMNS (CPU_PACK_COLUMNS / 2)
@@ -262,16 +263,29 @@ static void pack_quants_row(const struct model_matrix *source, const uint8_t *da
     }
 }
 
-/* BF16 has the two columns of a pair side by side, the other float types all rows of a column. */
+/* BF16 has the two columns of a pair side by side. */
+static void pack_bfloats_row(const struct model_matrix *source, const uint8_t *data, uint32_t row,
+                             uint8_t *out)
+{
+    for (uint32_t column = 0; column < source->columns; column++) {
+        size_t place = (size_t)column / 2 * 2 * CPU_PACK_ROWS + row * 2 + column % 2;
+        uint16_t bits;
+
+        memcpy(&bits, data + (size_t)column * sizeof bits, sizeof bits);
+        if (fabsf(model_bfloat_to_float(bits)) < CPU_BFLOAT_MIN)
+            bits = 0;
+        memcpy(out + place * sizeof bits, &bits, sizeof bits);
+    }
+}
+
+/* The other float types have all rows of a column side by side. */
 static void pack_floats_row(const struct model_matrix *source, const uint8_t *data, uint32_t row,
                             uint8_t *out)
 {
     size_t width = source->type == MODEL_TYPE_F32 ? 4 : 2;
 
     for (uint32_t column = 0; column < source->columns; column++) {
-        size_t place = source->type == MODEL_TYPE_BF16
-                           ? (size_t)column / 2 * 2 * CPU_PACK_ROWS + row * 2 + column % 2
-                           : (size_t)column * CPU_PACK_ROWS + row;
+        size_t place = (size_t)column * CPU_PACK_ROWS + row;
 
         memcpy(out + place * width, data + column * width, width);
     }
@@ -288,7 +302,9 @@ void cpu_pack_rows(const struct model_matrix *source, uint32_t first, uint32_t c
         const uint8_t *data = source->data + row * source->row_bytes;
         uint8_t *group = out + row / CPU_PACK_ROWS * group_bytes;
 
-        if (is_floats)
+        if (source->type == MODEL_TYPE_BF16)
+            pack_bfloats_row(source, data, row % CPU_PACK_ROWS, group);
+        else if (is_floats)
             pack_floats_row(source, data, row % CPU_PACK_ROWS, group);
         else
             pack_quants_row(source, data, row % CPU_PACK_ROWS, group);

@@ -23,6 +23,9 @@
  *   scales    none; half d[16]; half d[16] and half m[16]; u8 sc[16] and u8 mn[16]; or i8 sc[2][16],
  *             one for each half of the block
  *
+ * One exception: a BF16 value of a magnitude below CPU_BFLOAT_MIN is packed as +0, so that no product of two such
+ * values, and no sum of those, is subnormal (kernels.h).
+ *
  * Rows behind the last and columns behind the last are zeros. CPU_PACK_VERSION names this layout: whoever
  * changes a byte of it raises the number, for packed weights are kept in files (cache.h).
  */
@@ -34,13 +37,15 @@
 
 #include "model/model.h"
 
-#define CPU_PACK_VERSION 1
+#define CPU_PACK_VERSION 2
 
 #define CPU_PACK_ROWS    16
 #define CPU_PACK_COLUMNS 32
 #define CPU_PACK_QUADS   8 /* of 4 columns in a block */
 #define CPU_PACK_HEAD    8 /* blocks that share a head */
 #define CPU_PACK_ALIGN   64
+
+#define CPU_BFLOAT_MIN 0x1p-55f
 
 /* One more than the largest enum model_type. */
 #define CPU_TYPE_COUNT (MODEL_TYPE_BF16 + 1)

@@ -7,6 +7,7 @@
  */
 #include "tests/support/support.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 
 #define COLUMNS_MAX 1600
 #define ROWS_MAX    40
-#define X_STRIDE    3072 /* an input of COLUMNS_MAX columns takes less */
+#define X_STRIDE    4608 /* an input of COLUMNS_MAX columns takes less */
 #define CANARY      0x5ca1ab1eu
 
 static const enum model_type all_types[] = {
@@ -133,9 +134,8 @@ static const uint32_t column_counts[] = {1,  2,   15,  16,  17,  31,  32,  33,  
                                          96, 100, 127, 256, 288, 512, 576, 577, 1536};
 #define COLUMN_COUNTS (sizeof column_counts / sizeof column_counts[0])
 
-/* Random weights, packed. There is memory for one such matrix at a time. */
-static struct cpu_matrix random_matrix(enum model_type type, uint32_t rows, uint32_t columns,
-                                       enum flavor flavor)
+/* The weights, packed. There is memory for one such matrix at a time. */
+static struct cpu_matrix pack_weights(enum model_type type, uint32_t rows, uint32_t columns)
 {
     struct model_matrix source = {
         .type = type, .rows = rows, .columns = columns, .data = weights + 1};
@@ -148,10 +148,20 @@ static struct cpu_matrix random_matrix(enum model_type type, uint32_t rows, uint
     assert_true(cpu_pack_groups(rows) * matrix.group_bytes <= sizeof packed);
     assert_true(model_type_row_bytes(type, columns, &source.row_bytes));
     assert_true(rows * source.row_bytes < sizeof weights);
-    fill_weights(type, rows * source.row_bytes, flavor);
     cpu_pack_rows(&source, 0, cpu_pack_groups(rows), packed);
     matrix.data = packed;
     return matrix;
+}
+
+static struct cpu_matrix random_matrix(enum model_type type, uint32_t rows, uint32_t columns,
+                                       enum flavor flavor)
+{
+    size_t row_bytes;
+
+    assert_true(model_type_row_bytes(type, columns, &row_bytes));
+    assert_true(rows * row_bytes < sizeof weights);
+    fill_weights(type, rows * row_bytes, flavor);
+    return pack_weights(type, rows, columns);
 }
 
 /* The floats of an input, and zeros up to whole blocks. */
@@ -162,7 +172,10 @@ static void fill_columns(float *x, uint32_t columns, enum flavor flavor)
     memset(x + columns, 0, (cpu_input_sums(columns) - columns) * sizeof *x);
 }
 
-/* What a product multiplies with: floats, their quants, or those and the quants of what they leave over. */
+/*
+ * What a product multiplies with: floats, their quants, or those and the quants of what they leave over. Weights of
+ * BF16 take x rounded to such for the last two.
+ */
 enum inputs { FLOATS, WHOLE, WITH_REST, INPUTS };
 
 static const char *const input_names[INPUTS] = {"floats", "whole numbers", "two whole numbers"};
@@ -173,8 +186,10 @@ static void make_behind(const struct cpu_product_kernels *products, float *x, ui
 {
     if (inputs == FLOATS)
         products->block_sums(x, columns, first, end);
-    if (inputs != FLOATS)
+    if (inputs != FLOATS) {
         products->quantize(x, columns, first, end);
+        products->bfloats(x, columns, first, end);
+    }
     if (inputs == WITH_REST)
         products->quantize_rest(x, columns, first, end);
 }
@@ -184,6 +199,13 @@ static void fill_input(float *x, uint32_t columns, enum flavor flavor, enum inpu
 {
     fill_columns(x, columns, flavor);
     make_behind(&cpu_product_reference, x, columns, 0, cpu_pack_blocks(columns), inputs);
+}
+
+/* What a set has rounded to BF16 it alone reads. */
+static void make_bfloats(const struct cpu_kernels *set, uint32_t columns, uint32_t tokens)
+{
+    for (uint32_t token = 0; token < tokens; token++)
+        set->products->bfloats(xs + token * X_STRIDE + 1, columns, 0, cpu_pack_blocks(columns));
 }
 
 static void check_multiply(const struct cpu_kernels *set, const struct cpu_matrix *matrix,
@@ -212,6 +234,8 @@ static void check_multiply(const struct cpu_kernels *set, const struct cpu_matri
     job.y = expected;
     cpu_product_reference.multiply(&job);
     job.y = actual;
+    if (inputs != FLOATS)
+        make_bfloats(set, matrix->columns, tokens);
     set->products->multiply(&job);
     snprintf(what, sizeof what, "%s %s times %s, %u rows from group %u, %u columns, %u tokens",
              set->name, model_type_info(matrix->type)->name, input_names[inputs], rows, first,
@@ -306,12 +330,14 @@ static void check_extremes(enum model_type type, uint8_t quants, float x)
     for (uint32_t token = 0; token < 13; token++) {
         for (uint32_t k = 0; k < columns; k++)
             xs[1 + token * X_STRIDE + k] = k / 32 % 2 == 0 ? x : -x;
-        cpu_product_reference.quantize(xs + 1 + token * X_STRIDE, columns, 0, columns / 32);
+        make_behind(&cpu_product_reference, xs + 1 + token * X_STRIDE, columns, 0, columns / 32,
+                    WHOLE);
     }
     job.y = expected;
     cpu_product_reference.multiply(&job);
     job.y = actual;
     for (uint32_t s = 1; s < set_count; s++) {
+        make_bfloats(sets[s], columns, 13);
         sets[s]->products->multiply(&job);
         assert_same(actual, expected, 13 * 16, model_type_info(type)->name);
     }
@@ -331,6 +357,133 @@ static void the_largest_sums_are_exact(void **state)
          t++) /* scales of NaN: quants of all bits set are multiplied too */
         check_extremes(all_types[t], 0xff, 127.0f);
 }
+
+/* ---- BF16 ---- */
+
+/*
+ * Values at the ends of what may come up: zeros of both signs, what is just too small to count and just large enough,
+ * and what overflows.
+ */
+static float extreme_float(void)
+{
+    static const uint32_t exponents[] = {0, 1, 71, 72, 72, 73, 80, 127, 128, 190, 253, 254};
+    uint32_t exponent = exponents[td_rng_below(&rng, sizeof exponents / sizeof exponents[0])];
+    uint32_t bits = (uint32_t)td_rng_next(&rng);
+    float value;
+
+    if (td_rng_below(&rng, 4) == 0)
+        bits &= td_rng_below(&rng, 2) == 0 ? 0x80000000
+                                           : 0x80010000; /* few bits: ties, and sums of exactly 0 */
+    bits = (bits & 0x807fffff) | exponent << 23;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void set_weight(uint32_t row, uint32_t column, uint32_t columns, float value)
+{
+    uint32_t bits;
+    uint16_t upper;
+
+    memcpy(&bits, &value, sizeof bits);
+    upper = (uint16_t)(bits >> 16);
+    memcpy(weights + 1 + 2 * ((size_t)row * columns + column), &upper, sizeof upper);
+}
+
+/* Neighbours often cancel each other, all but nothing. */
+static void extreme_products(struct cpu_product *job, uint32_t columns)
+{
+    for (uint32_t row = 0; row < 16; row++)
+        for (uint32_t k = 0; k < columns; k++)
+            set_weight(row, k, columns, extreme_float());
+    for (uint32_t row = 0; row < 16; row++)
+        for (uint32_t k = 1; k < columns; k += 2)
+            if (td_rng_below(&rng, 2) == 0)
+                memcpy(weights + 1 + 2 * ((size_t)row * columns + k),
+                       weights + 1 + 2 * ((size_t)row * columns + k - 1), 2);
+    for (uint32_t token = 0; token < job->tokens; token++) {
+        float *x = xs + 1 + token * X_STRIDE;
+
+        memset(x, 0, cpu_input_sums(columns) * sizeof *x);
+        for (uint32_t k = 0; k < columns; k++)
+            x[k] = k % 2 == 1 && td_rng_below(&rng, 2) == 0 ? -x[k - 1] : extreme_float();
+    }
+}
+
+/* With the instruction for it, which flushes subnormals, and without. */
+static void extreme_bfloats_give_the_same_bits(void **state)
+{
+    (void)state;
+    for (uint32_t round = 0; round < 2000; round++) {
+        uint32_t columns = 1 + (uint32_t)td_rng_below(&rng, 70);
+        struct cpu_product job = {.groups = 1,
+                                  .x = xs + 1,
+                                  .x_stride = X_STRIDE,
+                                  .tokens = 1 + round % 13,
+                                  .y_stride = 16,
+                                  .is_whole = true};
+        struct cpu_matrix matrix;
+
+        extreme_products(&job, columns);
+        matrix = pack_weights(MODEL_TYPE_BF16, 16, columns);
+        job.matrix = &matrix;
+        make_bfloats(sets[0], columns, job.tokens);
+        job.y = expected;
+        cpu_product_reference.multiply(&job);
+        job.y = actual;
+        for (uint32_t s = 1; s < set_count; s++) {
+            make_bfloats(sets[s], columns, job.tokens);
+            sets[s]->products->multiply(&job);
+            assert_same(actual, expected, job.tokens * 16, sets[s]->name);
+        }
+        for (uint32_t i = 0; i < job.tokens * 16; i++)
+            assert_true(!(fabsf(expected[i]) < 0x1p-124f) ||
+                        (expected[i] == 0.0f && !signbit(expected[i])));
+    }
+}
+
+/* To the nearest, ties to even, or to 0: as a matrix of ones on the diagonal gives it back. */
+static void check_rounded(float x, float rounded)
+{
+    uint32_t bits;
+    float gap;
+
+    memcpy(&bits, &rounded, sizeof bits);
+    assert_int_equal(bits & 0xffff, 0);
+    if (rounded == 0.0f) {
+        assert_true(fabsf(x) < CPU_BFLOAT_MIN);
+        return;
+    }
+    assert_true(fabsf(rounded) >= CPU_BFLOAT_MIN);
+    gap = ldexpf(1.0f, ilogbf(x) - 7);
+    assert_true(fabsf(rounded - x) < gap / 2.0f ||
+                (fabsf(rounded - x) == gap / 2.0f && (bits & 0x10000) == 0));
+}
+
+static void bfloats_are_the_nearest(void **state)
+{
+    struct cpu_matrix matrix;
+    struct cpu_product job = {.groups = 2, .x = xs + 1, .tokens = 1, .y = actual, .is_whole = true};
+
+    (void)state;
+    memset(weights, 0, 2 * 32 * 32 + 1);
+    for (uint32_t i = 0; i < 32; i++)
+        set_weight(i, i, 32, 1.0f);
+    matrix = pack_weights(MODEL_TYPE_BF16, 32, 32);
+    job.matrix = &matrix;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (uint32_t round = 0; round < 500; round++) {
+            for (uint32_t i = 0; i < 32; i++)
+                do
+                    xs[1 + i] = i % 2 == 0 ? random_float(WIDE) : extreme_float();
+                while (fabsf(xs[1 + i]) > 0x1p126f);
+            make_bfloats(sets[s], 32, 1);
+            sets[s]->products->multiply(&job);
+            for (uint32_t i = 0; i < 32; i++)
+                check_rounded(xs[1 + i], actual[i]);
+        }
+}
+
+/* ---- inputs ---- */
 
 /* Where the whole numbers of an input start that are `far` further than the first. */
 static void assert_same_whole(uint32_t columns, size_t far, const char *what)
@@ -354,8 +507,9 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
     uint32_t blocks = cpu_pack_blocks(columns);
     size_t floats = cpu_input_floats(columns);
     size_t behind = inputs == FLOATS  ? cpu_input_sums(columns) + blocks
-                    : inputs == WHOLE ? floats - cpu_input_rest(columns)
-                                      : floats;
+                    : inputs == WHOLE ? cpu_input_quant_sums(columns) + cpu_input_rest(columns)
+                                      : cpu_input_bfloats(columns);
+    size_t free_end = inputs == FLOATS ? floats : cpu_input_bfloats(columns);
 
     fill_columns(xs + 1, columns, flavor);
     if (flavor != HOSTILE && columns > 64) { /* blocks of zeros, and of nearly nothing */
@@ -370,7 +524,8 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
     make_behind(&cpu_product_reference, expected + 1, columns, 0, blocks, inputs);
     make_behind(set->products, actual + 1, columns, blocks / 3, blocks, inputs);
     make_behind(set->products, actual + 1, columns, 0, blocks / 3, inputs);
-    assert_untouched(actual + 1 + behind, floats + 16 - behind, input_names[inputs]);
+    assert_untouched(actual + 1 + behind, free_end - behind, input_names[inputs]);
+    assert_untouched(actual + 1 + floats, 16, input_names[inputs]);
     if (inputs == FLOATS)
         assert_same(actual + 1 + cpu_input_sums(columns), expected + 1 + cpu_input_sums(columns),
                     blocks, input_names[inputs]);
@@ -435,7 +590,32 @@ static void two_quants_are_very_close(void **state)
     }
 }
 
-/* Whatever is no finite number in an input makes every result that it is part of NaN. */
+/* With BF16 what is no finite number stays as it is. */
+static void a_bfloat_that_is_no_number_stays_none(void **state)
+{
+    static const float values[] = {NAN, -NAN, INFINITY, -INFINITY, FLT_MAX};
+
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+            struct cpu_matrix matrix = random_matrix(MODEL_TYPE_BF16, 16, 96, ORDINARY);
+            struct cpu_product job = {.matrix = &matrix,
+                                      .groups = 1,
+                                      .x = xs + 1,
+                                      .tokens = 1,
+                                      .y = actual,
+                                      .is_whole = true};
+
+            fill_columns(xs + 1, 96, ORDINARY);
+            xs[1 + 40] = values[v];
+            make_bfloats(sets[s], 96, 1);
+            sets[s]->products->multiply(&job);
+            for (uint32_t row = 0; row < 16; row++)
+                assert_true(isnan(values[v]) ? isnan(actual[row]) : isinf(actual[row]));
+        }
+}
+
+/* Whatever is no finite number in an input makes every result of its quants NaN. */
 static void an_input_that_is_no_number_gives_nan(void **state)
 {
     static const float values[] = {NAN, INFINITY, -INFINITY};
@@ -671,6 +851,9 @@ int main(void)
         cmocka_unit_test(multiply_takes_any_number_of_tokens),
         cmocka_unit_test(multiply_takes_any_groups),
         cmocka_unit_test(the_largest_sums_are_exact),
+        cmocka_unit_test(extreme_bfloats_give_the_same_bits),
+        cmocka_unit_test(bfloats_are_the_nearest),
+        cmocka_unit_test(a_bfloat_that_is_no_number_stays_none),
         cmocka_unit_test(inputs_get_the_same_bits),
         cmocka_unit_test(quants_are_close),
         cmocka_unit_test(two_quants_are_very_close),

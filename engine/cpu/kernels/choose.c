@@ -24,6 +24,10 @@ static const struct cpu_kernels vnni = {.name = "vnni",
                                         .products = &cpu_product_vnni,
                                         .attention = &cpu_attention_avx512,
                                         .rows = &cpu_row_avx512};
+static const struct cpu_kernels bf16 = {.name = "bf16",
+                                        .products = &cpu_product_bf16,
+                                        .attention = &cpu_attention_avx512,
+                                        .rows = &cpu_row_avx512};
 
 static bool has_f16c(void)
 {
@@ -51,6 +55,11 @@ static bool has_vnni(void)
 {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+
+static bool has_bf16(void)
+{
+    return has_vnni() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_KERNELS_MAX])
@@ -65,6 +74,8 @@ uint32_t cpu_kernels_available(const struct cpu_kernels *kernels_out[static CPU_
         kernels_out[count++] = &avx512;
     if (has_vnni())
         kernels_out[count++] = &vnni;
+    if (has_bf16())
+        kernels_out[count++] = &bf16;
 #endif
     return count;
 }
@@ -85,9 +96,10 @@ td_status_t cpu_kernels_choose(const char *name, const struct cpu_kernels **kern
             return TD_OK;
         }
     }
-    if (strcmp(name, "avx2") == 0 || strcmp(name, "avx512") == 0 || strcmp(name, "vnni") == 0)
+    if (strcmp(name, "avx2") == 0 || strcmp(name, "avx512") == 0 || strcmp(name, "vnni") == 0 ||
+        strcmp(name, "bf16") == 0)
         return td_fail(error, TD_UNSUPPORTED, "this processor cannot run the %s kernels", name);
-    return td_fail(error, TD_INVALID, "%s is none of reference, avx2, avx512, vnni", name);
+    return td_fail(error, TD_INVALID, "%s is none of reference, avx2, avx512, vnni, bf16", name);
 }
 
 td_status_t cpu_kernels_in_use(const struct cpu_kernels **kernels_out, struct td_error *error)

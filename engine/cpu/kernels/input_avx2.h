@@ -117,4 +117,27 @@ static void quantize_rest(float *input, uint32_t columns, uint32_t first, uint32
     }
 }
 
+/* 8 values to the nearest BF16, ties to even, nearly nothing to 0: as floats. */
+INLINE __m256 round_to_bfloats(__m256 x)
+{
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256 rounded;
+
+    bits = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    rounded = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32((int)0xffff0000)));
+    rounded = _mm256_and_ps(rounded, _mm256_cmp_ps(_mm256_and_ps(rounded, magnitude),
+                                                   _mm256_set1_ps(CPU_BFLOAT_MIN), _CMP_GE_OQ));
+    return _mm256_blendv_ps(rounded, _mm256_set1_ps(NAN), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+
+static void bfloats(float *input, uint32_t columns, uint32_t first, uint32_t end)
+{
+    float *rounded = input + cpu_input_bfloats(columns);
+
+    for (size_t i = (size_t)first * CPU_PACK_COLUMNS; i < (size_t)end * CPU_PACK_COLUMNS; i += 8)
+        _mm256_storeu_ps(rounded + i, round_to_bfloats(_mm256_loadu_ps(input + i)));
+}
+
 #endif

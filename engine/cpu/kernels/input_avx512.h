@@ -90,4 +90,37 @@ static void quantize_rest(float *input, uint32_t columns, uint32_t first, uint32
     }
 }
 
+/* 16 values to the nearest BF16, ties to even, nearly nothing to 0: as floats. */
+INLINE __m512i round_to_bfloats(__m512 x)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __mmask16 is_any;
+
+    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    bits = _mm512_and_si512(bits, _mm512_set1_epi32((int)0xffff0000));
+    is_any = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_castsi512_ps(bits)),
+                                _mm512_set1_ps(CPU_BFLOAT_MIN), _CMP_GE_OQ);
+    bits = _mm512_maskz_mov_epi32(is_any, bits);
+    return _mm512_mask_mov_epi32(bits, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q),
+                                 _mm512_set1_epi32(0x7fc00000));
+}
+
+static void bfloats(float *input, uint32_t columns, uint32_t first, uint32_t end)
+{
+    float *rounded = input + cpu_input_bfloats(columns);
+
+    for (size_t i = (size_t)first * CPU_PACK_COLUMNS; i < (size_t)end * CPU_PACK_COLUMNS;
+         i += CPU_LANES) {
+        __m512i bits = round_to_bfloats(_mm512_loadu_ps(input + i));
+
+#ifdef __AVX512BF16__ /* products_bf16.c reads pairs */
+        _mm256_storeu_si256((__m256i *)(void *)(rounded + i / 2),
+                            _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+#else
+        _mm512_storeu_si512(rounded + i, bits);
+#endif
+    }
+}
+
 #endif

@@ -46,10 +46,14 @@ INLINE void store_tile(const uint32_t tokens, const struct cpu_product *job,
 
 /* ------------------------------------------------------------------ products of floats */
 
-/* The sums of the quads first to end - 1 of a block. */
-INLINE void add_quads(const enum cpu_quants quants, const int zero, const uint32_t tokens,
-                      const struct tile *tile, const uint8_t *weights, uint32_t block,
-                      uint32_t first, uint32_t end, struct lanes sums[static TILE_TOKENS])
+/*
+ * The sums of the quads first to end - 1 of a block. With x rounded to BF16 the second of two columns comes before
+ * the first.
+ */
+INLINE void add_quads(const bool is_rounded, const enum cpu_quants quants, const int zero,
+                      const uint32_t tokens, const struct tile *tile, const uint8_t *weights,
+                      uint32_t block, uint32_t first, uint32_t end,
+                      struct lanes sums[static TILE_TOKENS])
 {
     const float *x = tile->x + (size_t)block * CPU_PACK_COLUMNS;
 
@@ -62,7 +66,9 @@ INLINE void add_quads(const enum cpu_quants quants, const int zero, const uint32
             load_columns(quants, zero, weights, i + odd, 0, low);
             load_columns(quants, zero, weights, i + odd, 1, high);
             CPU_UNROLL
-            for (uint32_t c = 0; c < 4; c++) {
+            for (uint32_t k = 0; k < 4; k++) {
+                const uint32_t c = is_rounded ? k ^ 1 : k;
+
                 CPU_UNROLL
                 for (uint32_t t = 0; t < tokens; t++) {
                     __m256 v = _mm256_broadcast_ss(x + t * tile->x_stride + 4 * (i + odd) + c);
@@ -101,11 +107,11 @@ INLINE void add_scaled(const enum cpu_quants quants, const enum cpu_scales scale
     }
 }
 
-INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales scales,
-                          const int zero, const uint32_t tokens, const struct cpu_product *job,
-                          const struct place *place)
+INLINE void multiply_tile(const bool is_rounded, const enum cpu_quants quants,
+                          const enum cpu_scales scales, const int zero, const uint32_t tokens,
+                          const struct cpu_product *job, const struct place *place)
 {
-    const struct tile tile = tile_at(job, place);
+    const struct tile tile = tile_at(is_rounded, job, place);
     const uint32_t halves = scales == CPU_SCALES_K16 ? 2 : 1;
     const uint32_t quads = CPU_PACK_QUADS / halves;
     uint32_t blocks = cpu_pack_blocks(job->matrix->columns);
@@ -125,8 +131,8 @@ INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales sc
             CPU_UNROLL
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t] = lanes_zero();
-            add_quads(quants, zero, tokens, &tile, weights, block, half * quads, (half + 1) * quads,
-                      sums);
+            add_quads(is_rounded, quants, zero, tokens, &tile, weights, block, half * quads,
+                      (half + 1) * quads, sums);
             add_scaled(quants, scales, tokens, &tile, block, half, sums, totals);
         }
     }

@@ -5,7 +5,7 @@
  * a second time, with VNNI, by products_vnni.c.
  */
 #include "engine/cpu/kernels/input_avx512.h"
-#include "engine/cpu/kernels/products_tile.h"
+#include "engine/cpu/kernels/tile_avx512.h"
 #include "engine/cpu/kernels/unpack_avx512.h"
 
 #ifdef __AVX512VNNI__
@@ -14,35 +14,15 @@
 #define PRODUCTS cpu_product_avx512
 #endif
 
-/* 12 sums of a block and 12 totals, and a few registers for weights. */
-#define TILE_TOKENS 12
-
-/* Writes or adds the results of a tile. */
-INLINE void store_tile(const uint32_t tokens, const struct cpu_product *job,
-                       const struct place *place, const __m512 totals[static TILE_TOKENS])
-{
-    uint32_t row = place->group * CPU_PACK_ROWS;
-    __mmask16 mask = first_lanes(job->matrix->rows - job->first * CPU_PACK_ROWS - row);
-
-    CPU_UNROLL
-    for (uint32_t t = 0; t < tokens; t++) {
-        float *y = job->y + (place->token + t) * job->y_stride + row;
-        __m512 total = totals[t];
-
-        if (t < place->skip)
-            continue;
-        if (job->add)
-            total = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), total);
-        _mm512_mask_storeu_ps(y, mask, total);
-    }
-}
-
 /* ------------------------------------------------------------------ products of floats */
 
-/* The sums of the quads first to end - 1 of a block. */
-INLINE void add_quads(const enum cpu_quants quants, const int zero, const uint32_t tokens,
-                      const struct tile *tile, const uint8_t *weights, uint32_t block,
-                      uint32_t first, uint32_t end, __m512 sums[static TILE_TOKENS])
+/*
+ * The sums of the quads first to end - 1 of a block. With x rounded to BF16 the second of two columns comes before
+ * the first.
+ */
+INLINE void add_quads(const bool is_rounded, const enum cpu_quants quants, const int zero,
+                      const uint32_t tokens, const struct tile *tile, const uint8_t *weights,
+                      uint32_t block, uint32_t first, uint32_t end, __m512 sums[static TILE_TOKENS])
 {
     const float *x = tile->x + (size_t)block * CPU_PACK_COLUMNS;
 
@@ -53,7 +33,9 @@ INLINE void add_quads(const enum cpu_quants quants, const int zero, const uint32
 
             load_columns(quants, zero, weights, i + odd, columns);
             CPU_UNROLL
-            for (uint32_t c = 0; c < 4; c++) {
+            for (uint32_t k = 0; k < 4; k++) {
+                const uint32_t c = is_rounded ? k ^ 1 : k;
+
                 CPU_UNROLL
                 for (uint32_t t = 0; t < tokens; t++)
                     sums[t] = _mm512_fmadd_ps(
@@ -89,11 +71,11 @@ INLINE void add_scaled(const enum cpu_quants quants, const enum cpu_scales scale
     }
 }
 
-INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales scales,
-                          const int zero, const uint32_t tokens, const struct cpu_product *job,
-                          const struct place *place)
+INLINE void multiply_tile(const bool is_rounded, const enum cpu_quants quants,
+                          const enum cpu_scales scales, const int zero, const uint32_t tokens,
+                          const struct cpu_product *job, const struct place *place)
 {
-    const struct tile tile = tile_at(job, place);
+    const struct tile tile = tile_at(is_rounded, job, place);
     const uint32_t halves = scales == CPU_SCALES_K16 ? 2 : 1;
     const uint32_t quads = CPU_PACK_QUADS / halves;
     uint32_t blocks = cpu_pack_blocks(job->matrix->columns);
@@ -113,8 +95,8 @@ INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales sc
             CPU_UNROLL
             for (uint32_t t = 0; t < tokens; t++)
                 sums[t] = _mm512_setzero_ps();
-            add_quads(quants, zero, tokens, &tile, weights, block, half * quads, (half + 1) * quads,
-                      sums);
+            add_quads(is_rounded, quants, zero, tokens, &tile, weights, block, half * quads,
+                      (half + 1) * quads, sums);
             add_scaled(quants, scales, tokens, &tile, block, half, sums, totals);
         }
     }
@@ -124,13 +106,6 @@ INLINE void multiply_tile(const enum cpu_quants quants, const enum cpu_scales sc
 /* ------------------------------------------------------------------ products in whole numbers */
 
 #ifdef __AVX512VNNI__
-/*
- * Keeps the compiler from knowing a value. It would compute the addresses of 12 tokens in advance, which are more
- * than there are registers, and load each of them before each use. One address in three and the distance are enough: x86
- * adds once or twice a register for nothing.
- */
-#define FORGET(value) __asm__("" : "+r"(value))
-
 /* sums += the products of unsigned and signed bytes, four neighbours together. */
 INLINE void add_whole_quads(const enum cpu_quants quants, const uint32_t tokens,
                             const struct whole_tile *tile, const uint8_t *weights, uint32_t block,

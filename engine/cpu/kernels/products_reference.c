@@ -7,15 +7,19 @@
 #include "engine/cpu/kernels/products.h"
 #include "engine/cpu/math.h"
 
-/* Adds what a block contributes: columns from `from` on, which have one scale, times x. */
+/*
+ * Adds what a block contributes: columns from `from` on, which have one scale, times x. With `swap` 1 the second
+ * of two columns comes before the first.
+ */
 static void add_columns(const struct cpu_pack_values *values, bool is_scaled, const float *x,
-                        uint32_t from, uint32_t count, float total[static CPU_PACK_ROWS])
+                        uint32_t swap, uint32_t from, uint32_t count,
+                        float total[static CPU_PACK_ROWS])
 {
     for (uint32_t row = 0; row < CPU_PACK_ROWS; row++) {
         float sum = 0.0f;
 
         for (uint32_t column = from; column < from + count; column++)
-            sum = fmaf(values->quants[column][row], x[column], sum);
+            sum = fmaf(values->quants[column ^ swap][row], x[column ^ swap], sum);
         if (is_scaled)
             total[row] = fmaf(values->scale[from / 16][row], sum, total[row]);
         else
@@ -44,7 +48,10 @@ static void multiply_group(const struct cpu_product *job, uint32_t group, const 
     uint32_t step = scales == CPU_SCALES_K16 ? 16 : CPU_PACK_COLUMNS;
     const float *x_scales = x + cpu_input_scales(job->matrix->columns);
     const int8_t *quants = (const int8_t *)(x + cpu_input_quants(job->matrix->columns));
-    bool is_whole = job->is_whole && scales != CPU_SCALES_NONE;
+    enum cpu_operand operand = cpu_product_operand(job);
+    bool is_whole = operand == CPU_OPERAND_QUANTS;
+    bool is_rounded = operand == CPU_OPERAND_BFLOATS;
+    const float *floats = is_rounded ? x + cpu_input_bfloats(job->matrix->columns) : x;
     const float *sums = x + (is_whole ? cpu_input_quant_sums(job->matrix->columns)
                                       : cpu_input_sums(job->matrix->columns));
 
@@ -57,8 +64,9 @@ static void multiply_group(const struct cpu_product *job, uint32_t group, const 
                 add_whole_columns(&values, quants + (size_t)block * CPU_PACK_COLUMNS,
                                   x_scales[block], from, step, total);
             else
-                add_columns(&values, scales != CPU_SCALES_NONE, x + block * CPU_PACK_COLUMNS, from,
-                            step, total);
+                add_columns(&values, scales != CPU_SCALES_NONE,
+                            floats + (size_t)block * CPU_PACK_COLUMNS, is_rounded, from, step,
+                            total);
         }
         if (scales == CPU_SCALES_MINIMUM || scales == CPU_SCALES_K)
             for (uint32_t row = 0; row < CPU_PACK_ROWS; row++)
@@ -167,9 +175,31 @@ static void quantize_rest(float *input, uint32_t columns, uint32_t first, uint32
     }
 }
 
+/* To the nearest BF16, ties to even; nearly nothing to 0. */
+static float round_to_bfloat(float x)
+{
+    uint32_t bits;
+
+    if (isnan(x))
+        return NAN;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    memcpy(&x, &bits, sizeof x);
+    return fabsf(x) < CPU_BFLOAT_MIN ? 0.0f : x;
+}
+
+static void bfloats(float *input, uint32_t columns, uint32_t first, uint32_t end)
+{
+    float *rounded = input + cpu_input_bfloats(columns);
+
+    for (size_t i = (size_t)first * CPU_PACK_COLUMNS; i < (size_t)end * CPU_PACK_COLUMNS; i++)
+        rounded[i] = round_to_bfloat(input[i]);
+}
+
 const struct cpu_product_kernels cpu_product_reference = {
     .multiply = multiply,
     .block_sums = block_sums,
     .quantize = quantize,
     .quantize_rest = quantize_rest,
+    .bfloats = bfloats,
 };

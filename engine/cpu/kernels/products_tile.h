@@ -14,7 +14,7 @@ struct place {
     uint32_t skip;
 };
 
-/* Weights, and inputs as floats. */
+/* Weights, and inputs as floats, rounded or not. */
 struct tile {
     const uint8_t *weights;
     const float *x;
@@ -32,14 +32,15 @@ struct whole_tile {
     size_t x_stride;
 };
 
-INLINE struct tile tile_at(const struct cpu_product *job, const struct place *place)
+INLINE struct tile tile_at(const bool is_rounded, const struct cpu_product *job,
+                           const struct place *place)
 {
     const struct cpu_matrix *matrix = job->matrix;
     const float *x = job->x + place->token * job->x_stride;
 
     return (struct tile){.weights =
                              matrix->data + (job->first + place->group) * matrix->group_bytes,
-                         .x = x,
+                         .x = is_rounded ? x + cpu_input_bfloats(matrix->columns) : x,
                          .sums = x + cpu_input_sums(matrix->columns),
                          .x_stride = job->x_stride};
 }
