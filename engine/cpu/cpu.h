@@ -28,7 +28,7 @@
 #define CPU_BLOCK_TOKENS_MAX 256
 
 #define CPU_NUMERICS       "cpu-f32-3" /* the class of results, part of the content id */
-#define CPU_NUMERICS_WHOLE "cpu-int8-3"
+#define CPU_NUMERICS_WHOLE "cpu-int8-4"
 
 /* The class of results: what --numerics says. Workers take int8 if it says nothing. */
 #define CPU_NUMERICS_CHOICES \

@@ -18,8 +18,8 @@
  *   merging      of sums a and of later ones b, with maximum m: fma(b, 2^(max b - m), a * 2^(max a - m)).
  *   exponential  cpu_exp, and of attention cpu_exp2, of math.h, operation by operation.
  *
- * Class "cpu-int8-3" differs in products with weights that are quants or BF16, but for those that make K and V: x is
- * rounded first, for quants to whole numbers.
+ * Class "cpu-int8-4" differs in products with weights that are quants or BF16: x is rounded first, for quants to
+ * whole numbers. Those that make K and V go on with the rests of quants, and take BF16 with floats.
  *
  *   quants       of a block of x: scale = largest magnitude / 127; q = x * (127 / largest), to the nearest,
  *                ties to even. A block with a value that is no finite number has scale NaN, one below

@@ -40,6 +40,8 @@ void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, fl
         kernels->products->block_sums(x, columns, first, last);
     if ((parts & CPU_INPUT_QUANTS) != 0)
         kernels->products->quantize(x, columns, first, last);
+    if ((parts & CPU_INPUT_REST) != 0)
+        kernels->products->quantize_rest(x, columns, first, last);
     if ((parts & CPU_INPUT_BFLOATS) != 0)
         kernels->products->bfloats(x, columns, first, last);
 }
@@ -119,7 +121,8 @@ void cpu_matmul_run(const struct cpu_kernels *kernels, const struct cpu_matmul *
                               .y = y,
                               .y_stride = matmul->y_stride,
                               .add = matmul->add,
-                              .is_whole = matmul->is_whole};
+                              .is_whole = matmul->is_whole,
+                              .has_rest = matmul->has_rest};
 
     kernels->products->multiply(&job);
 }

@@ -29,7 +29,8 @@ struct cpu_matmul {
     size_t y_stride;
     uint32_t tokens;
     bool add;
-    bool is_whole;
+    bool is_whole; /* these two as in struct cpu_product */
+    bool has_rest;
 };
 
 /* The distance of rows of `floats` floats in memory: whole lanes, and no multiple of 1 KiB. */
@@ -42,9 +43,10 @@ enum cpu_input_parts {
     CPU_INPUT_SUMS = 1,
     CPU_INPUT_QUANTS = 2,
     CPU_INPUT_BFLOATS = 4,
+    CPU_INPUT_REST = 8, /* of the quants, which are wanted too */
 };
 
-/* What products with this matrix read besides the floats. */
+/* What products with this matrix read besides the floats: one of these parts, or none. A rest is the caller's wish. */
 unsigned cpu_matmul_parts(const struct cpu_matrix *matrix, bool is_whole);
 
 /*

@@ -93,36 +93,50 @@ static void place_unit(void *context, uint32_t unit, uint32_t thread)
 
 /* ------------------------------------------------------------------ products */
 
-/* Keys and values are what every later token reads: they are made from floats, always. */
-static void add_products(struct step *step)
+/*
+ * Keys and values are what every later token reads: of them little is lost. Returns the parts of the input that the
+ * product reads.
+ */
+static unsigned add_kept(struct step *step, const struct cpu_matrix *matrix, float *y)
 {
-    struct cpu_backend *backend = step->backend;
-    struct cpu_matmul product = {
-        .x = backend->normed, .x_stride = backend->strides.hidden, .tokens = step->rows};
+    const struct cpu_backend *backend = step->backend;
+    struct cpu_matmul product = {.matrix = matrix,
+                                 .x = backend->normed,
+                                 .x_stride = backend->strides.hidden,
+                                 .y = y,
+                                 .y_stride = backend->strides.kv,
+                                 .tokens = step->rows};
 
-    product.matrix = &step->weights->k;
-    product.y = backend->k;
-    product.y_stride = backend->strides.kv;
+    product.is_whole = product.has_rest =
+        backend->is_whole && cpu_matmul_parts(matrix, true) == CPU_INPUT_QUANTS;
     cpu_products_add(&step->products, product, backend->threads);
-    product.matrix = &step->weights->v;
-    product.y = backend->v;
-    cpu_products_add(&step->products, product, backend->threads);
-    product.matrix = &step->weights->q;
-    product.y = backend->q;
-    product.y_stride = backend->strides.attention;
-    product.is_whole = backend->is_whole;
-    cpu_products_add(&step->products, product, backend->threads);
+    return cpu_matmul_parts(matrix, product.is_whole) | (product.has_rest ? CPU_INPUT_REST : 0);
+}
+
+static unsigned add_queries(struct step *step)
+{
+    const struct cpu_backend *backend = step->backend;
+    const struct cpu_matrix *matrix = &step->weights->q;
+
+    cpu_products_add(&step->products,
+                     (struct cpu_matmul){.matrix = matrix,
+                                         .x = backend->normed,
+                                         .x_stride = backend->strides.hidden,
+                                         .y = backend->q,
+                                         .y_stride = backend->strides.attention,
+                                         .tokens = step->rows,
+                                         .is_whole = backend->is_whole},
+                     backend->threads);
+    return cpu_matmul_parts(matrix, backend->is_whole);
 }
 
 void step_run_projections(struct step *step)
 {
     const struct cpu_backend *backend = step->backend;
-    unsigned parts = 0;
+    unsigned parts = add_kept(step, &step->weights->k, backend->k);
 
-    add_products(step);
-    for (uint32_t i = 0; i < step->products.count; i++)
-        parts |=
-            cpu_matmul_parts(step->products.product[i].matrix, step->products.product[i].is_whole);
+    parts |= add_kept(step, &step->weights->v, backend->v);
+    parts |= add_queries(step);
     step_run_norm(step, step->layer->attention_norm, parts);
     step_run_products(step, CPU_PHASE_QKV);
     if (!step->attention_places)
