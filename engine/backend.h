@@ -2,8 +2,8 @@
  * backend.h: the engine's contract with what is below it: one batch step of a model.
  *
  * A backend owns its weights and kernels, and writes KV into the pool it was opened with. Backends:
- * engine/cpu (real models), engine/modelled (spends modelled time and makes checkable tokens; for
- * the simulator and for load tests). A CUDA backend will be another.
+ * engine/cpu and engine/cuda (real models), engine/modelled (spends modelled time and makes checkable
+ * tokens; for the simulator and for load tests).
  *
  * Batch invariance is part of the contract: the result of a row depends only on its token, its
  * position and the KV of its own sequence, bit for bit, whatever else is in the batch, however the
@@ -117,7 +117,10 @@ struct engine_backend;
 
 struct engine_backend_ops {
     const char *name;
-    /* Runs one step. On failure nothing about the KV of the batch's rows may be assumed. */
+    /*
+     * Runs one step. TD_LIMIT or TD_INVALID: the batch itself is wrong (engine/batch_check.h; the modelled backend asserts
+     * instead), nothing was touched. After another failure nothing about the KV of the batch's rows may be assumed.
+     */
     td_status_t (*run)(struct engine_backend *backend, const struct engine_batch *batch,
                        struct engine_result *result_out);
     void (*close)(struct engine_backend *backend);

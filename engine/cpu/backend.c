@@ -1,8 +1,8 @@
 /*
  * backend.c: opening, checking and closing the CPU backend; see cpu.h.
  *
- * Owns the limits: what the options, the pool and each batch must satisfy before forward.c may trust
- * them.
+ * Owns the limits: what the options and the pool must satisfy before forward.c may trust them; engine/batch_check.h
+ * has those of each batch.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine/batch_check.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/forward.h"
 #include "engine/cpu/matmul.h"
@@ -26,50 +27,14 @@ const char *cpu_numerics_class(enum cpu_numerics numerics)
 
 /* ------------------------------------------------------------------ a step */
 
-/* The core checks what comes from clients; this keeps its mistakes out of other people's memory. */
-static td_status_t check_rows(const struct cpu_backend *backend, const struct engine_batch *batch)
-{
-    const struct engine_model_info *info = &backend->base.info;
-
-    if (batch->row_count > backend->base.rows_max)
-        return TD_LIMIT;
-    for (uint32_t i = 0; i < batch->row_count; i++) {
-        const struct engine_row *row = &batch->rows[i];
-
-        if (row->token >= info->vocab || row->position >= info->max_context ||
-            row->sequence >= batch->sequence_count)
-            return TD_INVALID;
-        if (row->position / info->block_tokens >= batch->sequences[row->sequence].slot_count)
-            return TD_INVALID;
-    }
-    return TD_OK;
-}
-
-static td_status_t check_outputs(const struct cpu_backend *backend,
-                                 const struct engine_batch *batch)
-{
-    if (batch->output_count > backend->base.outputs_max)
-        return TD_LIMIT;
-    for (uint32_t i = 0; i < batch->output_count; i++) {
-        const struct engine_output *output = &batch->outputs[i];
-
-        if (output->row >= (output->is_head ? batch->head_count : batch->row_count) ||
-            (output->want != ENGINE_WANT_LOGITS && output->want != ENGINE_WANT_HIDDEN))
-            return TD_INVALID;
-    }
-    return TD_OK;
-}
-
 static td_status_t run(struct engine_backend *base, const struct engine_batch *batch,
                        struct engine_result *result_out)
 {
     struct cpu_backend *backend = (struct cpu_backend *)base;
     uint64_t start_ns = td_now_ns();
     fenv_t environment;
-    td_status_t status = check_rows(backend, batch);
+    td_status_t status = engine_batch_check(base, backend->attention.kv.pool.block_count, batch);
 
-    if (status == TD_OK)
-        status = check_outputs(backend, batch);
     if (status != TD_OK)
         return status;
     fegetenv(&environment);

@@ -1,12 +1,14 @@
 /*
  * backend.c: opening, checking and closing the CUDA backend; see cuda.h.
  *
- * Owns the limits: what the options and each batch must satisfy before forward.c and the kernels may trust them.
+ * Owns the limits: what the options must satisfy before forward.c and the kernels may trust them; engine/batch_check.h
+ * has those of each batch.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/batch_check.h"
 #include "engine/cpu/rope.h"
 #include "engine/cuda/forward.h"
 #include "lib/base/log.h"
@@ -16,55 +18,13 @@
 
 /* ------------------------------------------------------------------ a step */
 
-/* The core checks what comes from clients; this keeps its mistakes out of other people's memory. */
-static td_status_t check_rows(const struct cuda_backend *backend, const struct engine_batch *batch)
-{
-    const struct engine_model_info *info = &backend->base.info;
-    uint32_t checked = 0; /* slots of the sequence at hand */
-
-    if (batch->row_count > backend->base.rows_max)
-        return TD_LIMIT;
-    for (uint32_t i = 0; i < batch->row_count; i++) {
-        const struct engine_row *row = &batch->rows[i];
-        uint32_t block = row->position / info->block_tokens;
-
-        if (row->token >= info->vocab || row->position >= info->max_context ||
-            row->sequence >= batch->sequence_count ||
-            block >= batch->sequences[row->sequence].slot_count)
-            return TD_INVALID;
-        if (i == 0 || row->sequence != batch->rows[i - 1].sequence)
-            checked = 0;
-        for (; checked <= block; checked++)
-            if (batch->sequences[row->sequence].slots[checked] >= backend->block_count)
-                return TD_INVALID;
-    }
-    return TD_OK;
-}
-
-static td_status_t check_outputs(const struct cuda_backend *backend,
-                                 const struct engine_batch *batch)
-{
-    if (batch->output_count > backend->base.outputs_max)
-        return TD_LIMIT;
-    for (uint32_t i = 0; i < batch->output_count; i++) {
-        const struct engine_output *output = &batch->outputs[i];
-
-        if (output->row >= (output->is_head ? batch->head_count : batch->row_count) ||
-            (output->want != ENGINE_WANT_LOGITS && output->want != ENGINE_WANT_HIDDEN))
-            return TD_INVALID;
-    }
-    return TD_OK;
-}
-
 static td_status_t run(struct engine_backend *base, const struct engine_batch *batch,
                        struct engine_result *result_out)
 {
     struct cuda_backend *backend = (struct cuda_backend *)base;
     uint64_t start_ns = td_now_ns();
-    td_status_t status = check_rows(backend, batch);
+    td_status_t status = engine_batch_check(base, backend->block_count, batch);
 
-    if (status == TD_OK)
-        status = check_outputs(backend, batch);
     if (status == TD_OK)
         status = cuda_forward(backend, batch, NULL);
     if (status == TD_OK)

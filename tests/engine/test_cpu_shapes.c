@@ -609,9 +609,11 @@ static void batches_that_make_no_sense_are_refused(void **state)
                                  .output_count = 1};
     struct engine_batch wrong = right;
     struct engine_result result;
+    uint32_t no_slot;
 
     (void)state;
     cpu_rig_open(&rig, open_shape(&shapes[0], &bytes), &options);
+    no_slot = rig.kv.block_count;
     sequence = (struct engine_batch_sequence){.slots = rig.slots, .slot_count = 1};
 #define REFUSED(status) \
     assert_int_equal(rig.backend->ops->run(rig.backend, &wrong, &result), status)
@@ -627,6 +629,9 @@ static void batches_that_make_no_sense_are_refused(void **state)
     rows[1].position = 16; /* its block is not in the table */
     REFUSED(TD_INVALID);
     rows[1].position = 1;
+    sequence.slots = &no_slot;
+    REFUSED(TD_INVALID);
+    sequence.slots = rig.slots;
     rows[1].sequence = 1;
     REFUSED(TD_INVALID);
     rows[1].sequence = 0;
