@@ -124,6 +124,19 @@ struct engine_backend_ops {
     td_status_t (*run)(struct engine_backend *backend, const struct engine_batch *batch,
                        struct engine_result *result_out);
     void (*close)(struct engine_backend *backend);
+    /*
+     * The same in two halves, for devices that compute while the caller does something else: begin takes over what it
+     * needs of the batch, finish waits. Only after a begin that succeeded is there a finish, and nothing else is called
+     * between them. NULL, both: there is only run.
+     */
+    td_status_t (*begin)(struct engine_backend *backend, const struct engine_batch *batch);
+    td_status_t (*finish)(struct engine_backend *backend, struct engine_result *result_out);
+    /*
+     * One sentence when the backend can never compute again, and only a new process may (a GPU that has failed); NULL
+     * before. The text stays as it is until close. Asked after a step has failed, on the engine's thread. NULL: it
+     * cannot happen.
+     */
+    const char *(*lost)(const struct engine_backend *backend);
 };
 
 /* Backends embed this as their first member. */

@@ -62,6 +62,7 @@ struct engine_runtime {
     atomic_bool exit_asked;
     atomic_bool has_stopped;
     _Atomic uint64_t turn_started_ns; /* 0: there is none */
+    _Atomic(const char *) lost;       /* why there will be no further step, or NULL */
 
     /* The thread's own; before its start and after its end, the owner's. */
     struct engine_core *core;
@@ -264,24 +265,60 @@ static bool take_commands(struct engine_runtime *runtime)
 
 /* ---------------------------------------------------------------------------------------- turning */
 
+/* A step of a device that computes on its own: meanwhile newcomers are looked at, and events leave. */
+static td_status_t compute_beside(struct engine_runtime *runtime, const struct engine_batch *batch,
+                                  struct engine_result *result_out)
+{
+    struct engine_backend *backend = runtime->config.backend;
+    td_status_t status = backend->ops->begin(backend, batch);
+
+    if (status != TD_OK)
+        return status;
+    if (deliver(runtime) && take_commands(runtime))
+        deliver(runtime);
+    return backend->ops->finish(backend, result_out);
+}
+
+static td_status_t compute(struct engine_runtime *runtime, const struct engine_batch *batch,
+                           struct engine_result *result_out)
+{
+    struct engine_backend *backend = runtime->config.backend;
+
+    if (backend->ops->begin != NULL)
+        return compute_beside(runtime, batch, result_out);
+    deliver(runtime); /* what a preemption or an admission has said should not wait for the step */
+    return backend->ops->run(backend, batch, result_out);
+}
+
+/* Says it once when it was the last step. */
+static void look_for_loss(struct engine_runtime *runtime)
+{
+    struct engine_backend *backend = runtime->config.backend;
+    const char *lost = backend->ops->lost != NULL ? backend->ops->lost(backend) : NULL;
+
+    if (lost == NULL || atomic_exchange(&runtime->lost, lost) != NULL)
+        return;
+    td_log(TD_LOG_ERROR, "engine", "backend %s is lost for good: %s", backend->ops->name, lost);
+    runtime->config.wake(runtime->config.wake_impl);
+}
+
 /* Plans, computes and applies one batch; false if there was nothing to compute. */
 static bool step(struct engine_runtime *runtime)
 {
     const struct engine_batch *batch = engine_core_plan(runtime->core, td_now_ns());
-    struct engine_backend *backend = runtime->config.backend;
     struct engine_result result;
     td_status_t status;
 
     if (batch == NULL)
         return false;
-    deliver(runtime); /* what a preemption or an admission has said should not wait for the step */
-    status = backend->ops->run(backend, batch, &result);
+    status = compute(runtime, batch, &result);
     if (status == TD_OK) {
         engine_core_apply(runtime->core, &result, td_now_ns());
         return true;
     }
-    td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s", backend->ops->name,
-           batch->row_count, td_status_text(status));
+    td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s",
+           runtime->config.backend->ops->name, batch->row_count, td_status_text(status));
+    look_for_loss(runtime);
     engine_core_fail(runtime->core, status, td_now_ns());
     return true;
 }
@@ -475,6 +512,11 @@ uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime)
     uint64_t now = td_now_ns();
 
     return started == 0 || now < started ? 0 : now - started;
+}
+
+const char *engine_runtime_lost(const struct engine_runtime *runtime)
+{
+    return atomic_load(&runtime->lost);
 }
 
 void engine_runtime_stop(struct engine_runtime *runtime)

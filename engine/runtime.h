@@ -59,6 +59,13 @@ bool engine_runtime_pop(struct engine_runtime *runtime, struct engine_event *eve
 uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime);
 
 /*
+ * Why the backend can never compute again, or NULL: see engine_backend_ops.lost. Then every step fails, and the process
+ * had better end, so that its supervisor starts another; a wake follows. Any thread; the text lives as long as the
+ * runtime.
+ */
+const char *engine_runtime_lost(const struct engine_runtime *runtime);
+
+/*
  * Begins to stop: every sequence ends (engine_core_drain: close transports before), its events can be
  * popped, and a wake follows when that is over. Commands are still taken, and counted as stray.
  */

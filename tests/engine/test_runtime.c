@@ -57,6 +57,10 @@ struct gate {
     atomic_bool holds;    /* each run posts entered and waits for go */
     sem_t entered;
     sem_t go;
+    atomic_bool is_lost;
+    atomic_bool keeps; /* finish waits for kept */
+    sem_t kept;
+    struct engine_result result; /* between begin and finish */
 };
 
 static td_status_t gate_run(struct engine_backend *backend, const struct engine_batch *batch,
@@ -84,11 +88,36 @@ static void gate_close(struct engine_backend *backend)
     gate->inner->ops->close(gate->inner);
     sem_destroy(&gate->entered);
     sem_destroy(&gate->go);
+    sem_destroy(&gate->kept);
     free(gate);
 }
 
+static const char *gate_lost(const struct engine_backend *backend)
+{
+    return atomic_load(&((const struct gate *)backend)->is_lost) ? "it fell off the bus" : NULL;
+}
+
+static td_status_t gate_begin(struct engine_backend *backend, const struct engine_batch *batch)
+{
+    return gate_run(backend, batch, &((struct gate *)backend)->result);
+}
+
+static td_status_t gate_finish(struct engine_backend *backend, struct engine_result *result_out)
+{
+    struct gate *gate = (struct gate *)backend;
+
+    while (atomic_load(&gate->keeps) && sem_wait(&gate->kept) != 0)
+        ;
+    *result_out = gate->result;
+    return TD_OK;
+}
+
 static const struct engine_backend_ops gate_ops = {
-    .name = "gate", .run = gate_run, .close = gate_close};
+    .name = "gate", .run = gate_run, .close = gate_close, .lost = gate_lost};
+
+/* In two halves, as of a device that computes while the engine thread does something else. */
+static const struct engine_backend_ops halves_ops = {
+    .name = "halves", .close = gate_close, .begin = gate_begin, .finish = gate_finish};
 
 static struct gate *gate_open(const struct modelled_config *model, const struct engine_kv *kv)
 {
@@ -100,6 +129,7 @@ static struct gate *gate_open(const struct modelled_config *model, const struct 
     gate->backend.ops = &gate_ops;
     sem_init(&gate->entered, 0, 0);
     sem_init(&gate->go, 0, 0);
+    sem_init(&gate->kept, 0, 0);
     return gate;
 }
 
@@ -144,6 +174,7 @@ struct owner_config {
     struct modelled_config model;
     uint32_t block_count;
     size_t ring_capacity;
+    bool is_halved;
 };
 
 static struct owner *owner_open(const struct owner_config *config)
@@ -166,6 +197,8 @@ static struct owner *owner_open(const struct owner_config *config)
     while (owner->ring_slots < config->ring_capacity)
         owner->ring_slots *= 2;
     owner->gate = gate_open(&config->model, &owner->kv);
+    if (config->is_halved)
+        owner->gate->backend.ops = &halves_ops;
     sem_init(&owner->woken, 0, 0);
     runtime.backend = &owner->gate->backend;
     runtime.kv = &owner->kv;
@@ -627,6 +660,61 @@ static void a_step_that_fails_ends_its_sequences_and_no_other(void **state)
     owner_close(owner);
 }
 
+static void a_backend_that_is_lost_for_good_is_told_with_its_reason(void **state)
+{
+    struct owner *owner = owner_open(&small);
+
+    (void)state;
+    atomic_store(&owner->gate->failures, 1);
+    submit_mixed(owner, 4);
+    wait_for_finished(owner, 1);
+    assert_null(engine_runtime_lost(owner->runtime)); /* a step failed, that is all */
+    atomic_store(&owner->gate->is_lost, true);
+    atomic_store(&owner->gate->failures, 1);
+    submit_mixed(owner, 5);
+    wait_for_finished(owner, 2); /* told before the sequences end */
+    assert_string_equal(engine_runtime_lost(owner->runtime), "it fell off the bus");
+    owner_close(owner);
+}
+
+static void a_step_in_two_halves_gives_every_request_its_tokens(void **state)
+{
+    struct owner_config config = small;
+
+    (void)state;
+    config.is_halved = true;
+    run_mixed(&config, 60);
+    config.ring_capacity = 2;
+    run_mixed(&config, 30);
+}
+
+static void newcomers_are_looked_at_while_a_device_computes(void **state)
+{
+    struct owner_config config = small;
+    struct engine_submit senseless;
+    struct owner *owner;
+
+    (void)state;
+    config.is_halved = true;
+    owner = owner_open(&config);
+    atomic_store(&owner->gate->holds, true);
+    atomic_store(&owner->gate->keeps, true);
+    submit_mixed(owner, 4);
+    wait_until_entered(owner);
+    senseless = request_of(owner, 5, ENGINE_GENERATE, 4, 4);
+    senseless.tokens[0] = config.model.vocab;
+    submit(owner, 5, &senseless);
+    let_go(owner);
+    wait_for_finished(owner, 1); /* the step has not */
+    assert_int_equal(owner->records[5].end.status, TD_INVALID);
+    assert_false(owner->records[4].finished);
+    atomic_store(&owner->gate->keeps, false);
+    sem_post(&owner->gate->kept);
+    wait_for_finished(owner, 2);
+    check_record(owner, 4);
+    owner_close(owner);
+}
+
 static void a_ring_without_slots_is_refused_by_name(void **state)
 {
     struct engine_kv kv = {.fd = -1, .block_count = 8, .block_tokens = 4};
@@ -662,6 +750,9 @@ int main(void)
         cmocka_unit_test(a_deadline_passes_while_the_thread_sleeps),
         cmocka_unit_test(the_age_of_a_step_tells_that_the_backend_hangs),
         cmocka_unit_test(a_step_that_fails_ends_its_sequences_and_no_other),
+        cmocka_unit_test(a_backend_that_is_lost_for_good_is_told_with_its_reason),
+        cmocka_unit_test(a_step_in_two_halves_gives_every_request_its_tokens),
+        cmocka_unit_test(newcomers_are_looked_at_while_a_device_computes),
         cmocka_unit_test(a_ring_without_slots_is_refused_by_name),
     };
 
