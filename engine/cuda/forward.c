@@ -123,21 +123,49 @@ static void multiply(const struct step *step, const struct cuda_product_args *ar
                        args);
 }
 
-static void project(const struct step *step, const struct cuda_matrix *matrix, const float *x,
-                    const float *bias, float *y)
+/* Queries, keys and values, side by side. */
+static void project_heads(const struct step *step)
 {
-    const struct cuda_product_args args = {
-        .matrix = *matrix, .x = x, .bias = bias, .y = y, .tokens = step->batch->row_count};
+    const struct cuda_workspace *work = &step->backend->workspace;
+    const struct cuda_layer *layer = step->layer;
+    struct cuda_product_args args = {.matrix = layer->q,
+                                     .x = work->normed,
+                                     .bias = layer->q_bias,
+                                     .y = work->qkv,
+                                     .stride = (uint32_t)cuda_qkv_count(&step->backend->shape),
+                                     .tokens = step->batch->row_count};
+
+    multiply(step, &args);
+    args.y += layer->q.rows;
+    args.matrix = layer->k;
+    args.bias = layer->k_bias;
+    multiply(step, &args);
+    args.y += layer->k.rows;
+    args.matrix = layer->v;
+    args.bias = layer->v_bias;
+    multiply(step, &args);
+}
+
+static void project(const struct step *step, const struct cuda_matrix *matrix, const uint16_t *x,
+                    float *y)
+{
+    const struct cuda_product_args args = {.matrix = *matrix,
+                                           .x = x,
+                                           .y = y,
+                                           .stride = matrix->rows,
+                                           .tokens = step->batch->row_count};
 
     multiply(step, &args);
 }
 
 /* Adds a product to the residual stream. */
-static void project_back(const struct step *step, const struct cuda_matrix *matrix, const float *x)
+static void project_back(const struct step *step, const struct cuda_matrix *matrix,
+                         const uint16_t *x)
 {
     const struct cuda_product_args args = {.matrix = *matrix,
                                            .x = x,
                                            .y = step->backend->workspace.x,
+                                           .stride = matrix->rows,
                                            .tokens = step->batch->row_count,
                                            .is_added = true};
 
@@ -173,9 +201,10 @@ static void place(const struct step *step)
     const struct cuda_workspace *work = &backend->workspace;
     const struct cuda_place_args args = {.rows = step->rows,
                                          .pool = backend->pool,
-                                         .q = work->q,
-                                         .k = work->k,
-                                         .v = work->v,
+                                         .q = work->qkv,
+                                         .k = work->qkv + step->layer->q.rows,
+                                         .v = work->qkv + step->layer->q.rows + step->layer->k.rows,
+                                         .stride = (uint32_t)cuda_qkv_count(&backend->shape),
                                          .q_norm = step->layer->q_norm,
                                          .k_norm = step->layer->k_norm,
                                          .angles = work->angles,
@@ -235,15 +264,16 @@ static void feed_forward(const struct step *step)
     const struct cuda_workspace *work = &backend->workspace;
     const struct cuda_activate_args args = {.gate = work->gate,
                                             .up = work->up,
+                                            .out = work->gated,
                                             .count = (uint64_t)step->batch->row_count *
                                                      backend->shape.ffn};
 
     normalize(step, step->layer->ffn_norm);
-    project(step, &step->layer->gate, work->normed, NULL, work->gate);
-    project(step, &step->layer->up, work->normed, NULL, work->up);
+    project(step, &step->layer->gate, work->normed, work->gate);
+    project(step, &step->layer->up, work->normed, work->up);
     cuda_device_launch(backend->device, CUDA_KERNEL_ACTIVATE,
                        grid((uint32_t)((args.count + 255) / 256), 1, 1), &args);
-    project_back(step, &step->layer->down, work->gate);
+    project_back(step, &step->layer->down, work->gated);
 }
 
 static void run_layer(const struct step *step)
@@ -252,9 +282,7 @@ static void run_layer(const struct step *step)
     const struct cuda_layer *layer = step->layer;
 
     normalize(step, layer->attention_norm);
-    project(step, &layer->q, work->normed, layer->q_bias, work->q);
-    project(step, &layer->k, work->normed, layer->k_bias, work->k);
-    project(step, &layer->v, work->normed, layer->v_bias, work->v);
+    project_heads(step);
     place(step);
     attend(step);
     project_back(step, &layer->attention_output, work->attended);
@@ -277,6 +305,7 @@ static void make_logits(const struct step *step)
     const struct cuda_product_args head = {.matrix = backend->weights.output,
                                            .x = work->normed,
                                            .y = work->logits,
+                                           .stride = backend->weights.output.rows,
                                            .tokens = step->logits_count};
 
     cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->logits_count, 1, 1), &norm);

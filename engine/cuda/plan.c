@@ -14,6 +14,11 @@ static uint32_t pieces(uint32_t count, uint32_t per_piece)
     return count / per_piece + (count % per_piece != 0);
 }
 
+size_t cuda_qkv_count(const struct cuda_shape *shape)
+{
+    return ((size_t)shape->heads + 2 * (size_t)shape->kv_heads) * shape->head_dim;
+}
+
 uint32_t cuda_splits_kept(const struct cuda_shape *shape)
 {
     uint32_t longest = pieces(shape->max_context, CUDA_SPLIT);

@@ -35,22 +35,21 @@ struct cuda_shape {
  * Arrays of the workspace: CUDA_WORKSPACE(X): X(name, type, count, of each), in terms of struct cuda_shape *s.
  * inputs: see forward.c; its slots suffice for every row at the end of the longest context.
  */
-#define CUDA_WORKSPACE(X)                                                                    \
-    X(x, float, s->rows_max, s->hidden)                                                      \
-    X(normed, float, s->rows_max > s->outputs_max ? s->rows_max : s->outputs_max, s->hidden) \
-    X(q, float, s->rows_max, (size_t)s->heads * s->head_dim)                                 \
-    X(rotated, float, s->rows_max, (size_t)s->heads * s->head_dim)                           \
-    X(attended, float, s->rows_max, (size_t)s->heads * s->head_dim)                          \
-    X(k, float, s->rows_max, (size_t)s->kv_heads * s->head_dim)                              \
-    X(v, float, s->rows_max, (size_t)s->kv_heads * s->head_dim)                              \
-    X(gate, float, s->rows_max, s->ffn)                                                      \
-    X(up, float, s->rows_max, s->ffn)                                                        \
-    X(sums, float, cuda_splits_kept(s), (size_t)s->heads * s->head_dim)                      \
-    X(maxima, float, cuda_splits_kept(s), s->heads)                                          \
-    X(weights, float, cuda_splits_kept(s), s->heads)                                         \
-    X(angles, float, s->max_context, s->head_dim)                                            \
-    X(heads, float, s->outputs_max, s->hidden)                                               \
-    X(logits, float, s->outputs_max, s->vocab)                                               \
+#define CUDA_WORKSPACE(X)                                                                       \
+    X(x, float, s->rows_max, s->hidden)                                                         \
+    X(normed, uint16_t, s->rows_max > s->outputs_max ? s->rows_max : s->outputs_max, s->hidden) \
+    X(qkv, float, s->rows_max, cuda_qkv_count(s))                                               \
+    X(rotated, float, s->rows_max, (size_t)s->heads * s->head_dim)                              \
+    X(attended, uint16_t, s->rows_max, (size_t)s->heads * s->head_dim)                          \
+    X(gate, float, s->rows_max, s->ffn)                                                         \
+    X(up, float, s->rows_max, s->ffn)                                                           \
+    X(gated, uint16_t, s->rows_max, s->ffn)                                                     \
+    X(sums, float, cuda_splits_kept(s), (size_t)s->heads * s->head_dim)                         \
+    X(maxima, float, cuda_splits_kept(s), s->heads)                                             \
+    X(weights, float, cuda_splits_kept(s), s->heads)                                            \
+    X(angles, float, s->max_context, s->head_dim)                                               \
+    X(heads, float, s->outputs_max, s->hidden)                                                  \
+    X(logits, float, s->outputs_max, s->vocab)                                                  \
     X(inputs, uint32_t, 1, cuda_input_words(s))
 
 struct cuda_workspace {
@@ -58,6 +57,9 @@ struct cuda_workspace {
     CUDA_WORKSPACE(X)
 #undef X
 };
+
+/* Elements of a row of queries, keys and values, which lie side by side. */
+size_t cuda_qkv_count(const struct cuda_shape *shape);
 
 /* How many splits the arrays above hold: at least those of the longest row. */
 uint32_t cuda_splits_kept(const struct cuda_shape *shape);

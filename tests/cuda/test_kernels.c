@@ -35,6 +35,28 @@ static void fetch(struct cuda_device *device, float *to, const float *from, size
         fail_msg("%s", error.text);
 }
 
+static uint16_t to_bf16(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static void fetch_bf16(struct cuda_device *device, float *to, const uint16_t *from, size_t count)
+{
+    struct td_error error = {0};
+    uint16_t *values = malloc(count * sizeof *values);
+
+    assert_non_null(values);
+    cuda_device_download(device, values, from, count * sizeof *values);
+    if (cuda_device_wait(device, &error) != TD_OK)
+        fail_msg("%s", error.text);
+    for (size_t i = 0; i < count; i++)
+        to[i] = model_bfloat_to_float(values[i]);
+    free(values);
+}
+
 static float unit(struct td_rng *rng)
 {
     return (float)(2 * td_rng_unit(rng) - 1);
@@ -77,7 +99,8 @@ static void multiply(const struct product *product, const float *x, const float 
 {
     struct cuda_device *device = cuda_rig_device();
     void *bytes = sent(device, product->bytes, ROWS * product->row_bytes);
-    float *inputs = sent(device, x, (size_t)tokens * COLUMNS * sizeof *x);
+    uint16_t *rounded = malloc((size_t)tokens * COLUMNS * sizeof *rounded);
+    uint16_t *inputs = sent(device, NULL, (size_t)tokens * COLUMNS * sizeof *inputs);
     float *biases = sent(device, bias, ROWS * sizeof *bias);
     float *results = sent(device, NULL, (size_t)tokens * ROWS * sizeof *y);
     const struct cuda_product_args args = {.matrix = {.data = bytes,
@@ -88,11 +111,16 @@ static void multiply(const struct product *product, const float *x, const float 
                                            .x = inputs,
                                            .bias = biases,
                                            .y = results,
+                                           .stride = ROWS,
                                            .tokens = tokens};
     const struct cuda_grid grid = {.x = (ROWS + CUDA_PRODUCT_ROWS - 1) / CUDA_PRODUCT_ROWS,
                                    .y = (tokens + CUDA_PRODUCT_TILE - 1) / CUDA_PRODUCT_TILE,
                                    .z = 1};
 
+    assert_non_null(rounded);
+    for (size_t i = 0; i < (size_t)tokens * COLUMNS; i++)
+        rounded[i] = to_bf16(x[i]);
+    cuda_device_upload(device, inputs, rounded, (size_t)tokens * COLUMNS * sizeof *inputs);
     cuda_device_launch(device, product->kernel, grid, &args);
     fetch(device, y, results, (size_t)tokens * ROWS);
     cuda_device_give(device, bytes);
@@ -100,6 +128,7 @@ static void multiply(const struct product *product, const float *x, const float 
     cuda_device_give(device, biases);
     cuda_device_give(device, results);
     cuda_device_close(device);
+    free(rounded);
 }
 
 /* A column at a time: a product with a unit vector is the weight itself, to the bit. */
@@ -131,7 +160,7 @@ static void check_sums(const struct product *product, struct td_rng *rng)
     float bias[ROWS];
 
     for (uint32_t i = 0; i < TOKENS * COLUMNS; i++)
-        x[i / COLUMNS][i % COLUMNS] = unit(rng);
+        x[i / COLUMNS][i % COLUMNS] = model_bfloat_to_float(to_bf16(unit(rng)));
     for (uint32_t row = 0; row < ROWS; row++)
         bias[row] = unit(rng);
     multiply(product, x[0], bias, TOKENS, y[0]);
@@ -189,7 +218,7 @@ static void norms_are_those_of_double_precision(void **state)
     struct cuda_norm_args args = {.count = COUNT, .epsilon = 1e-5f};
     struct td_rng rng;
     float *rows;
-    float *result;
+    uint16_t *result;
 
     (void)state;
     td_rng_init(&rng, 8);
@@ -201,9 +230,9 @@ static void norms_are_those_of_double_precision(void **state)
     args.heads = rows + COUNT; /* the given state is row 1 */
     args.weight = sent(device, weight, sizeof weight);
     args.picks = sent(device, picks, sizeof picks);
-    args.out = result = sent(device, NULL, sizeof out);
+    args.out = result = sent(device, NULL, sizeof out / 2);
     cuda_device_launch(device, CUDA_KERNEL_NORM, (struct cuda_grid){COPIES, 1, 1}, &args);
-    fetch(device, out[0], result, COPIES * COUNT);
+    fetch_bf16(device, out[0], result, COPIES * COUNT);
     for (uint32_t i = 0; i < COPIES; i++) {
         const float *row = x[(picks[i] & CUDA_PICK_HEAD) != 0 ? 1 : picks[i]];
         double squares = 0;
@@ -213,7 +242,7 @@ static void norms_are_those_of_double_precision(void **state)
         for (uint32_t k = 0; k < COUNT; k++) {
             double expected = (double)row[k] * (double)weight[k] / sqrt(squares / COUNT + 1e-5);
 
-            assert_true(fabs((double)out[i][k] - expected) <= 1e-6 * (1 + fabs(expected)));
+            assert_true(fabs((double)out[i][k] - expected) <= 0x1.01p-8 * fabs(expected) + 1e-6);
         }
     }
     cuda_device_give(device, rows);
@@ -239,16 +268,18 @@ static void silu_is_that_of_double_precision(void **state)
     }
     args.gate = sent(device, gate, sizeof gate);
     args.up = sent(device, up, sizeof up);
+    args.out = sent(device, NULL, COUNT * sizeof *args.out);
     cuda_device_launch(device, CUDA_KERNEL_ACTIVATE, (struct cuda_grid){(COUNT + 255) / 256, 1, 1},
                        &args);
-    fetch(device, out, args.gate, COUNT);
+    fetch_bf16(device, out, args.out, COUNT);
     for (int i = 0; i < COUNT; i++) {
         double expected = (double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
 
-        assert_true(fabs((double)out[i] - expected) <= 1e-6 * (1e-3 + fabs(expected)));
+        assert_true(fabs((double)out[i] - expected) <= 0x1.01p-8 * fabs(expected) + 1e-9);
     }
-    cuda_device_give(device, args.gate);
+    cuda_device_give(device, (void *)(uintptr_t)args.gate);
     cuda_device_give(device, (void *)(uintptr_t)args.up);
+    cuda_device_give(device, args.out);
     cuda_device_close(device);
 }
 

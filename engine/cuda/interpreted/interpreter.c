@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
 
 #define THREADS_MAX 1024
@@ -142,6 +143,16 @@ float interpreter_warp_sum(float value)
 float interpreter_warp_max(float value)
 {
     return meet_warp(value, finish_max);
+}
+
+uint16_t interpreter_float_to_bf16(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    if (value != value)
+        return 0x7fff; /* as GPUs do */
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 /* One thread of all blocks of a launch. It is left behind where it waits for a block that does not come. */

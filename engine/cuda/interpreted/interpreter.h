@@ -27,6 +27,7 @@ extern struct interpreter_place interpreter_now;
 void interpreter_barrier(void);
 float interpreter_warp_sum(float value);
 float interpreter_warp_max(float value);
+uint16_t interpreter_float_to_bf16(float value);
 
 /* Runs all blocks of a kernel. TD_NO_MEMORY if there is none for the fibers. */
 td_status_t interpreter_run(void (*kernel)(const void *args), const char *name, uint32_t threads,

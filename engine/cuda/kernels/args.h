@@ -2,7 +2,8 @@
  * args.h: the kernels by name, and what each is given.
  *
  * Read by C files that launch, by nvcc and by the interpreter. All pointers are into the device's memory; all
- * counts and strides are of elements. Rows of activations are 32-bit floats.
+ * counts and strides are of elements. Rows of activations are 32-bit floats, but for those that products are made
+ * of: bf16, rounded once, to the nearest, by the kernel that makes them.
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_ARGS_H
 #define TANDEM_ENGINE_CUDA_KERNELS_ARGS_H
@@ -95,13 +96,13 @@ struct cuda_embed_args {
 
 #define CUDA_PICK_HEAD 0x80000000u /* in picks: a state that was given, not a row */
 
-/* out[i] = norm of x[i], or with picks of x[picks[i]] or heads[picks[i] without CUDA_PICK_HEAD]. A block for each. */
+/* out[i] = norm of x[i] as bf16, or with picks of x[picks[i]] or heads[picks[i] without CUDA_PICK_HEAD]. A block for each. */
 struct cuda_norm_args {
     const float *x;
     const float *heads;
     const uint32_t *picks; /* NULL: all rows in their order */
     const float *weight;
-    float *out;
+    uint16_t *out;
     uint32_t count; /* of a row */
     float epsilon;
 };
@@ -109,9 +110,10 @@ struct cuda_norm_args {
 /* y[token][row] (+)= matrix[row] * x[token] + bias[row]. Blocks: rows by CUDA_PRODUCT_ROWS, tokens by _TILE. */
 struct cuda_product_args {
     struct cuda_matrix matrix;
-    const float *x; /* [tokens][columns] */
+    const uint16_t *x; /* bf16 [tokens][columns] */
     const float *bias;
-    float *y; /* [tokens][rows] */
+    float *y;        /* [tokens][stride], rows of which are written */
+    uint32_t stride; /* of y */
     uint32_t tokens;
     bool is_added; /* to what y holds */
 };
@@ -120,13 +122,14 @@ struct cuda_product_args {
 struct cuda_place_args {
     struct cuda_rows rows;
     struct cuda_pool pool;
-    const float *q; /* [rows][heads * head_dim] */
+    const float *q; /* [rows][stride], of which heads * head_dim */
     const float *k;
     const float *v;
+    uint32_t stride;     /* of q, k and v */
     const float *q_norm; /* NULL: none */
     const float *k_norm;
     const float *angles; /* [position][cosine | sine][head_dim / 2] */
-    float *rotated;      /* like q */
+    float *rotated;      /* [rows][heads * head_dim] */
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t layer;
@@ -156,17 +159,18 @@ struct cuda_merge_args {
     const float *sums;
     const float *maxima;
     const float *weights;
-    float *out; /* [rows][heads * head_dim] */
+    uint16_t *out; /* bf16 [rows][heads * head_dim] */
     uint32_t first_row;
     uint32_t splits;
     uint32_t heads;
     uint32_t head_dim;
 };
 
-/* gate = silu(gate) * up. One thread for each. */
+/* out = silu(gate) * up as bf16. One thread for each. */
 struct cuda_activate_args {
-    float *gate;
+    const float *gate;
     const float *up;
+    uint16_t *out;
     uint64_t count;
 };
 

@@ -137,7 +137,7 @@ SIMT_KERNEL(merge, 128, struct cuda_merge_args)
     uint32_t head = simt_block_y();
     uint32_t splits = args.positions[args.first_row + row] / CUDA_SPLIT + 1;
     size_t first = (size_t)row * args.splits * args.heads + head;
-    float *out = args.out + ((size_t)(args.first_row + row) * args.heads + head) * args.head_dim;
+    uint16_t *out = args.out + ((size_t)(args.first_row + row) * args.heads + head) * args.head_dim;
 
     for (uint32_t d = simt_thread(); d < args.head_dim; d += 128) {
         float total = args.sums[first * args.head_dim + d];
@@ -154,7 +154,7 @@ SIMT_KERNEL(merge, 128, struct cuda_merge_args)
             weight = weight * scale + args.weights[place] * split_scale;
             max = higher;
         }
-        out[d] = total / weight;
+        out[d] = simt_float_to_bf16(total / weight);
     }
 }
 

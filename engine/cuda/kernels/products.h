@@ -17,7 +17,7 @@ SIMT_INLINE void product(const struct cuda_product_args *args, enum cuda_type ty
     uint32_t first = simt_block_y() * CUDA_PRODUCT_TILE;
     uint32_t tokens =
         args->tokens - first < CUDA_PRODUCT_TILE ? args->tokens - first : CUDA_PRODUCT_TILE;
-    const float *x = args->x + (size_t)first * matrix->columns;
+    const uint16_t *x = args->x + (size_t)first * matrix->columns;
     float sums[CUDA_PRODUCT_TILE] = {0};
 
     if (row >= matrix->rows) /* the whole warp: there is no barrier of the block below */
@@ -29,16 +29,17 @@ SIMT_INLINE void product(const struct cuda_product_args *args, enum cuda_type ty
         unpack_group(type, matrix->data + row * matrix->row_bytes, column, weights);
         SIMT_UNROLL
         for (uint32_t token = 0; token < CUDA_PRODUCT_TILE; token++) {
-            const float *values = x + (size_t)token * matrix->columns + column;
+            const uint16_t *values = x + (size_t)token * matrix->columns + column;
 
             if (token < tokens)
                 for (uint32_t i = 0; i < CUDA_GROUP; i++)
-                    sums[token] = fmaf(weights[i], values[i], sums[token]);
+                    sums[token] =
+                        fmaf(weights[i], unpack_bits((uint32_t)values[i] << 16), sums[token]);
         }
     }
     SIMT_UNROLL
     for (uint32_t token = 0; token < CUDA_PRODUCT_TILE; token++) {
-        float *y = args->y + (size_t)(first + token) * matrix->rows + row;
+        float *y = args->y + (size_t)(first + token) * args->stride + row;
         float sum;
 
         if (token >= tokens) /* the same for the whole warp */

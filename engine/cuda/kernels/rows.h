@@ -55,7 +55,7 @@ SIMT_KERNEL(norm, NORM_THREADS, struct cuda_norm_args)
         squares += warps[warp];
     scale = norm_scale(squares, args.count, args.epsilon);
     for (uint32_t i = simt_thread(); i < args.count; i += NORM_THREADS)
-        args.out[(size_t)row * args.count + i] = x[i] * scale * args.weight[i];
+        args.out[(size_t)row * args.count + i] = simt_float_to_bf16(x[i] * scale * args.weight[i]);
 }
 
 SIMT_INLINE float head_scale(const float *head, const float *weight, uint32_t head_dim,
@@ -80,7 +80,7 @@ SIMT_KERNEL(place, 32, struct cuda_place_args)
     bool is_key = simt_block_y() >= args.heads;
     uint32_t head = is_key ? simt_block_y() - args.heads : simt_block_y();
     uint32_t heads = is_key ? args.kv_heads : args.heads;
-    const float *source = (is_key ? args.k : args.q) + ((size_t)row * heads + head) * head_dim;
+    const float *source = (is_key ? args.k : args.q) + (size_t)row * args.stride + head * head_dim;
     const float *weight = is_key ? args.k_norm : args.q_norm;
     const float *cosines = args.angles + (size_t)position * head_dim;
     float scale = head_scale(source, weight, head_dim, args.epsilon);
@@ -113,7 +113,7 @@ SIMT_KERNEL(place, 32, struct cuda_place_args)
         return;
     entry = pool_entry(&args.pool, &args.rows, row, position, head, args.layer, true);
     for (uint32_t i = simt_lane(); i < head_dim; i += SIMT_WARP)
-        pool_store(&args.pool, entry, i, args.v[((size_t)row * heads + head) * head_dim + i]);
+        pool_store(&args.pool, entry, i, args.v[(size_t)row * args.stride + head * head_dim + i]);
 }
 
 SIMT_KERNEL(activate, 256, struct cuda_activate_args)
@@ -121,7 +121,8 @@ SIMT_KERNEL(activate, 256, struct cuda_activate_args)
     uint64_t i = (uint64_t)simt_block_x() * 256 + simt_thread();
 
     if (i < args.count)
-        args.gate[i] = args.gate[i] / (1.0f + arithmetic_exp(-args.gate[i])) * args.up[i];
+        args.out[i] =
+            simt_float_to_bf16(args.gate[i] / (1.0f + arithmetic_exp(-args.gate[i])) * args.up[i]);
 }
 
 #endif

@@ -22,6 +22,7 @@
 
 #ifdef __CUDACC__
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #define SIMT_INLINE static __device__ __forceinline__
@@ -89,6 +90,12 @@ SIMT_INLINE uint16_t simt_float_to_half(float value)
     return __half_as_ushort(__float2half_rn(value));
 }
 
+/* To nearest, ties to even. */
+SIMT_INLINE uint16_t simt_float_to_bf16(float value)
+{
+    return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+}
+
 #else
 
 #include "engine/cuda/interpreted/interpreter.h"
@@ -116,6 +123,7 @@ SIMT_INLINE uint16_t simt_float_to_half(float value)
 #define simt_warp_max(value)     interpreter_warp_max(value)
 #define simt_half_to_float(half) model_half_to_float(half)
 #define simt_float_to_half(x)    model_float_to_half(x)
+#define simt_float_to_bf16(x)    interpreter_float_to_bf16(x)
 
 #endif
 
