@@ -18,36 +18,71 @@
 
 /* ------------------------------------------------------------------ a step */
 
+static td_status_t begin(struct engine_backend *base, const struct engine_batch *batch)
+{
+    struct cuda_backend *backend = (struct cuda_backend *)base;
+    td_status_t status = engine_batch_check(base, backend->block_count, batch);
+
+    backend->started_ns = td_now_ns();
+    if (status == TD_OK)
+        cuda_forward(backend, batch);
+    return status;
+}
+
+static td_status_t finish(struct engine_backend *base, struct engine_result *result_out)
+{
+    struct cuda_backend *backend = (struct cuda_backend *)base;
+    td_status_t status = cuda_device_wait(backend->device, NULL); /* what failed is logged */
+
+    if (status == TD_OK)
+        *result_out = (struct engine_result){.outputs = backend->outputs,
+                                             .duration_ns = td_now_ns() - backend->started_ns};
+    return status;
+}
+
 static td_status_t run(struct engine_backend *base, const struct engine_batch *batch,
                        struct engine_result *result_out)
 {
-    struct cuda_backend *backend = (struct cuda_backend *)base;
-    uint64_t start_ns = td_now_ns();
-    td_status_t status = engine_batch_check(base, backend->block_count, batch);
+    td_status_t status = begin(base, batch);
 
-    if (status == TD_OK)
-        status = cuda_forward(backend, batch, NULL);
-    if (status == TD_OK)
-        *result_out = (struct engine_result){.outputs = backend->outputs,
-                                             .duration_ns = td_now_ns() - start_ns};
-    return status;
+    return status == TD_OK ? finish(base, result_out) : status;
+}
+
+/* A device that has failed stays failed. */
+static const char *lost(const struct engine_backend *base)
+{
+    const struct td_error *failure = &((const struct cuda_backend *)base)->device->failure;
+
+    return failure->status != TD_OK ? failure->text : NULL;
 }
 
 static void close_backend(struct engine_backend *base)
 {
     struct cuda_backend *backend = (struct cuda_backend *)base;
 
+    cuda_graphs_fini(&backend->graphs);
     cuda_weights_close(&backend->weights, backend->device);
     cuda_device_give(backend->device, backend->workspace_memory);
     cuda_device_give(backend->device, backend->pool.base);
     cuda_device_give_host(backend->device, backend->inputs);
     cuda_device_give_host(backend->device, backend->heads);
     cuda_device_give_host(backend->device, backend->results);
+    free(backend->head_rows);
     free(backend->outputs);
     free(backend);
 }
 
-static const struct engine_backend_ops ops = {.name = "cuda", .run = run, .close = close_backend};
+static const struct engine_backend_ops ops = {.name = "cuda",
+                                              .run = run,
+                                              .close = close_backend,
+                                              .begin = begin,
+                                              .finish = finish,
+                                              .lost = lost};
+
+struct cuda_graph_counts cuda_backend_graphs(const struct engine_backend *backend)
+{
+    return ((const struct cuda_backend *)backend)->graphs.counts;
+}
 
 /* ------------------------------------------------------------------ checks */
 
@@ -150,13 +185,14 @@ static td_status_t plan_memory(struct cuda_backend *backend, const struct cuda_o
                                struct td_error *error)
 {
     const struct engine_model_info *info = &backend->base.info;
-    struct cuda_plan_input input = {.memory_bytes = backend->device->info.memory_bytes,
-                                    .fraction = options->memory_fraction != 0
-                                                    ? options->memory_fraction
-                                                    : CUDA_FRACTION_DEFAULT,
-                                    .block_bytes = info->block_bytes,
-                                    .blocks_wanted = options->block_count,
-                                    .blocks_min = 1};
+    struct cuda_plan_input input = {
+        .memory_bytes = backend->device->info.memory_bytes,
+        .fraction =
+            options->memory_fraction != 0 ? options->memory_fraction : CUDA_FRACTION_DEFAULT,
+        .graphs_bytes = backend->has_graphs ? cuda_graphs_bytes(backend->model->layers) : 0,
+        .block_bytes = info->block_bytes,
+        .blocks_wanted = options->block_count,
+        .blocks_min = 1};
     td_status_t status = cuda_weights_bytes(backend->model, &input.weights_bytes, error);
 
     if (status == TD_OK)
@@ -169,9 +205,9 @@ static td_status_t plan_memory(struct cuda_backend *backend, const struct cuda_o
         return status;
     *workspace_bytes_out = input.workspace_bytes;
     td_log(TD_LOG_INFO, "cuda",
-           "memory planned device %s weights %zu workspace %zu kv %zu blocks %" PRIu32,
+           "memory planned device %s weights %zu workspace %zu graphs %zu kv %zu blocks %" PRIu32,
            backend->device->info.name, input.weights_bytes, input.workspace_bytes,
-           plan_out->kv_bytes, plan_out->block_count);
+           input.graphs_bytes, plan_out->kv_bytes, plan_out->block_count);
     return TD_OK;
 }
 
@@ -190,7 +226,8 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
     td_status_t status = TD_OK;
 
     backend->outputs = calloc(outputs, sizeof *backend->outputs);
-    if (backend->outputs == NULL)
+    backend->head_rows = calloc(outputs, sizeof *backend->head_rows);
+    if (backend->outputs == NULL || backend->head_rows == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for %zu outputs", outputs);
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0] && status == TD_OK; i++)
         status = cuda_device_take_host(backend->device, arrays[i].count * arrays[i].each,
@@ -269,6 +306,8 @@ td_status_t cuda_backend_open(const struct model *model, struct cuda_device *dev
         return td_fail(error, TD_NO_MEMORY, "no memory for a backend");
     backend->model = model;
     backend->device = device;
+    backend->has_graphs = !options->is_without_graphs;
+    cuda_graphs_init(&backend->graphs, device);
     status = fill(backend, options, error);
     if (status == TD_OK)
         status = take_memory(backend, options, error);

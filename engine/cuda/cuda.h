@@ -5,11 +5,14 @@
  * halves. Numerics class "cuda-bf16-1": the order of every sum is fixed by the matrix and by absolute position, so batch,
  * chunks and who wrote the KV change no bit. One backend is driven by one thread at a time.
  *
- * Not here: transfer of KV between devices, sampling on the device, CUDA graphs.
+ * Steps in which every row decodes are recorded as graphs and replayed (graphs.h), which changes no bit.
+ *
+ * Not here: transfer of KV between devices, sampling on the device.
  */
 #ifndef TANDEM_ENGINE_CUDA_CUDA_H
 #define TANDEM_ENGINE_CUDA_CUDA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/backend.h"
@@ -38,6 +41,7 @@ struct cuda_options {
     uint32_t block_count;     /* 0: what memory is left for */
     uint32_t rows_max;        /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
     uint32_t outputs_max;     /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
+    bool is_without_graphs;   /* every step is launched kernel by kernel */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */
 };
@@ -52,5 +56,16 @@ td_status_t cuda_backend_open(const struct model *model, struct cuda_device *dev
                               const struct cuda_options *options, struct engine_kv *kv_out,
                               struct engine_backend **backend_out,
                               struct td_error *error) TD_MUST_USE;
+
+/* Recorded steps, since the backend was opened. */
+struct cuda_graph_counts {
+    uint64_t recorded;
+    uint64_t replayed;
+    uint64_t dropped; /* to make room for others */
+    uint64_t failed;  /* to be recorded */
+};
+
+/* Of a backend that cuda_backend_open has given; on the thread that drives it. */
+struct cuda_graph_counts cuda_backend_graphs(const struct engine_backend *backend);
 
 #endif

@@ -1,6 +1,8 @@
 /* device.c: see device.h: the first failure is kept, logged once, and ends everything behind it. */
 #include "engine/cuda/device.h"
 
+#include <assert.h>
+
 #include "lib/base/log.h"
 
 static bool has_failed(const struct cuda_device *device)
@@ -68,8 +70,67 @@ void cuda_device_download(struct cuda_device *device, void *to, const void *from
 void cuda_device_launch(struct cuda_device *device, enum cuda_kernel kernel, struct cuda_grid grid,
                         const void *args)
 {
-    if (!has_failed(device) && grid.x > 0 && grid.y > 0 && grid.z > 0)
+    if (has_failed(device) || grid.x == 0 || grid.y == 0 || grid.z == 0)
+        return;
+    if (!device->is_recording)
         note(device, device->ops->launch(device, kernel, grid, args, &device->failure));
+    else if (device->unrecorded.status == TD_OK)
+        (void)device->ops->launch(device, kernel, grid, args, &device->unrecorded);
+}
+
+void cuda_device_mark(struct cuda_device *device, uint32_t mark)
+{
+    assert(mark < CUDA_MARKS);
+    if (!has_failed(device))
+        note(device, device->ops->mark(device, mark, &device->failure));
+}
+
+td_status_t cuda_device_wait_mark(struct cuda_device *device, uint32_t mark, struct td_error *error)
+{
+    assert(mark < CUDA_MARKS);
+    if (!has_failed(device))
+        note(device, device->ops->wait_mark(device, mark, &device->failure));
+    return has_failed(device) ? repeat_failure(device, error) : TD_OK;
+}
+
+/* ------------------------------------------------------------------ graphs */
+
+td_status_t cuda_device_capture(struct cuda_device *device, struct td_error *error)
+{
+    td_status_t status;
+
+    assert(!device->is_recording);
+    if (has_failed(device))
+        return repeat_failure(device, error);
+    status = device->ops->capture(device, error);
+    device->is_recording = status == TD_OK;
+    device->unrecorded = (struct td_error){0};
+    return status;
+}
+
+td_status_t cuda_device_capture_end(struct cuda_device *device, struct cuda_graph **graph_out,
+                                    struct td_error *error)
+{
+    bool is_whole = device->unrecorded.status == TD_OK;
+    struct td_error ignored = {0};
+
+    assert(device->is_recording);
+    device->is_recording = false;
+    if (is_whole)
+        return device->ops->capture_end(device, graph_out, error);
+    (void)device->ops->capture_end(device, NULL, &ignored);
+    return td_fail(error, device->unrecorded.status, "%s", device->unrecorded.text);
+}
+
+void cuda_device_replay(struct cuda_device *device, struct cuda_graph *graph)
+{
+    if (!has_failed(device))
+        note(device, device->ops->replay(device, graph, &device->failure));
+}
+
+void cuda_device_drop_graph(struct cuda_device *device, struct cuda_graph *graph)
+{
+    device->ops->drop_graph(device, graph);
 }
 
 td_status_t cuda_device_wait(struct cuda_device *device, struct td_error *error)

@@ -5,6 +5,9 @@
  * order; only cuda_device_wait waits. A device that has failed once stays failed: what follows does nothing, and
  * waiting returns the first error, whose text names the call and the kernel. So who queues work checks once, at the
  * end. One thread at a time.
+ *
+ * What is launched between capture and capture_end does not run, but is recorded as a graph, which replay queues as a
+ * whole: the same kernels with the same arguments. What cannot be recorded is no failure of the device.
  */
 #ifndef TANDEM_ENGINE_CUDA_DEVICE_H
 #define TANDEM_ENGINE_CUDA_DEVICE_H
@@ -30,8 +33,11 @@ struct cuda_grid {
 };
 
 struct cuda_device;
+struct cuda_graph; /* the device's own */
 
-/* None of these is called after a failure, but for give, give_host and close. */
+#define CUDA_MARKS 16
+
+/* None of these is called after a failure, but for give, give_host, drop_graph and close. */
 struct cuda_device_ops {
     td_status_t (*free_bytes)(struct cuda_device *device, size_t *bytes_out,
                               struct td_error *error);
@@ -48,6 +54,15 @@ struct cuda_device_ops {
     td_status_t (*launch)(struct cuda_device *device, enum cuda_kernel kernel,
                           struct cuda_grid grid, const void *args, struct td_error *error);
     td_status_t (*wait)(struct cuda_device *device, struct td_error *error);
+    td_status_t (*mark)(struct cuda_device *device, uint32_t mark, struct td_error *error);
+    td_status_t (*wait_mark)(struct cuda_device *device, uint32_t mark, struct td_error *error);
+    td_status_t (*capture)(struct cuda_device *device, struct td_error *error);
+    /* Ends recording in any case; graph_out NULL: what was recorded is not wanted. */
+    td_status_t (*capture_end)(struct cuda_device *device, struct cuda_graph **graph_out,
+                               struct td_error *error);
+    td_status_t (*replay)(struct cuda_device *device, struct cuda_graph *graph,
+                          struct td_error *error);
+    void (*drop_graph)(struct cuda_device *device, struct cuda_graph *graph);
     void (*close)(struct cuda_device *device);
 };
 
@@ -56,6 +71,8 @@ struct cuda_device {
     const struct cuda_device_ops *ops;
     struct cuda_device_info info;
     struct td_error failure; /* the first; status TD_OK: none */
+    bool is_recording;
+    struct td_error unrecorded; /* the first failure to record, in the present capture */
 };
 
 /* Bytes that can still be taken. */
@@ -79,6 +96,24 @@ void cuda_device_download(struct cuda_device *device, void *to, const void *from
 /* Queue a kernel; args is its struct of kernels/args.h, copied. A grid with a zero launches nothing. */
 void cuda_device_launch(struct cuda_device *device, enum cuda_kernel kernel, struct cuda_grid grid,
                         const void *args);
+
+/*
+ * Marks where the queue now ends, mark below CUDA_MARKS; later wait for what was queued before. A mark that was never set
+ * is reached at once. The device's first failure, as cuda_device_wait.
+ */
+void cuda_device_mark(struct cuda_device *device, uint32_t mark);
+td_status_t cuda_device_wait_mark(struct cuda_device *device, uint32_t mark,
+                                  struct td_error *error) TD_MUST_USE;
+
+/*
+ * Recording, see above. Only launches may come between; with TD_OK of capture, capture_end must follow, whose TD_OK gives
+ * a graph. It may be dropped when no replay of it is queued, and must be before the device is closed.
+ */
+td_status_t cuda_device_capture(struct cuda_device *device, struct td_error *error) TD_MUST_USE;
+td_status_t cuda_device_capture_end(struct cuda_device *device, struct cuda_graph **graph_out,
+                                    struct td_error *error) TD_MUST_USE;
+void cuda_device_replay(struct cuda_device *device, struct cuda_graph *graph);
+void cuda_device_drop_graph(struct cuda_device *device, struct cuda_graph *graph);
 
 /* Waits until the queue is done. TD_INTERNAL, TD_PEER_LOST or TD_NO_MEMORY with the first failure's text. */
 td_status_t cuda_device_wait(struct cuda_device *device, struct td_error *error) TD_MUST_USE;

@@ -1,13 +1,16 @@
 /*
  * forward.c: see forward.h.
  *
- * Inputs of a step travel as one copy of 32-bit words: tokens, positions and tables of the rows, what the outputs
- * pick, and the slots of all sequences. Then thirteen kernels a layer, and the results come back.
+ * Inputs of a step travel as one copy (inputs.h). Then thirteen kernels a layer, launched one by one or as a graph
+ * that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
+ * alone; whatever else changes from step to step is in the inputs.
  */
 #include "engine/cuda/forward.h"
 
 #include <math.h>
 #include <string.h>
+
+#include "engine/cuda/inputs.h"
 
 /* A step while it is queued. */
 struct step {
@@ -15,11 +18,11 @@ struct step {
     const struct engine_batch *batch;
     const struct cuda_layer *layer;
     uint32_t layer_index;
+    uint32_t count;  /* rows, padding included */
+    uint32_t logits; /* padding included */
+    uint32_t splits; /* of attention: those of the longest row, or of the bucket */
     struct cuda_rows rows;
     const uint32_t *picks;
-    uint32_t head_count; /* given states that outputs want */
-    uint32_t logits_count;
-    uint32_t splits; /* of the longest row */
 };
 
 static uint32_t pieces(uint32_t count, uint32_t per_piece)
@@ -34,72 +37,56 @@ static struct cuda_grid grid(uint32_t x, uint32_t y, uint32_t z)
 
 /* ------------------------------------------------------------------ inputs */
 
-/* Slots of each sequence, as many as its last row needs; tables say where they begin. Returns how many there are. */
-static uint32_t gather_slots(struct step *step, uint32_t *tables, uint32_t *slots)
+/* Steps in which all decode have buckets; a step's rows and logits are padded to the same number. */
+static struct cuda_bucket choose_bucket(const struct cuda_backend *backend,
+                                        const struct engine_batch *batch, uint32_t logits)
 {
-    const struct engine_batch *batch = step->batch;
-    uint32_t block_tokens = step->backend->pool.block_tokens;
-    uint32_t first = 0; /* of the sequence at hand */
-    uint32_t count = 0;
+    const struct cuda_shape *shape = &backend->shape;
+    uint32_t rows_max = shape->rows_max < shape->outputs_max ? shape->rows_max : shape->outputs_max;
 
-    for (uint32_t i = 0; i < batch->row_count; i++) {
-        const struct engine_row *row = &batch->rows[i];
-        const struct engine_batch_sequence *sequence = &batch->sequences[row->sequence];
-        uint32_t needed = row->position / block_tokens + 1;
-
-        if (i == 0 || row->sequence != batch->rows[i - 1].sequence)
-            first = count;
-        for (uint32_t have = count - first; have < needed; have++)
-            slots[count++] = sequence->slots[have];
-        tables[i] = first;
-        if (row->position / CUDA_SPLIT + 1 > step->splits)
-            step->splits = row->position / CUDA_SPLIT + 1;
-    }
-    return count;
+    if (!backend->has_graphs || logits == 0 || !cuda_inputs_decode(batch))
+        return (struct cuda_bucket){0};
+    return cuda_bucket_choose(batch->row_count > logits ? batch->row_count : logits,
+                              cuda_inputs_splits(batch), rows_max,
+                              pieces(shape->max_context, CUDA_SPLIT));
 }
 
-/* What the i-th logits are made from: a row, or a state that came with the batch. */
-static uint32_t pick_of(struct step *step, const struct engine_output *output)
+static void send_heads(const struct step *step, uint32_t count)
 {
     struct cuda_backend *backend = step->backend;
     size_t hidden = backend->shape.hidden;
 
-    if (!output->is_head)
-        return output->row;
-    memcpy(backend->heads + step->head_count * hidden, step->batch->heads[output->row],
-           hidden * sizeof(float));
-    return step->head_count++ | CUDA_PICK_HEAD;
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(backend->heads + i * hidden, step->batch->heads[backend->head_rows[i]],
+               hidden * sizeof(float));
+    cuda_device_upload(backend->device, backend->workspace.heads, backend->heads,
+                       count * hidden * sizeof(float));
 }
 
-static void send_inputs(struct step *step)
+/* Returns the bucket; rows 0: there is none, and no padding. */
+static struct cuda_bucket send_inputs(struct step *step)
 {
     struct cuda_backend *backend = step->backend;
-    const struct engine_batch *batch = step->batch;
-    const struct cuda_workspace *device = &backend->workspace;
-    uint32_t rows = batch->row_count;
-    uint32_t *tokens = backend->inputs;
-    uint32_t *positions = tokens + rows;
-    uint32_t *tables = positions + rows;
-    uint32_t *picks = tables + rows;
-    uint32_t *slots = picks + batch->output_count;
-    size_t words;
+    const uint32_t *words = backend->workspace.inputs;
+    uint32_t logits = cuda_inputs_logits(step->batch);
+    struct cuda_bucket bucket = choose_bucket(backend, step->batch, logits);
+    struct cuda_inputs inputs = {.rows = bucket.rows > 0 ? bucket.rows : step->batch->row_count,
+                                 .logits = bucket.rows > 0 ? bucket.rows : logits};
 
-    for (uint32_t i = 0; i < rows; i++) {
-        tokens[i] = batch->rows[i].token;
-        positions[i] = batch->rows[i].position;
-    }
-    for (uint32_t i = 0; i < batch->output_count; i++)
-        if (batch->outputs[i].want == ENGINE_WANT_LOGITS)
-            picks[step->logits_count++] = pick_of(step, &batch->outputs[i]);
-    words = (size_t)(slots - backend->inputs) + gather_slots(step, tables, slots);
-    cuda_device_upload(backend->device, device->inputs, backend->inputs, words * sizeof(uint32_t));
-    cuda_device_upload(backend->device, device->heads, backend->heads,
-                       (size_t)step->head_count * backend->shape.hidden * sizeof(float));
-    step->rows = (struct cuda_rows){.tokens = device->inputs,
-                                    .positions = device->inputs + (positions - backend->inputs),
-                                    .tables = device->inputs + (tables - backend->inputs),
-                                    .slots = device->inputs + (slots - backend->inputs)};
-    step->picks = device->inputs + (picks - backend->inputs);
+    cuda_inputs_fill(step->batch, backend->pool.block_tokens, backend->block_count, &inputs,
+                     backend->inputs, backend->head_rows);
+    cuda_device_upload(backend->device, backend->workspace.inputs, backend->inputs,
+                       inputs.words * sizeof(uint32_t));
+    send_heads(step, inputs.heads);
+    step->count = inputs.rows;
+    step->logits = inputs.logits;
+    step->splits = bucket.rows > 0 ? bucket.splits : inputs.splits;
+    step->rows = (struct cuda_rows){.tokens = words + inputs.tokens,
+                                    .positions = words + inputs.positions,
+                                    .tables = words + inputs.tables,
+                                    .slots = words + inputs.slots};
+    step->picks = words + inputs.picks;
+    return bucket;
 }
 
 /* ------------------------------------------------------------------ kernels */
@@ -133,7 +120,7 @@ static void project_heads(const struct step *step)
                                      .bias = layer->q_bias,
                                      .y = work->qkv,
                                      .stride = (uint32_t)cuda_qkv_count(&step->backend->shape),
-                                     .tokens = step->batch->row_count};
+                                     .tokens = step->count};
 
     multiply(step, &args);
     args.y += layer->q.rows;
@@ -149,11 +136,8 @@ static void project_heads(const struct step *step)
 static void project(const struct step *step, const struct cuda_matrix *matrix, const uint16_t *x,
                     float *y)
 {
-    const struct cuda_product_args args = {.matrix = *matrix,
-                                           .x = x,
-                                           .y = y,
-                                           .stride = matrix->rows,
-                                           .tokens = step->batch->row_count};
+    const struct cuda_product_args args = {
+        .matrix = *matrix, .x = x, .y = y, .stride = matrix->rows, .tokens = step->count};
 
     multiply(step, &args);
 }
@@ -166,7 +150,7 @@ static void project_back(const struct step *step, const struct cuda_matrix *matr
                                            .x = x,
                                            .y = step->backend->workspace.x,
                                            .stride = matrix->rows,
-                                           .tokens = step->batch->row_count,
+                                           .tokens = step->count,
                                            .is_added = true};
 
     multiply(step, &args);
@@ -178,8 +162,7 @@ static void embed(const struct step *step)
                                          .tokens = step->rows.tokens,
                                          .x = step->backend->workspace.x};
 
-    cuda_device_launch(step->backend->device, CUDA_KERNEL_EMBED, grid(step->batch->row_count, 1, 1),
-                       &args);
+    cuda_device_launch(step->backend->device, CUDA_KERNEL_EMBED, grid(step->count, 1, 1), &args);
 }
 
 static void normalize(const struct step *step, const float *weight)
@@ -191,8 +174,7 @@ static void normalize(const struct step *step, const float *weight)
                                         .count = backend->shape.hidden,
                                         .epsilon = backend->model->rms_epsilon};
 
-    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->batch->row_count, 1, 1),
-                       &args);
+    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->count, 1, 1), &args);
 }
 
 static void place(const struct step *step)
@@ -218,7 +200,7 @@ static void place(const struct step *step)
                                              backend->model->rope.pairs == MODEL_ROPE_INTERLEAVED};
 
     cuda_device_launch(backend->device, CUDA_KERNEL_PLACE,
-                       grid(step->batch->row_count, args.heads + args.kv_heads, 1), &args);
+                       grid(step->count, args.heads + args.kv_heads, 1), &args);
 }
 
 /* Some rows at a time, as many as the sums of their splits have room for. */
@@ -226,7 +208,7 @@ static void attend(const struct step *step)
 {
     const struct cuda_backend *backend = step->backend;
     const struct cuda_workspace *work = &backend->workspace;
-    uint32_t rows = step->batch->row_count;
+    uint32_t rows = step->count;
     uint32_t wave = cuda_splits_kept(&backend->shape) / step->splits;
     struct cuda_attend_args attend = {.rows = step->rows,
                                       .pool = backend->pool,
@@ -265,8 +247,7 @@ static void feed_forward(const struct step *step)
     const struct cuda_activate_args args = {.gate = work->gate,
                                             .up = work->up,
                                             .out = work->gated,
-                                            .count = (uint64_t)step->batch->row_count *
-                                                     backend->shape.ffn};
+                                            .count = (uint64_t)step->count * backend->shape.ffn};
 
     normalize(step, step->layer->ffn_norm);
     project(step, &step->layer->gate, work->normed, work->gate);
@@ -306,9 +287,9 @@ static void make_logits(const struct step *step)
                                            .x = work->normed,
                                            .y = work->logits,
                                            .stride = backend->weights.output.rows,
-                                           .tokens = step->logits_count};
+                                           .tokens = step->logits};
 
-    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->logits_count, 1, 1), &norm);
+    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->logits, 1, 1), &norm);
     multiply(step, &head);
 }
 
@@ -338,22 +319,29 @@ static void fetch_results(const struct step *step)
     }
 }
 
-td_status_t cuda_forward(struct cuda_backend *backend, const struct engine_batch *batch,
-                         struct td_error *error)
+/* All kernels of a step. */
+static void queue_kernels(const void *context)
 {
-    struct step step = {.backend = backend, .batch = batch};
+    struct step step = *(const struct step *)context;
 
-    send_inputs(&step);
-    if (batch->row_count > 0) {
+    if (step.count > 0) {
         embed(&step);
-        for (uint32_t i = 0; i < backend->model->layers; i++) {
-            step.layer = &backend->weights.layer[i];
+        for (uint32_t i = 0; i < step.backend->model->layers; i++) {
+            step.layer = &step.backend->weights.layer[i];
             step.layer_index = i;
             run_layer(&step);
         }
     }
-    if (step.logits_count > 0)
+    if (step.logits > 0)
         make_logits(&step);
+}
+
+void cuda_forward(struct cuda_backend *backend, const struct engine_batch *batch)
+{
+    struct step step = {.backend = backend, .batch = batch};
+    struct cuda_bucket bucket = send_inputs(&step);
+
+    if (bucket.rows == 0 || !cuda_graphs_run(&backend->graphs, bucket, queue_kernels, &step))
+        queue_kernels(&step);
     fetch_results(&step);
-    return cuda_device_wait(backend->device, error);
 }

@@ -9,6 +9,7 @@
 #include "engine/backend.h"
 #include "engine/cuda/cuda.h"
 #include "engine/cuda/device.h"
+#include "engine/cuda/graphs.h"
 #include "engine/cuda/plan.h"
 #include "engine/cuda/weights.h"
 #include "model/model.h"
@@ -20,20 +21,26 @@ struct cuda_backend {
     struct cuda_shape shape;
     struct cuda_weights weights;
     struct cuda_pool pool;
-    uint32_t block_count;
+    uint32_t block_count; /* of the pool; one more is behind them, for padding */
     void *workspace_memory;
     struct cuda_workspace workspace;
+    bool has_graphs;
+    struct cuda_graphs graphs;
+    uint64_t started_ns; /* the step at hand */
 
     /* Memory of the host that copies go from and to. */
-    uint32_t *inputs; /* as workspace.inputs */
-    float *heads;     /* [outputs_max][hidden] */
-    float *results;   /* [outputs_max][vocab or hidden] */
+    uint32_t *inputs;    /* as workspace.inputs */
+    uint32_t *head_rows; /* [outputs_max]: see inputs.h */
+    float *heads;        /* [outputs_max][hidden] */
+    float *results;      /* [outputs_max][vocab or hidden] */
     size_t result_stride;
     const float **outputs; /* [outputs_max]: pointers handed out */
 };
 
-/* Runs a step that has passed the checks of backend.c; the device's failures are its result. */
-td_status_t cuda_forward(struct cuda_backend *backend, const struct engine_batch *batch,
-                         struct td_error *error) TD_MUST_USE;
+/*
+ * Queues a step that has passed the checks, with the copies of its results to backend->outputs. The batch is not needed
+ * afterwards. What fails is met by whoever waits for the device.
+ */
+void cuda_forward(struct cuda_backend *backend, const struct engine_batch *batch);
 
 #endif

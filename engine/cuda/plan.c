@@ -30,7 +30,7 @@ size_t cuda_input_words(const struct cuda_shape *shape)
 {
     size_t blocks = pieces(shape->max_context, shape->block_tokens);
 
-    return shape->rows_max * (3 + blocks) + shape->outputs_max;
+    return shape->rows_max * (3 + blocks) + shape->outputs_max + 1;
 }
 
 static bool add_array(size_t *total, size_t count, size_t each, size_t size)
@@ -72,14 +72,16 @@ void cuda_workspace_cut(const struct cuda_shape *s, uint8_t *memory,
 static td_status_t say_too_large(const struct cuda_plan_input *input, size_t available,
                                  size_t kv_bytes, struct td_error *error)
 {
-    return td_fail(error, TD_NO_MEMORY,
-                   "%.2f GiB of GPU memory are needed (weights %.2f, workspace %.2f, KV at least "
-                   "%.2f), %.2f may be used: %.2f of %.2f GiB are free, the share of this process "
-                   "is %.2f",
-                   (double)(input->weights_bytes + input->workspace_bytes + kv_bytes) / GIB,
-                   (double)input->weights_bytes / GIB, (double)input->workspace_bytes / GIB,
-                   (double)kv_bytes / GIB, (double)available / GIB, (double)input->free_bytes / GIB,
-                   (double)input->memory_bytes / GIB, input->fraction);
+    return td_fail(
+        error, TD_NO_MEMORY,
+        "%.2f GiB of GPU memory are needed (weights %.2f, workspace %.2f, graphs %.2f, "
+        "KV at least %.2f), %.2f may be used: %.2f of %.2f GiB are free, the share of "
+        "this process is %.2f",
+        (double)(input->weights_bytes + input->workspace_bytes + input->graphs_bytes + kv_bytes) /
+            GIB,
+        (double)input->weights_bytes / GIB, (double)input->workspace_bytes / GIB,
+        (double)input->graphs_bytes / GIB, (double)kv_bytes / GIB, (double)available / GIB,
+        (double)input->free_bytes / GIB, (double)input->memory_bytes / GIB, input->fraction);
 }
 
 td_status_t cuda_plan_memory(const struct cuda_plan_input *input, struct cuda_plan *plan_out,
@@ -98,16 +100,18 @@ td_status_t cuda_plan_memory(const struct cuda_plan_input *input, struct cuda_pl
     if (available > input->free_bytes)
         available = input->free_bytes;
     if (__builtin_add_overflow(input->weights_bytes, input->workspace_bytes, &fixed) ||
-        __builtin_mul_overflow((size_t)(least > 0 ? least : 1), input->block_bytes, &least_bytes))
+        __builtin_add_overflow(fixed, input->graphs_bytes, &fixed) ||
+        __builtin_mul_overflow((size_t)(least > 0 ? least : 1) + 1, input->block_bytes,
+                               &least_bytes))
         return td_fail(error, TD_LIMIT, "the sizes of weights, workspace and KV overflow");
     if (fixed > available || least_bytes > available - fixed)
         return say_too_large(input, available, least_bytes, error);
-    blocks = (available - fixed) / input->block_bytes;
+    blocks = (available - fixed) / input->block_bytes - 1; /* least_bytes has room for one more */
     if (input->blocks_wanted > 0)
         blocks = input->blocks_wanted;
     if (blocks > UINT32_MAX)
         blocks = UINT32_MAX;
-    *plan_out = (struct cuda_plan){.kv_bytes = blocks * input->block_bytes,
+    *plan_out = (struct cuda_plan){.kv_bytes = (blocks + 1) * input->block_bytes,
                                    .block_count = (uint32_t)blocks};
     return TD_OK;
 }

@@ -64,7 +64,7 @@ size_t cuda_qkv_count(const struct cuda_shape *shape);
 /* How many splits the arrays above hold: at least those of the longest row. */
 uint32_t cuda_splits_kept(const struct cuda_shape *shape);
 
-/* 32-bit words of what a step is told: three for each row, one for each output, and the slots. */
+/* 32-bit words of what a step is told (inputs.h): three for each row, one for each output, the slots and a spare one. */
 size_t cuda_input_words(const struct cuda_shape *shape);
 
 /* TD_LIMIT if the size overflows. */
@@ -81,13 +81,14 @@ struct cuda_plan_input {
     double fraction;     /* of memory_bytes that this process may have in all; above 0, at most 1 */
     size_t weights_bytes;
     size_t workspace_bytes;
+    size_t graphs_bytes; /* left to recorded steps, which take them when they are made */
     size_t block_bytes;
     uint32_t blocks_wanted; /* 0: as many as fit */
     uint32_t blocks_min;    /* fewer make no sense: one sequence of the longest context, say */
 };
 
 struct cuda_plan {
-    size_t kv_bytes;
+    size_t kv_bytes; /* with one block more, which belongs to nobody: see inputs.h */
     uint32_t block_count;
 };
 

@@ -26,6 +26,7 @@ static struct cuda_plan_input h200(void)
                                     .fraction = 0.9,
                                     .weights_bytes = 15 * GIB,
                                     .workspace_bytes = GIB,
+                                    .graphs_bytes = GIB,
                                     .block_bytes = (size_t)2 << 20,
                                     .blocks_min = 1};
 }
@@ -37,8 +38,8 @@ static void kv_gets_what_is_left_of_the_share(void **state)
 
     (void)state;
     assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
-    assert_int_equal(plan.block_count, (126 - 16) * 512); /* 0.9 * 140 = 126 */
-    assert_int_equal(plan.kv_bytes, plan.block_count * input.block_bytes);
+    assert_int_equal(plan.block_count, (126 - 17) * 512 - 1); /* 0.9 * 140 = 126 */
+    assert_int_equal(plan.kv_bytes, (plan.block_count + 1) * input.block_bytes);
 }
 
 static void what_others_have_taken_is_not_planned(void **state)
@@ -49,7 +50,7 @@ static void what_others_have_taken_is_not_planned(void **state)
     (void)state;
     input.free_bytes = 20 * GIB;
     assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
-    assert_int_equal(plan.block_count, 4 * 512);
+    assert_int_equal(plan.block_count, 3 * 512 - 1);
 }
 
 static void a_wanted_number_of_blocks_is_taken_as_it_is(void **state)
@@ -61,7 +62,7 @@ static void a_wanted_number_of_blocks_is_taken_as_it_is(void **state)
     input.blocks_wanted = 1000;
     assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
     assert_int_equal(plan.block_count, 1000);
-    input.blocks_wanted = 110 * 512 + 1;
+    input.blocks_wanted = 109 * 512;
     assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_NO_MEMORY);
 }
 
@@ -76,6 +77,7 @@ static void what_does_not_fit_is_said_with_all_sizes(void **state)
     assert_int_equal(cuda_plan_memory(&input, &plan, &error), TD_NO_MEMORY);
     assert_non_null(strstr(error.text, "weights 15.00"));
     assert_non_null(strstr(error.text, "workspace 1.00"));
+    assert_non_null(strstr(error.text, "graphs 1.00"));
     assert_non_null(strstr(error.text, "12.00 of 140.00 GiB are free"));
 }
 

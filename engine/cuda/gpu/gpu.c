@@ -14,7 +14,14 @@ struct gpu {
     int index;
     cudaStream_t stream;
     bool has_stream;
+    cudaEvent_t marks[CUDA_MARKS]; /* made when first set */
 };
+
+/* Defined nowhere: what is behind the pointer is the runtime's. */
+static cudaGraphExec_t executable(struct cuda_graph *graph)
+{
+    return (cudaGraphExec_t)(void *)graph;
+}
 
 static const uint32_t threads_of[CUDA_KERNEL_COUNT] = {
 #define X(name, member, threads) [CUDA_KERNEL_##member] = (threads),
@@ -157,10 +164,99 @@ static td_status_t wait_for_stream(struct cuda_device *device, struct td_error *
     return check(cudaStreamSynchronize(gpu->stream), "work on the GPU failed", error);
 }
 
+static td_status_t mark(struct cuda_device *device, uint32_t index, struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    td_status_t status = select_gpu(device, error);
+
+    if (status == TD_OK && gpu->marks[index] == NULL)
+        status = check(cudaEventCreateWithFlags(&gpu->marks[index], cudaEventDisableTiming),
+                       "cudaEventCreate", error);
+    if (status != TD_OK)
+        return status;
+    return check(cudaEventRecord(gpu->marks[index], gpu->stream), "cudaEventRecord", error);
+}
+
+static td_status_t wait_mark(struct cuda_device *device, uint32_t index, struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+
+    if (gpu->marks[index] == NULL)
+        return TD_OK;
+    return check(cudaEventSynchronize(gpu->marks[index]), "work on the GPU failed", error);
+}
+
+/* ------------------------------------------------------------------ graphs */
+
+static td_status_t capture(struct cuda_device *device, struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    return check(cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeThreadLocal),
+                 "cudaStreamBeginCapture", error);
+}
+
+/* Its memory is taken now, where a lack of it is an answer, and not when it is first launched. */
+static td_status_t instantiate(struct gpu *gpu, cudaGraph_t recorded, struct cuda_graph **graph_out,
+                               struct td_error *error)
+{
+    cudaGraphExec_t made = NULL;
+    td_status_t status =
+        check(cudaGraphInstantiate(&made, recorded, 0), "cudaGraphInstantiate", error);
+
+    if (status != TD_OK)
+        return status;
+    status = check(cudaGraphUpload(made, gpu->stream), "cudaGraphUpload", error);
+    if (status != TD_OK) {
+        (void)cudaGraphExecDestroy(made);
+        return status;
+    }
+    *graph_out = (struct cuda_graph *)(void *)made;
+    return TD_OK;
+}
+
+static td_status_t capture_end(struct cuda_device *device, struct cuda_graph **graph_out,
+                               struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    cudaGraph_t recorded = NULL;
+    td_status_t status =
+        check(cudaStreamEndCapture(gpu->stream, &recorded), "cudaStreamEndCapture", error);
+
+    if (status == TD_OK && graph_out != NULL)
+        status = instantiate(gpu, recorded, graph_out, error);
+    if (recorded != NULL)
+        (void)cudaGraphDestroy(recorded);
+    return status;
+}
+
+static td_status_t replay(struct cuda_device *device, struct cuda_graph *graph,
+                          struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    return check(cudaGraphLaunch(executable(graph), gpu->stream), "cudaGraphLaunch", error);
+}
+
+static void drop_graph(struct cuda_device *device, struct cuda_graph *graph)
+{
+    (void)device;
+    (void)cudaGraphExecDestroy(executable(graph));
+}
+
 static void close_gpu(struct cuda_device *device)
 {
     struct gpu *gpu = (struct gpu *)device;
 
+    for (uint32_t i = 0; i < CUDA_MARKS; i++)
+        if (gpu->marks[i] != NULL)
+            (void)cudaEventDestroy(gpu->marks[i]);
     if (gpu->has_stream)
         (void)cudaStreamDestroy(gpu->stream);
     free(gpu);
@@ -176,6 +272,12 @@ static const struct cuda_device_ops ops = {
     .download = download,
     .launch = launch,
     .wait = wait_for_stream,
+    .mark = mark,
+    .wait_mark = wait_mark,
+    .capture = capture,
+    .capture_end = capture_end,
+    .replay = replay,
+    .drop_graph = drop_graph,
     .close = close_gpu,
 };
 
@@ -225,18 +327,36 @@ static td_status_t describe(struct gpu *gpu, struct td_error *error)
     return TD_OK;
 }
 
-static td_status_t prepare(struct gpu *gpu, struct td_error *error)
+/*
+ * All kernels, now: their code takes memory that must not be lacking in the middle of a step, none can be loaded while a
+ * graph is recorded, and a GPU that this program holds no code for is found here.
+ */
+static td_status_t load_kernels(struct td_error *error)
 {
     struct cudaFuncAttributes attributes;
+    td_status_t status = TD_OK;
+
+    for (int kernel = 0; kernel < (int)CUDA_KERNEL_COUNT && status == TD_OK; kernel++) {
+        struct gpu_kernel found = gpu_kernel_of((enum cuda_kernel)kernel);
+        char what[96];
+
+        snprintf(what, sizeof what, "this program's kernels cannot be loaded on this GPU (%s)",
+                 found.name);
+        status = check(cudaFuncGetAttributes(&attributes, found.function), what, error);
+    }
+    return status;
+}
+
+static td_status_t prepare(struct gpu *gpu, struct td_error *error)
+{
     td_status_t status = check_driver(error);
 
     if (status == TD_OK)
         status = check(cudaSetDevice(gpu->index), "cudaSetDevice", error);
     if (status == TD_OK)
         status = describe(gpu, error);
-    if (status == TD_OK) /* loads the code, so that a GPU without any is found here */
-        status = check(cudaFuncGetAttributes(&attributes, gpu_kernel_of(CUDA_KERNEL_NORM).function),
-                       "this program's kernels cannot be loaded on this GPU", error);
+    if (status == TD_OK)
+        status = load_kernels(error);
     if (status != TD_OK)
         return status;
     status = check(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking),

@@ -5,6 +5,7 @@
  * is read before it was written shows.
  */
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,24 +15,31 @@
 #define ALIGNMENT 256
 #define UNWRITTEN 0xff /* as floats and halves: NaN */
 
-#define X(name, member, threads) void interpret_kernel_##name(const void *args);
+/* Bytes of arguments, too: what is recorded needs a copy. */
+#define X(name, member, threads)                    \
+    void interpret_kernel_##name(const void *args); \
+    extern const size_t interpret_bytes_##name;
 CUDA_OTHER_KERNELS(X)
 #undef X
-#define X(name, member, id) void interpret_kernel_product_##name(const void *args);
+#define X(name, member, id)                                 \
+    void interpret_kernel_product_##name(const void *args); \
+    extern const size_t interpret_bytes_product_##name;
 CUDA_TYPES(X)
 #undef X
 
 static const struct {
     void (*run)(const void *args);
     const char *name;
+    const size_t *args_bytes;
     uint32_t threads;
 } kernels[CUDA_KERNEL_COUNT] = {
-#define X(label, member, count) [CUDA_KERNEL_##member] = {interpret_kernel_##label, #label, count},
+#define X(label, member, count) \
+    [CUDA_KERNEL_##member] = {interpret_kernel_##label, #label, &interpret_bytes_##label, count},
     CUDA_OTHER_KERNELS(X)
 #undef X
-#define X(label, member, id) \
-    [CUDA_KERNEL_PRODUCT_##  \
-        member] = {interpret_kernel_product_##label, "product_" #label, CUDA_PRODUCT_THREADS},
+#define X(label, member, id)                                                               \
+    [CUDA_KERNEL_PRODUCT_##member] = {interpret_kernel_product_##label, "product_" #label, \
+                                      &interpret_bytes_product_##label, CUDA_PRODUCT_THREADS},
         CUDA_TYPES(X)
 #undef X
 };
@@ -41,9 +49,23 @@ struct piece {
     size_t bytes;
 };
 
+/* A launch of a recorded step, with its arguments. */
+struct recorded {
+    struct recorded *next;
+    enum cuda_kernel kernel;
+    struct cuda_grid grid;
+    _Alignas(max_align_t) uint8_t args[];
+};
+
+struct cuda_graph {
+    struct recorded *first;
+    struct recorded **last;
+};
+
 struct interpreted {
     struct cuda_device base; /* first: see device.h */
     size_t taken;
+    struct cuda_graph *recording;
 };
 
 static td_status_t free_bytes(struct cuda_device *device, size_t *bytes_out, struct td_error *error)
@@ -107,19 +129,99 @@ static td_status_t copy(struct cuda_device *device, void *to, const void *from, 
     return TD_OK;
 }
 
-static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
-                          struct cuda_grid grid, const void *args, struct td_error *error)
+static td_status_t run_kernel(enum cuda_kernel kernel, struct cuda_grid grid, const void *args,
+                              struct td_error *error)
 {
-    (void)device;
     return interpreter_run(kernels[kernel].run, kernels[kernel].name, kernels[kernel].threads, grid,
                            args, error);
 }
 
+static td_status_t record(struct cuda_graph *graph, enum cuda_kernel kernel, struct cuda_grid grid,
+                          const void *args, struct td_error *error)
+{
+    struct recorded *launch = malloc(sizeof *launch + *kernels[kernel].args_bytes);
+
+    if (launch == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory to record kernel %s", kernels[kernel].name);
+    *launch = (struct recorded){.kernel = kernel, .grid = grid};
+    memcpy(launch->args, args, *kernels[kernel].args_bytes);
+    *graph->last = launch;
+    graph->last = &launch->next;
+    return TD_OK;
+}
+
+static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
+                          struct cuda_grid grid, const void *args, struct td_error *error)
+{
+    struct interpreted *self = (struct interpreted *)device;
+
+    return self->recording != NULL ? record(self->recording, kernel, grid, args, error)
+                                   : run_kernel(kernel, grid, args, error);
+}
+
+/* Nothing is ever still queued. */
 static td_status_t wait_for_nothing(struct cuda_device *device, struct td_error *error)
 {
     (void)device;
     (void)error;
     return TD_OK;
+}
+
+static td_status_t mark_nothing(struct cuda_device *device, uint32_t mark, struct td_error *error)
+{
+    (void)mark;
+    return wait_for_nothing(device, error);
+}
+
+/* ------------------------------------------------------------------ graphs */
+
+static void drop_graph(struct cuda_device *device, struct cuda_graph *graph)
+{
+    (void)device;
+    while (graph->first != NULL) {
+        struct recorded *next = graph->first->next;
+
+        free(graph->first);
+        graph->first = next;
+    }
+    free(graph);
+}
+
+static td_status_t capture(struct cuda_device *device, struct td_error *error)
+{
+    struct interpreted *self = (struct interpreted *)device;
+
+    self->recording = calloc(1, sizeof *self->recording);
+    if (self->recording == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for a graph");
+    self->recording->last = &self->recording->first;
+    return TD_OK;
+}
+
+static td_status_t capture_end(struct cuda_device *device, struct cuda_graph **graph_out,
+                               struct td_error *error)
+{
+    struct interpreted *self = (struct interpreted *)device;
+
+    (void)error;
+    if (graph_out != NULL)
+        *graph_out = self->recording;
+    else
+        drop_graph(device, self->recording);
+    self->recording = NULL;
+    return TD_OK;
+}
+
+static td_status_t replay(struct cuda_device *device, struct cuda_graph *graph,
+                          struct td_error *error)
+{
+    td_status_t status = TD_OK;
+
+    (void)device;
+    for (const struct recorded *launch = graph->first; launch != NULL && status == TD_OK;
+         launch = launch->next)
+        status = run_kernel(launch->kernel, launch->grid, launch->args, error);
+    return status;
 }
 
 static void close_device(struct cuda_device *device)
@@ -137,6 +239,12 @@ static const struct cuda_device_ops ops = {
     .download = copy,
     .launch = launch,
     .wait = wait_for_nothing,
+    .mark = mark_nothing,
+    .wait_mark = mark_nothing,
+    .capture = capture,
+    .capture_end = capture_end,
+    .replay = replay,
+    .drop_graph = drop_graph,
     .close = close_device,
 };
 

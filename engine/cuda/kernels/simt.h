@@ -105,13 +105,15 @@ SIMT_INLINE uint16_t simt_float_to_bf16(float value)
 #define SIMT_SHARED static
 #define SIMT_UNROLL
 
-#define SIMT_KERNEL(name, threads, type)             \
-    static void cuda_kernel_##name(const type args); \
-    void interpret_kernel_##name(const void *args);  \
-    void interpret_kernel_##name(const void *args)   \
-    {                                                \
-        cuda_kernel_##name(*(const type *)args);     \
-    }                                                \
+#define SIMT_KERNEL(name, threads, type)                \
+    static void cuda_kernel_##name(const type args);    \
+    void interpret_kernel_##name(const void *args);     \
+    extern const size_t interpret_bytes_##name;         \
+    const size_t interpret_bytes_##name = sizeof(type); \
+    void interpret_kernel_##name(const void *args)      \
+    {                                                   \
+        cuda_kernel_##name(*(const type *)args);        \
+    }                                                   \
     static void cuda_kernel_##name(const type args)
 
 #define simt_thread()            (interpreter_now.thread)
