@@ -12,13 +12,39 @@
 
 /* ---- full blocks ---- */
 
-/* The content hash, computed once in the life of the block; landed blocks bring theirs. */
-static void hash_block(struct engine_core *core, uint32_t slot)
-{
-    const uint8_t *block = core->kv.base + (size_t)slot * core->kv.block_bytes;
+/* Blocks that are hashed in one go. */
+#define HASHES_AT_ONCE 64
 
-    if (td_u128_is_zero(engine_pool_hash(core->pool, slot)))
-        engine_pool_set_hash(core->pool, slot, td_hash128(block, core->kv.block_bytes));
+static td_status_t hash(const struct engine_kv *kv, const uint32_t *slots, uint32_t count,
+                        struct td_u128 *hashes_out)
+{
+    if (kv->ops != NULL)
+        return kv->ops->seal(kv->impl, slots, count, hashes_out);
+    for (uint32_t i = 0; i < count; i++)
+        hashes_out[i] = td_hash128(kv->base + (size_t)slots[i] * kv->block_bytes, kv->block_bytes);
+    return TD_OK;
+}
+
+/*
+ * The content hashes of a sequence's blocks up to `end`, at most HASHES_AT_ONCE, computed once in the life of a block;
+ * landed blocks bring theirs. Returns how far it came; sequence->full: the blocks cannot be read.
+ */
+static uint32_t hash_blocks(struct engine_core *core, const struct engine_sequence *sequence,
+                            uint32_t end)
+{
+    uint32_t slots[HASHES_AT_ONCE];
+    struct td_u128 hashes[HASHES_AT_ONCE];
+    uint32_t count = 0;
+    uint32_t index = sequence->full;
+
+    for (; index < end && count < HASHES_AT_ONCE; index++)
+        if (td_u128_is_zero(engine_pool_hash(core->pool, sequence->slots[index])))
+            slots[count++] = sequence->slots[index];
+    if (count > 0 && hash(&core->kv, slots, count, hashes) != TD_OK)
+        return sequence->full;
+    for (uint32_t i = 0; i < count; i++)
+        engine_pool_set_hash(core->pool, slots[i], hashes[i]);
+    return index;
 }
 
 /*
@@ -48,16 +74,22 @@ static void publish(struct engine_core *core, struct engine_sequence *sequence, 
     }
 }
 
-void engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequence)
+bool engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequence)
 {
+    uint32_t end = sequence->computed / sequence->block_tokens;
+
     if (sequence->claim != ENGINE_CLAIM_RUNNING)
-        return; /* stopped with its blocks lent: they are no longer its own to exchange */
-    while ((uint64_t)(sequence->full + 1) * sequence->block_tokens <= sequence->computed) {
-        hash_block(core, sequence->slots[sequence->full]);
-        if (!sequence->apart)
-            publish(core, sequence, sequence->full);
-        sequence->full++;
+        return true; /* stopped with its blocks lent: they are no longer its own to exchange */
+    while (sequence->full < end) {
+        uint32_t hashed = hash_blocks(core, sequence, end);
+
+        if (hashed == sequence->full)
+            return false;
+        for (; sequence->full < hashed; sequence->full++)
+            if (!sequence->apart)
+                publish(core, sequence, sequence->full);
     }
+    return true;
 }
 
 /* ---- outputs ---- */
@@ -129,12 +161,17 @@ static bool apply_flight(struct engine_core *core, const struct engine_flight *f
     struct engine_sequence *sequence = flight->sequence;
     const float *output =
         flight->output == ENGINE_OUTPUT_NONE ? NULL : result->outputs[flight->output];
+    bool is_filled;
 
     sequence->flying = false;
     sequence->computed += flight->rows;
-    engine_sequence_fill(core, sequence);
+    is_filled = engine_sequence_fill(core, sequence);
     if (sequence->state == SEQUENCE_STOPPING) {
         engine_sequence_try_end(core, sequence);
+        return false;
+    }
+    if (!is_filled) {
+        engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, TD_INTERNAL);
         return false;
     }
     if (sequence->goal == ENGINE_PREFILL) {

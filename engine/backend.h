@@ -30,11 +30,29 @@
  * page lies inside is the backend's business, and a part of the content id by its numerics class.
  */
 struct engine_kv {
-    uint8_t *base;
-    int fd; /* memfd behind base, for transports that share mappings; -1: none */
+    uint8_t *base; /* with ops: memory of a device, which the host must not touch */
+    int fd;        /* memfd behind base, for transports that share mappings; -1: none */
     uint32_t block_count;
     uint32_t block_tokens;
     size_t block_bytes;
+    const struct engine_kv_ops *ops; /* NULL: base is memory of the host */
+    void *impl;                      /* for ops */
+};
+
+/*
+ * What the engine core has done with blocks of a pool that the host cannot read: hashing and hand-over are up to
+ * whoever knows that memory. Called on the thread that runs the backend; land also between the halves of a step, which
+ * has nothing to do with those blocks. A failure ends the sequences that the blocks are of. A hash of zero is one that
+ * is not known, which is fine for blocks that nobody sends.
+ */
+struct engine_kv_ops {
+    /* These blocks are full, and nobody writes to them again: their content hashes. Transfers may read them from now on. */
+    td_status_t (*seal)(void *impl, const uint32_t *slots, uint32_t count,
+                        struct td_u128 *hashes_out);
+    /* The same for the tail of a prompt, which holds so many tokens; what lies behind them travels as zeros. */
+    td_status_t (*seal_tail)(void *impl, uint32_t slot, uint32_t tokens, struct td_u128 *hash_out);
+    /* A transfer has landed in these blocks: the steps that follow find in them what came. */
+    td_status_t (*land)(void *impl, const uint32_t *slots, uint32_t count);
 };
 
 /*
@@ -70,6 +88,9 @@ struct engine_model_info {
      */
     void (*clear_tail)(const struct engine_model_info *info, uint8_t *block, uint32_t tokens);
 };
+
+/* Zeroes what a block, which the host can write, holds of the tokens from `tokens` on; see clear_tail. */
+void engine_kv_clear_tail(const struct engine_model_info *info, uint8_t *block, uint32_t tokens);
 
 /* One row: one token of one sequence. Rows of a sequence are in order of position. */
 struct engine_row {

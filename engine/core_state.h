@@ -75,8 +75,11 @@ void engine_sequence_force_end(struct engine_core *core, struct engine_sequence 
 
 /* ---- apply.c ---- */
 
-/* Hashes and publishes the blocks that the computed tokens have filled. */
-void engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequence);
+/*
+ * Hashes and publishes the blocks that the computed tokens have filled. False: some of them cannot be read, and are
+ * neither hashed nor published.
+ */
+bool engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequence);
 
 /* ---- emit.c: each false if there was no memory, and nothing was emitted then ---- */
 

@@ -74,32 +74,29 @@ bool engine_emit_blocks(struct engine_core *core, struct engine_sequence *sequen
     return true;
 }
 
-/* Behind the tail's tokens is what the block held before; it must not travel. */
-static void clear_rest(const struct engine_core *core, uint8_t *block, uint32_t tokens)
+/*
+ * The tail of the prompt, ready to travel; false: it cannot be read. It is in the sequence's own block: only full ones
+ * are shared. Behind its tokens is what the block held before, which must not travel.
+ */
+static bool finish_tail(struct engine_core *core, struct engine_sequence *sequence, uint32_t index,
+                        struct engine_block *tail_out)
 {
-    const struct engine_model_info *info = core->info;
-    size_t pages = (size_t)info->kv_heads * info->layers * 2;
-    size_t page_bytes = core->kv.block_bytes / pages;
-    size_t used_bytes = page_bytes / core->kv.block_tokens * tokens;
-
-    if (info->clear_tail != NULL) {
-        info->clear_tail(info, block, tokens);
-        return;
-    }
-    for (size_t page = 0; page < pages; page++)
-        memset(block + page * page_bytes + used_bytes, 0, page_bytes - used_bytes);
-}
-
-/* The tail of the prompt, ready to travel. It is in the sequence's own block: only full ones are shared. */
-static struct engine_block finish_tail(struct engine_core *core, struct engine_sequence *sequence,
-                                       uint32_t index)
-{
+    const struct engine_kv *kv = &core->kv;
     uint32_t slot = sequence->slots[index];
-    uint8_t *block = core->kv.base + (size_t)slot * core->kv.block_bytes;
+    uint32_t tokens = engine_sequence_prompt_in_block(sequence, index);
+    struct td_u128 hash;
 
-    clear_rest(core, block, engine_sequence_prompt_in_block(sequence, index));
-    engine_pool_set_hash(core->pool, slot, td_hash128(block, core->kv.block_bytes));
-    return describe(core, sequence, index);
+    if (kv->ops == NULL) {
+        uint8_t *block = kv->base + (size_t)slot * kv->block_bytes;
+
+        engine_kv_clear_tail(core->info, block, tokens);
+        hash = td_hash128(block, kv->block_bytes);
+    } else if (kv->ops->seal_tail(kv->impl, slot, tokens, &hash) != TD_OK) {
+        return false;
+    }
+    engine_pool_set_hash(core->pool, slot, hash);
+    *tail_out = describe(core, sequence, index);
+    return true;
 }
 
 bool engine_emit_prefilled(struct engine_core *core, struct engine_sequence *sequence)
@@ -111,8 +108,8 @@ bool engine_emit_prefilled(struct engine_core *core, struct engine_sequence *seq
     if (sequence->hidden == NULL)
         return false;
     event.prefilled.tail_index = tail;
-    if (tail < sequence->slot_count)
-        event.prefilled.tail = finish_tail(core, sequence, tail);
+    if (tail < sequence->slot_count && !finish_tail(core, sequence, tail, &event.prefilled.tail))
+        return false;
     event.prefilled.hidden = sequence->hidden;
     event.prefilled.hidden_count = core->info->hidden;
     event.prefilled.cached_tokens = sequence->cached_tokens;

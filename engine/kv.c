@@ -1,5 +1,5 @@
 /*
- * kv.c: the memory of the block pool (engine_kv_open of backend.h).
+ * kv.c: the memory of the block pool on the host (the functions engine_kv_* of backend.h).
  *
  * A sealed memfd, so that a transport on the same host can map it too and nobody can shrink it under
  * a reader. Pages come when they are first touched.
@@ -61,6 +61,20 @@ td_status_t engine_kv_open(uint32_t block_count, uint32_t block_tokens, size_t b
                                  .block_tokens = block_tokens,
                                  .block_bytes = block_bytes};
     return TD_OK;
+}
+
+void engine_kv_clear_tail(const struct engine_model_info *info, uint8_t *block, uint32_t tokens)
+{
+    size_t pages = (size_t)info->kv_heads * info->layers * 2;
+    size_t page_bytes = info->block_bytes / pages;
+    size_t used_bytes = page_bytes / info->block_tokens * tokens;
+
+    if (info->clear_tail != NULL) {
+        info->clear_tail(info, block, tokens);
+        return;
+    }
+    for (size_t page = 0; page < pages; page++)
+        memset(block + page * page_bytes + used_bytes, 0, page_bytes - used_bytes);
 }
 
 void engine_kv_close(struct engine_kv *kv)

@@ -148,7 +148,7 @@ static void commit(struct engine_core *core, struct engine_sequence *sequence)
     own_again(core, sequence);
     note(&sequence->times.prompt_done_ns, core->now_ns);
     sequence->computed = sequence->token_count;
-    engine_sequence_fill(core, sequence);
+    engine_sequence_fill(core, sequence); /* if it fails, so does the next step's */
 }
 
 static void compute(struct engine_core *core, struct engine_sequence *sequence)

@@ -47,27 +47,22 @@ static td_status_t open_pool(struct worker_engines *engines, const struct worker
 {
     size_t block_bytes;
     uint64_t count;
+    uint64_t bytes = options->kv_bytes != 0 ? options->kv_bytes : WORKER_KV_BYTES_CPU;
     td_status_t status =
         cpu_block_bytes(engines->model, CPU_KV_F16, options->block_tokens, &block_bytes, error);
 
     if (status != TD_OK)
         return status;
-    count = options->kv_bytes / block_bytes;
+    count = bytes / block_bytes;
     if (count == 0 || count > UINT32_MAX)
         return td_fail(error, TD_INVALID,
                        "kv-bytes: %llu is no room for a block of %zu bytes, or for too many",
-                       (unsigned long long)options->kv_bytes, block_bytes);
-    if (count * options->block_tokens < engines->model->max_context)
-        td_log(
-            TD_LOG_WARN, "load",
-            "the pool holds %llu tokens, fewer than the model's context of %u: longer requests are "
-            "refused; see --kv-bytes",
-            (unsigned long long)(count * options->block_tokens), engines->model->max_context);
+                       (unsigned long long)bytes, block_bytes);
     return engine_kv_open((uint32_t)count, options->block_tokens, block_bytes, &engines->kv, error);
 }
 
-static td_status_t open_engine(struct worker_runtime *runtime, struct worker_identity *identity,
-                               struct td_error *error)
+static td_status_t open_cpu_backend(struct worker_runtime *runtime,
+                                    struct engine_backend **backend_out, struct td_error *error)
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
@@ -76,6 +71,32 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
                               .weights = engines->weights,
                               .rows_max = options->step_tokens,
                               .outputs_max = options->sequences_max};
+    td_status_t status = open_pool(engines, options, error);
+
+    cpu.stop_ids = text_model_stop_ids(engines->text, &cpu.stop_id_count);
+    return status == TD_OK
+               ? cpu_backend_open(engines->model, &engines->kv, &cpu, backend_out, error)
+               : status;
+}
+
+static void warn_of_small_pool(const struct worker_engines *engines)
+{
+    uint64_t tokens = (uint64_t)engines->kv.block_count * engines->kv.block_tokens;
+
+    if (tokens < engines->model->max_context)
+        td_log(
+            TD_LOG_WARN, "load",
+            "the pool holds %llu tokens, fewer than the model's context of %u: longer requests are "
+            "refused; see --kv-bytes%s",
+            (unsigned long long)tokens, engines->model->max_context,
+            engines->device != NULL ? " and --gpu-memory-fraction" : "");
+}
+
+static td_status_t open_engine(struct worker_runtime *runtime, struct worker_identity *identity,
+                               struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
     struct engine_runtime_config config = {
         .core = {.step_rows = options->step_tokens,
                  .step_target_ns = options->step_target_ms * TD_NS_PER_MS,
@@ -87,14 +108,15 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
         .wake = worker_pump_wake,
         .wake_impl = runtime,
     };
-    td_status_t status;
+    bool on_gpu = engines->device != NULL;
+    td_status_t status = on_gpu ? worker_gpu_backend_open(runtime, &config.backend, error)
+                                : open_cpu_backend(runtime, &config.backend, error);
 
-    cpu.stop_ids = text_model_stop_ids(engines->text, &cpu.stop_id_count);
-    status = cpu_backend_open(engines->model, &engines->kv, &cpu, &config.backend, error);
     if (status != TD_OK)
         return status;
+    warn_of_small_pool(engines);
     identity->model = config.backend->info;
-    identity->threads = cpu.threads;
+    identity->threads = on_gpu ? 1 : worker_threads(options); /* the one that feeds the GPU */
     status = engine_runtime_open(&config, &engines->engine, error);
     if (status != TD_OK)
         config.backend->ops->close(config.backend);
@@ -132,12 +154,14 @@ static td_status_t open_transfers(struct worker_runtime *runtime, uint64_t epoch
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
+    const struct engine_kv *kv =
+        engines->staging != NULL ? cuda_staging_mirror(engines->staging) : &engines->kv;
     struct kvt_runtime_config config = {
         .epoch = epoch,
-        .memory = {.base = engines->kv.base,
-                   .bytes = (size_t)engines->kv.block_count * engines->kv.block_bytes,
-                   .fd = engines->kv.fd},
-        .block_bytes = engines->kv.block_bytes,
+        .memory = {.base = kv->base,
+                   .bytes = (size_t)kv->block_count * kv->block_bytes,
+                   .fd = kv->fd},
+        .block_bytes = kv->block_bytes,
         .limits = transfer_limits(&options->counts),
         .use_ucx = options->kv_transport != WORKER_KV_MAP,
         .use_map = options->kv_transport != WORKER_KV_UCX,
@@ -209,11 +233,11 @@ static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
-    td_status_t status = worker_model_open(runtime, times, error);
+    td_status_t status = worker_gpu_open(runtime, error);
 
     take_names(options, identity);
     if (status == TD_OK)
-        status = open_pool(engines, options, error);
+        status = worker_model_open(runtime, times, error);
     if (status == TD_OK)
         status = open_engine(runtime, identity, error);
     if (status == TD_OK)
@@ -261,7 +285,10 @@ void worker_engines_close(struct worker_engines *engines)
         kvt_runtime_close(engines->transfers);
     if (engines->engine != NULL)
         engine_runtime_close(engines->engine);
-    engine_kv_close(&engines->kv);
+    if (engines->device != NULL)
+        worker_gpu_close(engines);
+    else
+        engine_kv_close(&engines->kv);
     cpu_weights_close(engines->weights);
     text_model_close(engines->text);
     td_buf_fini(&engines->text_bytes);

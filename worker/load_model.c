@@ -130,7 +130,7 @@ td_status_t worker_model_open(struct worker_runtime *runtime, struct worker_load
     if (rc != 0)
         return td_fail(error, TD_EXHAUSTED, "cannot start a thread: %s", strerror(rc));
     start_ns = td_now_ns();
-    status = open_weights(runtime, error);
+    status = engines->device != NULL ? TD_OK : open_weights(runtime, error);
     times_out->weights_ns = td_now_ns() - start_ns;
     pthread_join(text.thread, NULL);
     times_out->text_ns = text.duration_ns;

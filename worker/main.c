@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/cuda/gpu/gpu.h"
 #include "kvtransfer/ucx.h"
 #include "lib/base/log.h"
 #include "lib/net/program.h"
@@ -94,6 +95,7 @@ static td_status_t open_runtime(struct worker_program *worker, struct td_error *
         .options = &worker->options,
         .limits = &worker->limits,
         .policy = worker->role->policy,
+        .open_gpu = gpu_open,
         .stopped = on_stopped,
         .ctx = worker,
     };

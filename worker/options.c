@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/cpu/cpu.h"
+#include "engine/cuda/choice.h"
 #include "front/sampling.h"
 #include "lib/base/utf8.h"
 #include "lib/net/address.h"
@@ -39,24 +40,33 @@ static const struct td_flag serving[] = {
 };
 
 static const struct td_flag engine[] = {
+    {TD_FLAG_AS_TEXT(OPTIONS, device), .name = "device", .value = "DEVICE", .fallback = "cpu",
+     .help = "What computes: cpu, gpu (the first) or gpu:N, counted from 0 as CUDA_VISIBLE_DEVICES "
+             "shows them; cuda is another word for gpu. Needs an NVIDIA GPU and programs built "
+             "with CUDA: 'tandem check' tells. Equal on all workers that exchange KV."},
+    {TD_FLAG_AS_TEXT(OPTIONS, gpu_memory_fraction), .name = "gpu-memory-fraction", .value = "SHARE",
+     .help = "Of the GPU's memory, what this process takes in all, above 0 and at most 1; two "
+             "workers on one GPU need less than half each. Weights and workspace come first, KV "
+             "gets the rest. Not given: 0.9."},
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .min = 0, .max = 256,
-     .help =
-         "Compute threads; 0: the CPUs that this process may use, by affinity and control groups."},
+     .help = "Compute threads of --device cpu; 0: the CPUs that this process may use, by affinity "
+             "and control groups."},
     {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = CPU_NUMERICS_FALLBACK,
      .choices = numerics,
      .help =
-         "Activations in products with quantised weights: int8, or f32, which takes about twice "
-         "as long and is closer to the model's own arithmetic. Equal on all workers that "
-         "exchange KV."},
+         "With --device cpu, activations in products with quantised weights: int8, or f32, which "
+         "takes about twice as long and is closer to the model's own arithmetic. Equal on all "
+         "workers that exchange KV."},
     {TD_FLAG_AS_TEXT(OPTIONS, weights_cache), .name = "weights-cache", .value = "DIR",
-     .help = "Where packed weights are kept for all workers of this host, or none. Default: "
-             "tandem/weights in XDG_CACHE_HOME or ~/.cache; see 'tandem cache'."},
+     .help = "Where weights packed for --device cpu are kept for all workers of this host, or "
+             "none. Default: tandem/weights in XDG_CACHE_HOME or ~/.cache; see 'tandem cache'."},
     {TD_FLAG_AS_BYTES(OPTIONS, weights_cache_bytes), .name = "weights-cache-bytes",
      .fallback = "64GiB", .min = MiB, .max = 64 * 1024 * GiB,
      .help = "The most that the files in --weights-cache may have together; those not used for "
              "longest go."},
-    {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .fallback = "512MiB", .min = MiB,
-     .max = 1024 * GiB, .help = "Memory of the KV block pool."},
+    {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .fallback = "0", .max = 1024 * GiB,
+     .help = "Memory of the KV block pool. 0: 512MiB, and on a GPU all that is left of its "
+             "--gpu-memory-fraction."},
     {TD_FLAG_AS_UINT32(OPTIONS, block_tokens), .name = "block-tokens", .fallback = "16", .min = 16,
      .max = 256, .help = "Tokens of a KV block: 16, 32, 64, 128 or 256; equal on all workers."},
     {TD_FLAG_AS_UINT32(OPTIONS, step_tokens), .name = "step-tokens", .fallback = "512", .min = 16,
@@ -206,6 +216,28 @@ static td_status_t check_names(const struct td_flag_list *names, struct td_error
     return TD_OK;
 }
 
+/* What was said of --device, and nothing that it would not heed. */
+static td_status_t check_device(const struct worker_options *options, struct td_error *error)
+{
+    struct cuda_choice choice;
+    const char *unheeded = NULL;
+    td_status_t status =
+        cuda_choice_parse(options->device, options->gpu_memory_fraction, &choice, error);
+
+    if (status != TD_OK || !choice.is_gpu)
+        return status;
+    if (options->threads != 0)
+        unheeded = "--threads";
+    else if (options->numerics != CPU_NUMERICS_INT8)
+        unheeded = "--numerics";
+    else if (options->weights_cache != NULL)
+        unheeded = "--weights-cache";
+    if (unheeded == NULL)
+        return TD_OK;
+    return td_fail(error, TD_INVALID, "%s is for --device cpu, and --device %s was said", unheeded,
+                   options->device);
+}
+
 static td_status_t check_numbers(const struct worker_options *options, struct td_error *error)
 {
     if (options->sequences_max > options->step_tokens)
@@ -235,5 +267,7 @@ td_status_t worker_options_check(const struct worker_options *options, struct td
         status = check_schedulers(options, error);
     if (status == TD_OK)
         status = check_names(&options->served_names, error);
+    if (status == TD_OK)
+        status = check_device(options, error);
     return status == TD_OK ? check_numbers(options, error) : status;
 }

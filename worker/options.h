@@ -18,6 +18,9 @@ enum worker_kv_transport {
     WORKER_KV_MAP,
 };
 
+/* --kv-bytes 0 with --device cpu. */
+#define WORKER_KV_BYTES_CPU ((uint64_t)512 << 20)
+
 /* All texts live as long as the process. */
 struct worker_options {
     const char *model; /* a GGUF file or a folder */
@@ -31,9 +34,11 @@ struct worker_options {
     const char *weights_cache; /* a folder, or "none"; NULL: the user's */
     uint64_t weights_cache_bytes;
 
-    unsigned numerics; /* enum cpu_numerics */
-    uint32_t threads;  /* 0: the cores that this process may use */
-    uint64_t kv_bytes;
+    const char *device;              /* see engine/cuda/choice.h */
+    const char *gpu_memory_fraction; /* NULL: not given */
+    unsigned numerics;               /* enum cpu_numerics */
+    uint32_t threads;                /* 0: the cores that this process may use */
+    uint64_t kv_bytes;               /* 0: a default of the device's */
     uint32_t block_tokens;
     uint32_t step_tokens;
     uint32_t step_target_ms; /* 0: none */

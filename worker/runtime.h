@@ -13,6 +13,7 @@
 #include "worker/options.h"
 #include "worker/types.h"
 
+struct cuda_device;
 struct worker_runtime;
 
 struct worker_runtime_config {
@@ -24,6 +25,9 @@ struct worker_runtime_config {
     const struct worker_options *options; /* lives as long as the runtime */
     const struct api_limits *limits;
     struct worker_policy policy;
+    /* Opens the GPU with this index, see engine/cuda/gpu/gpu.h; tests open an interpreted one. */
+    td_status_t (*open_gpu)(uint32_t index, struct cuda_device **device_out,
+                            struct td_error *error);
     /* Everything has ended: the runtime may be closed. Comes once, after drain or stop, or because the
      * worker cannot go on safely. */
     void (*stopped)(void *ctx, int exit_status);

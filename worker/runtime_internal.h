@@ -3,6 +3,7 @@
  *
  *   load.c        pool, engine thread, transfer thread
  *   load_model.c  model, tokenizer, packed weights
+ *   load_gpu.c    the GPU, and what is on it
  *   pump.c        rings of the two threads <-> worker core
  *   serve.c       RPC that others call: Generate, Prefill, Pair, Text
  *   dial.c        RPC that we call: Pair, Prefill
@@ -15,6 +16,9 @@
 #define TANDEM_WORKER_RUNTIME_INTERNAL_H
 
 #include "engine/cpu/cpu.h"
+#include "engine/cuda/choice.h"
+#include "engine/cuda/cuda.h"
+#include "engine/cuda/staging.h"
 #include "engine/runtime.h"
 #include "front/front.h"
 #include "kvtransfer/runtime.h"
@@ -41,7 +45,10 @@
 
 struct worker_engines {
     struct model *model;
-    struct cpu_weights *weights;
+    struct cpu_weights *weights; /* NULL with a GPU */
+    struct cuda_choice choice;
+    struct cuda_device *device;   /* NULL: the CPU computes */
+    struct cuda_staging *staging; /* NULL without a GPU */
     struct text_model *text;
     struct td_buf text_bytes; /* the serialised source, for routers */
     struct td_u128 text_id;
@@ -112,7 +119,14 @@ struct worker_load_times {
 td_status_t worker_model_open(struct worker_runtime *runtime, struct worker_load_times *times_out,
                               struct td_error *error) TD_MUST_USE;
 
-/* The compute threads: as asked for, or the cores that this process may use. */
+/* load_gpu.c: opens the device, if one was asked for; the model on it; and closes both. */
+td_status_t worker_gpu_open(struct worker_runtime *runtime, struct td_error *error) TD_MUST_USE;
+td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
+                                    struct engine_backend **backend_out,
+                                    struct td_error *error) TD_MUST_USE;
+void worker_gpu_close(struct worker_engines *engines);
+
+/* The compute threads of the CPU: as asked for, or the cores that this process may use. */
 uint32_t worker_threads(const struct worker_options *options);
 
 td_status_t worker_engines_open(struct worker_runtime *runtime, uint64_t epoch,

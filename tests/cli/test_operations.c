@@ -133,7 +133,8 @@ static void what_a_model_needs_is_reckoned_with_the_defaults_of_workers(void **s
     assert_int_equal(td_flags_parse(&flags, &arena, (struct td_flag_list){0}, &result, &error),
                      TD_OK);
     td_arena_fini(&arena);
-    assert_int_equal(options.kv_bytes, CLI_KV_BYTES);
+    assert_int_equal(options.kv_bytes, 0);
+    assert_int_equal(WORKER_KV_BYTES_CPU, CLI_KV_BYTES);
     assert_int_equal(options.block_tokens, CLI_BLOCK_TOKENS);
     assert_int_equal(options.step_tokens, CPU_ROWS_DEFAULT);
     assert_int_equal(options.sequences_max, CPU_OUTPUTS_DEFAULT);

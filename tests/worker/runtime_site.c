@@ -13,6 +13,8 @@
 #define FRAME_TOKENS 100
 
 bool ring_is_full;
+td_status_t (*site_open_gpu)(uint32_t index, struct cuda_device **device_out,
+                             struct td_error *error);
 
 td_status_t __real_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command);
 td_status_t __wrap_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command);
@@ -251,7 +253,7 @@ static void on_stopped(void *ctx, int exit_status)
     station->exit_status = exit_status;
 }
 
-static void parse_flags(struct station *station, const char *const *flags)
+void station_parse(struct station *station, const char *const *flags)
 {
     static const char *const common[] = {"--http-listen=127.0.0.1:0", "--kv-transport=map",
                                          "--threads=1", "--kv-bytes=4MiB"};
@@ -263,6 +265,7 @@ static void parse_flags(struct station *station, const char *const *flags)
     char *words[40];
     size_t count = 0;
 
+    td_arena_init(&station->arena, 1 << 20);
     for (size_t i = 0; i < sizeof common / sizeof common[0]; i++)
         words[count++] = (char *)(uintptr_t)common[i];
     for (; flags != NULL && *flags != NULL; flags++)
@@ -288,13 +291,13 @@ td_status_t station_try(struct site *site, struct station *station, const char *
                    .import_tokens_min = 1,
                    .imports = is_decode,
                    .exports = !is_decode},
+        .open_gpu = site_open_gpu,
         .stopped = on_stopped,
         .ctx = station};
     td_status_t status;
 
     *station = (struct station){.site = site};
-    td_arena_init(&station->arena, 1 << 20);
-    parse_flags(station, flags);
+    station_parse(station, flags);
     if (station->options.model == NULL)
         station->options.model = "tests/data/tiny-llama/model.gguf";
     snprintf(station->listen, sizeof station->listen, "unix:%s/%s", site->folder,

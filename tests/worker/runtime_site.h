@@ -61,6 +61,8 @@ void site_until_named(struct site *site, bool (*holds)(void *ctx), void *ctx, co
 /* Runs the loop for some turns: for what must not happen there is nothing to wait for. */
 void site_turns(struct site *site, int turns);
 
+/* Opens the station's arena and fills its options. */
+void station_parse(struct station *station, const char *const *flags);
 /* Flags are those of the binaries, ended by NULL; map is the only transport unless they say otherwise. */
 td_status_t station_try(struct site *site, struct station *station, const char *const *flags,
                         struct td_error *error);
@@ -78,6 +80,10 @@ uint64_t station_epoch(const struct station *station);
 
 /* Stands between the runtime and the transfer thread's ring: true makes it look full. */
 extern bool ring_is_full;
+
+/* What --device gpu opens; NULL unless the test says what. */
+extern td_status_t (*site_open_gpu)(uint32_t index, struct cuda_device **device_out,
+                                    struct td_error *error);
 
 /*
  * Holds all engines before their next step, at once or after so many steps that make tokens, so that what

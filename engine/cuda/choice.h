@@ -1,0 +1,30 @@
+/*
+ * choice.h: which device a person has asked for, in the words of --device and --gpu-memory-fraction. No device is
+ * touched: that a GPU is there, and has the memory, shows when it is opened.
+ */
+#ifndef TANDEM_ENGINE_CUDA_CHOICE_H
+#define TANDEM_ENGINE_CUDA_CHOICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/status.h"
+
+struct cuda_choice {
+    bool is_gpu;
+    uint32_t index;  /* of the GPU */
+    double fraction; /* of its memory, above 0 and at most 1 */
+};
+
+/*
+ * device: "cpu", "gpu" or "gpu:N"; "cuda" is another word for gpu. fraction: a decimal number, or NULL for
+ * CUDA_FRACTION_DEFAULT. TD_INVALID names the flag.
+ */
+td_status_t cuda_choice_parse(const char *device, const char *fraction,
+                              struct cuda_choice *choice_out, struct td_error *error) TD_MUST_USE;
+
+/* --gpu-memory-fraction alone. */
+td_status_t cuda_fraction_parse(const char *text, double *fraction_out,
+                                struct td_error *error) TD_MUST_USE;
+
+#endif

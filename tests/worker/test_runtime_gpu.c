@@ -1,0 +1,185 @@
+/*
+ * test_runtime_gpu.c: workers with --device gpu, where the GPU is an interpreted one: the backend, its pool and the
+ * way of KV through the host are those of production, and so are the sockets.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cuda/interpreted/interpreter.h"
+#include "tests/worker/runtime_site.h"
+
+#define DEVICE_BYTES ((size_t)64 << 20)
+#define PROMPT       40 /* two full blocks and a tail */
+#define OUTPUT       10
+
+/* ------------------------------------------------------------------ a GPU for each worker */
+
+/* The interpreter has one state for all devices, whose workers have an engine thread each. */
+static pthread_mutex_t interpreter_mutex = PTHREAD_MUTEX_INITIALIZER;
+static const struct cuda_device_ops *interpreted_ops;
+static struct cuda_device_ops gpu_ops;
+
+static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
+                          struct cuda_grid grid, const void *args, struct td_error *error)
+{
+    td_status_t status;
+
+    pthread_mutex_lock(&interpreter_mutex);
+    status = interpreted_ops->launch(device, kernel, grid, args, error);
+    pthread_mutex_unlock(&interpreter_mutex);
+    return status;
+}
+
+static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, struct td_error *error)
+{
+    td_status_t status;
+
+    if (index > 1)
+        return td_fail(error, TD_NOT_FOUND, "there is no GPU %u", index);
+    status = interpreter_open(DEVICE_BYTES, device_out, error);
+    if (status != TD_OK)
+        return status;
+    interpreted_ops = (*device_out)->ops;
+    gpu_ops = *interpreted_ops;
+    gpu_ops.launch = launch;
+    (*device_out)->ops = &gpu_ops;
+    return TD_OK;
+}
+
+static int set_up(void **state)
+{
+    site_open_gpu = open_gpu;
+    return site_warm_up(state);
+}
+
+/* ------------------------------------------------------------------ tests */
+
+static const char *const prefill_flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4", NULL};
+static const char *const decode_flags[] = {"--device=gpu:1", "--gpu-memory-fraction=0.4", NULL};
+
+static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **state)
+{
+    struct site site;
+    struct router router;
+    struct start start = {.prompt_tokens = PROMPT, .max_new_tokens = OUTPUT};
+    uint32_t expected[OUTPUT];
+    struct heard *heard;
+
+    (void)state;
+    site_open(&site);
+    station_open(&site, &site.prefill, prefill_flags);
+    station_open(&site, &site.decode, decode_flags);
+    assert_string_equal(site.decode.runtime->core->identity.model.numerics, CUDA_NUMERICS);
+    assert_false(site.decode.runtime->engines.kv.base ==
+                 cuda_staging_mirror(site.decode.runtime->engines.staging)->base);
+    router_open(&router, &site.prefill);
+    memcpy(expected, router_ask(&router, &start)->tokens, sizeof expected);
+    router_close(&router);
+
+    router_open(&router, &site.decode);
+    start.prefill[0] = site.prefill.options.listen;
+    heard = router_ask(&router, &start);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_LENGTH);
+    assert_int_equal(heard->count, OUTPUT);
+    assert_memory_equal(heard->tokens, expected, sizeof expected);
+    assert_string_equal(heard->fallback, "");
+    assert_int_equal(heard->remote_blocks, (PROMPT + 15) / 16);
+    assert_int_equal(station_counters(&site.decode)->imports_landed, 1);
+    /* both ways through the host, each block once: prefill kept its own as they filled */
+    assert_int_equal(cuda_staging_bytes_in(site.decode.runtime->engines.staging),
+                     3 * site.decode.runtime->engines.kv.block_bytes);
+    assert_int_equal(cuda_staging_bytes_out(site.decode.runtime->engines.staging), 0);
+    assert_int_equal(cuda_staging_bytes_in(site.prefill.runtime->engines.staging), 0);
+    assert_true(cuda_staging_bytes_out(site.prefill.runtime->engines.staging) >=
+                3 * site.prefill.runtime->engines.kv.block_bytes);
+
+    heard = router_ask(&router, &start); /* full blocks are cached on the device now */
+    assert_memory_equal(heard->tokens, expected, sizeof expected);
+    router_close(&router);
+    station_end(&site.decode);
+    station_end(&site.prefill);
+    site_close(&site);
+}
+
+static void kv_bytes_bound_the_pool_on_the_device(void **state)
+{
+    const char *const flags[] = {"--device=gpu", "--kv-bytes=1MiB", NULL};
+    struct site site;
+    const struct engine_kv *kv;
+
+    (void)state;
+    site_open(&site);
+    station_open(&site, &site.decode, flags);
+    kv = &site.decode.runtime->engines.kv;
+    assert_int_equal(kv->block_count, (1 << 20) / kv->block_bytes);
+    station_end(&site.decode);
+    site_close(&site);
+}
+
+static void expect_refusal(const char *const *flags, td_status_t status, const char *part)
+{
+    struct site site;
+    struct td_error error = {0};
+
+    site_open(&site);
+    assert_int_equal(station_try(&site, &site.decode, flags, &error), status);
+    if (strstr(error.text, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, error.text);
+    site_close(&site);
+}
+
+static void what_is_not_there_or_does_not_fit_is_said_in_a_sentence(void **state)
+{
+    (void)state;
+    expect_refusal((const char *const[]){"--device=gpu:7", NULL}, TD_NOT_FOUND, "no GPU 7");
+    expect_refusal((const char *const[]){"--device=gpu", "--gpu-memory-fraction=0.0001", NULL},
+                   TD_NO_MEMORY, "weights");
+    expect_refusal((const char *const[]){"--device=tpu", NULL}, TD_INVALID, "--device 'tpu'");
+}
+
+static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
+{
+    static const struct {
+        const char *flags[4];
+        const char *part;
+    } cases[] = {
+        {{"--device=gpu", NULL}, "--threads"}, /* the site says --threads=1 */
+        {{"--device=gpu", "--threads=0", "--numerics=f32", NULL}, "--numerics"},
+        {{"--device=gpu", "--threads=0", "--weights-cache=none", NULL}, "--weights-cache"},
+        {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=1.01", NULL}, "at most 1"},
+        {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0", NULL}, "above 0"},
+        {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0.5x", NULL}, "0.5x"},
+        {{"--gpu-memory-fraction=0.5", NULL}, "--device gpu"},
+        {{"--device=gpu:", NULL}, "gpu:N"},
+        {{"--device=gpu:99999", NULL}, "gpu:N"},
+        {{"--device=cuda:0", "--threads=0", NULL}, NULL},
+        {{"--device=cpu", NULL}, NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct station station = {0};
+        struct td_error error = {0};
+        td_status_t status;
+
+        station_parse(&station, cases[i].flags);
+        status = worker_options_check(&station.options, &error);
+        assert_int_equal(status, cases[i].part != NULL ? TD_INVALID : TD_OK);
+        if (cases[i].part != NULL && strstr(error.text, cases[i].part) == NULL)
+            fail_msg("'%s' is not in: %s", cases[i].part, error.text);
+        td_arena_fini(&station.arena);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kv_goes_from_device_to_device_and_the_tokens_are_the_same),
+        cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
+        cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
+        cmocka_unit_test(flags_of_the_cpu_are_refused_with_a_gpu),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

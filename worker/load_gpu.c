@@ -1,0 +1,84 @@
+/*
+ * load_gpu.c: what a worker has on a GPU: the device, the backend with its pool, and the way of KV through the host.
+ *
+ * The device is opened before the model is read, so that a machine without one says so at once.
+ */
+#include <inttypes.h>
+
+#include "worker/runtime_internal.h"
+
+td_status_t worker_gpu_open(struct worker_runtime *runtime, struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
+    td_status_t status =
+        cuda_choice_parse(options->device, options->gpu_memory_fraction, &engines->choice, error);
+
+    if (status != TD_OK || !engines->choice.is_gpu)
+        return status;
+    status = runtime->config.open_gpu(engines->choice.index, &engines->device, error);
+    if (status != TD_OK)
+        return status;
+    td_log(TD_LOG_INFO, "load", "device %s: %s", engines->device->info.name,
+           engines->device->info.description);
+    return TD_OK;
+}
+
+/* --kv-bytes as blocks; 0: what is left. */
+static td_status_t blocks_wanted(const struct worker_options *options, const struct model *model,
+                                 uint32_t *count_out, struct td_error *error)
+{
+    uint64_t bytes = (uint64_t)2 * sizeof(uint16_t) * options->block_tokens * model->head_dim;
+    uint64_t count = 0;
+
+    if (__builtin_mul_overflow(bytes, (uint64_t)model->layers * model->kv_heads, &bytes))
+        return td_fail(error, TD_LIMIT, "the size of a KV block overflows");
+    if (options->kv_bytes != 0) {
+        count = options->kv_bytes / bytes;
+        if (count == 0 || count > INT32_MAX)
+            return td_fail(error, TD_INVALID,
+                           "kv-bytes: %" PRIu64 " is no room for a block of %" PRIu64
+                           " bytes, or for too many",
+                           options->kv_bytes, bytes);
+    }
+    *count_out = (uint32_t)count;
+    return TD_OK;
+}
+
+td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
+                                    struct engine_backend **backend_out, struct td_error *error)
+{
+    const struct worker_options *options = runtime->config.options;
+    struct worker_engines *engines = &runtime->engines;
+    struct cuda_options cuda = {.memory_fraction = engines->choice.fraction,
+                                .block_tokens = options->block_tokens,
+                                .rows_max = options->step_tokens,
+                                .outputs_max = options->sequences_max};
+    td_status_t status = blocks_wanted(options, engines->model, &cuda.block_count, error);
+
+    cuda.stop_ids = text_model_stop_ids(engines->text, &cuda.stop_id_count);
+    if (status == TD_OK)
+        status = cuda_backend_open(engines->model, engines->device, &cuda, &engines->kv,
+                                   backend_out, error);
+    if (status != TD_OK)
+        return status;
+    status =
+        cuda_staging_open(engines->device, &(*backend_out)->info, runtime->config.policy.exports,
+                          &engines->kv, &engines->staging, error);
+    if (status != TD_OK) {
+        (*backend_out)->ops->close(*backend_out);
+        return status;
+    }
+    td_log(TD_LOG_INFO, "load",
+           "KV between this GPU and other workers is host-staged: copied through memory of this "
+           "host, at most %zu MiB of it",
+           engines->kv.block_count * engines->kv.block_bytes >> 20);
+    return TD_OK;
+}
+
+/* The engine has let go of the pool, which went with the backend. */
+void worker_gpu_close(struct worker_engines *engines)
+{
+    cuda_staging_close(engines->staging);
+    cuda_device_close(engines->device);
+}
