@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "engine/cuda/loader.h"
 #include "engine/cuda/plan.h"
 #include "lib/base/bytes.h"
 
@@ -16,13 +17,29 @@
 CUDA_TYPES(X)
 #undef X
 
+#define PIECES_LAYER 14 /* tensors of a layer */
+#define PIECES_ENDS  3  /* and of none */
+
 /* The walk. Without a device it only adds up. */
 struct walk {
     struct cuda_device *device;
     uint8_t *memory;
     size_t at; /* bytes so far, aligned */
+    uint32_t layer;
+    struct cuda_load_piece *pieces; /* with a device: what is to be copied */
+    size_t piece_count;
     struct td_error *error;
 };
+
+/* Says which tensor it is about. */
+static td_status_t named(struct walk *walk, const char *name, td_status_t status)
+{
+    if (walk->layer == CUDA_LOAD_NO_LAYER)
+        td_fail_wrap(walk->error, "weights %s", name);
+    else
+        td_fail_wrap(walk->error, "weights %s of layer %" PRIu32, name, walk->layer);
+    return status;
+}
 
 /* Random weights of about the size that real ones have: sums over a row keep the size of what they are made from. */
 static void make_random(struct walk *walk, const struct model_matrix *matrix, size_t bytes)
@@ -54,40 +71,47 @@ static void make_random(struct walk *walk, const struct model_matrix *matrix, si
 }
 
 /* Where bytes of the model go, or NULL while only sizes are added up. */
-static td_status_t put(struct walk *walk, const void *data, size_t bytes, const uint8_t **place_out)
+static td_status_t put(struct walk *walk, const char *name, const void *data, size_t bytes,
+                       const uint8_t **place_out)
 {
     size_t end;
 
     if (__builtin_add_overflow(walk->at, bytes, &end) ||
         __builtin_add_overflow(end, (size_t)CUDA_ALIGNMENT - 1, &end))
-        return td_fail(walk->error, TD_LIMIT, "the size of the weights overflows");
+        return named(walk, name, td_fail(walk->error, TD_LIMIT, "their size overflows"));
     *place_out = NULL;
     if (walk->device != NULL) {
         *place_out = walk->memory + walk->at;
         if (data != NULL)
-            cuda_device_upload(walk->device, walk->memory + walk->at, data, bytes);
+            walk->pieces[walk->piece_count++] =
+                (struct cuda_load_piece){.to = walk->memory + walk->at,
+                                         .from = data,
+                                         .bytes = bytes,
+                                         .name = name,
+                                         .layer = walk->layer};
     }
     walk->at = end / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
     return TD_OK;
 }
 
-static td_status_t put_matrix(struct walk *walk, const struct model_matrix *matrix,
-                              struct cuda_matrix *matrix_out)
+static td_status_t put_matrix(struct walk *walk, const char *name,
+                              const struct model_matrix *matrix, struct cuda_matrix *matrix_out)
 {
     size_t bytes = 0;
     const uint8_t *place;
     td_status_t status;
 
     if (matrix->columns % CUDA_GROUP != 0)
-        return td_fail(walk->error, TD_UNSUPPORTED,
-                       "a matrix of %" PRIu32 " x %" PRIu32
-                       ": the CUDA backend needs columns in multiples of %d",
-                       matrix->rows, matrix->columns, CUDA_GROUP);
+        return named(walk, name,
+                     td_fail(walk->error, TD_UNSUPPORTED,
+                             "a matrix of %" PRIu32 " x %" PRIu32
+                             ": the CUDA backend needs columns in multiples of %d",
+                             matrix->rows, matrix->columns, CUDA_GROUP));
     if (!td_size_add(&bytes, matrix->rows, matrix->row_bytes))
-        return td_fail(walk->error, TD_LIMIT, "the size of the weights overflows");
+        return named(walk, name, td_fail(walk->error, TD_LIMIT, "their size overflows"));
     if (walk->device != NULL && matrix->data == NULL)
         make_random(walk, matrix, bytes);
-    status = put(walk, matrix->data, bytes, &place);
+    status = put(walk, name, matrix->data, bytes, &place);
     if (status != TD_OK)
         return status;
     *matrix_out = (struct cuda_matrix){.data = place,
@@ -98,14 +122,14 @@ static td_status_t put_matrix(struct walk *walk, const struct model_matrix *matr
     return TD_OK;
 }
 
-static td_status_t put_vector(struct walk *walk, const float *vector, uint32_t count,
-                              const float **vector_out)
+static td_status_t put_vector(struct walk *walk, const char *name, const float *vector,
+                              uint32_t count, const float **vector_out)
 {
     const uint8_t *place = NULL;
     td_status_t status = TD_OK;
 
     if (vector != NULL)
-        status = put(walk, vector, count * sizeof *vector, &place);
+        status = put(walk, name, vector, count * sizeof *vector, &place);
     if (status == TD_OK)
         *vector_out = (const float *)(const void *)place;
     return status;
@@ -117,33 +141,39 @@ static td_status_t put_layer(struct walk *walk, const struct model *model,
     uint32_t queries = model->heads * model->head_dim;
     uint32_t keys = model->kv_heads * model->head_dim;
     const struct {
+        const char *name;
         const struct model_matrix *source;
         struct cuda_matrix *target;
     } matrices[] = {
-        {&source->q, &target->q},       {&source->k, &target->k},
-        {&source->v, &target->v},       {&source->attention_output, &target->attention_output},
-        {&source->gate, &target->gate}, {&source->up, &target->up},
-        {&source->down, &target->down},
+        {"q", &source->q, &target->q},
+        {"k", &source->k, &target->k},
+        {"v", &source->v, &target->v},
+        {"attention_output", &source->attention_output, &target->attention_output},
+        {"gate", &source->gate, &target->gate},
+        {"up", &source->up, &target->up},
+        {"down", &source->down, &target->down},
     };
     const struct {
+        const char *name;
         const float *source;
         uint32_t count;
         const float **target;
     } vectors[] = {
-        {source->attention_norm, model->hidden, &target->attention_norm},
-        {source->ffn_norm, model->hidden, &target->ffn_norm},
-        {source->q_bias, queries, &target->q_bias},
-        {source->k_bias, keys, &target->k_bias},
-        {source->v_bias, keys, &target->v_bias},
-        {source->q_norm, model->head_dim, &target->q_norm},
-        {source->k_norm, model->head_dim, &target->k_norm},
+        {"attention_norm", source->attention_norm, model->hidden, &target->attention_norm},
+        {"ffn_norm", source->ffn_norm, model->hidden, &target->ffn_norm},
+        {"q_bias", source->q_bias, queries, &target->q_bias},
+        {"k_bias", source->k_bias, keys, &target->k_bias},
+        {"v_bias", source->v_bias, keys, &target->v_bias},
+        {"q_norm", source->q_norm, model->head_dim, &target->q_norm},
+        {"k_norm", source->k_norm, model->head_dim, &target->k_norm},
     };
     td_status_t status = TD_OK;
 
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0] && status == TD_OK; i++)
-        status = put_matrix(walk, matrices[i].source, matrices[i].target);
+        status = put_matrix(walk, matrices[i].name, matrices[i].source, matrices[i].target);
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && status == TD_OK; i++)
-        status = put_vector(walk, vectors[i].source, vectors[i].count, vectors[i].target);
+        status = put_vector(walk, vectors[i].name, vectors[i].source, vectors[i].count,
+                            vectors[i].target);
     return status;
 }
 
@@ -156,15 +186,21 @@ static bool is_tied(const struct model *model)
 static td_status_t put_all(struct walk *walk, const struct model *model,
                            struct cuda_weights *weights)
 {
-    td_status_t status = put_matrix(walk, &model->embedding, &weights->embedding);
+    td_status_t status;
+
+    walk->layer = CUDA_LOAD_NO_LAYER;
+    status = put_matrix(walk, "embedding", &model->embedding, &weights->embedding);
 
     weights->output = weights->embedding;
     if (status == TD_OK && !is_tied(model))
-        status = put_matrix(walk, &model->output, &weights->output);
+        status = put_matrix(walk, "output", &model->output, &weights->output);
     if (status == TD_OK)
-        status = put_vector(walk, model->output_norm, model->hidden, &weights->output_norm);
-    for (uint32_t i = 0; i < model->layers && status == TD_OK; i++)
+        status = put_vector(walk, "output_norm", model->output_norm, model->hidden,
+                            &weights->output_norm);
+    for (uint32_t i = 0; i < model->layers && status == TD_OK; i++) {
+        walk->layer = i;
         status = put_layer(walk, model, &model->layer[i], &weights->layer[i]);
+    }
     weights->bytes = walk->at;
     return status;
 }
@@ -191,11 +227,27 @@ td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, str
     return status;
 }
 
+/* Into memory that was taken. */
+static td_status_t load(const struct model *model, struct cuda_device *device,
+                        struct cuda_weights *weights, struct td_error *error)
+{
+    struct walk walk = {.device = device, .memory = weights->memory, .error = error};
+    td_status_t status;
+
+    walk.pieces = calloc((size_t)model->layers * PIECES_LAYER + PIECES_ENDS, sizeof *walk.pieces);
+    if (walk.pieces == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for the list of weights");
+    status = walk_model(model, &walk, weights);
+    if (status == TD_OK)
+        status = cuda_load(device, walk.pieces, walk.piece_count, 0, error);
+    free(walk.pieces);
+    return status;
+}
+
 td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
                               struct cuda_weights *weights_out, struct td_error *error)
 {
     struct cuda_weights weights = {0};
-    struct walk walk = {.device = device, .error = error};
     size_t bytes = 0;
     void *memory = NULL;
     td_status_t status = cuda_weights_bytes(model, &bytes, error);
@@ -205,10 +257,7 @@ td_status_t cuda_weights_open(const struct model *model, struct cuda_device *dev
     if (status != TD_OK)
         return status;
     weights.memory = memory;
-    walk.memory = memory;
-    status = walk_model(model, &walk, &weights);
-    if (status == TD_OK)
-        status = cuda_device_wait(device, error);
+    status = load(model, device, &weights, error);
     if (status != TD_OK) {
         cuda_weights_close(&weights, device);
         return status;

@@ -45,7 +45,7 @@ struct cuda_weights {
 td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out,
                                struct td_error *error) TD_MUST_USE;
 
-/* Takes memory and copies everything; waits until it is there. On failure nothing is kept. */
+/* Takes memory and loads everything (loader.h), so that it is there. What fails names the tensor; then nothing is kept. */
 td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
                               struct cuda_weights *weights_out, struct td_error *error) TD_MUST_USE;
 void cuda_weights_close(struct cuda_weights *weights, struct cuda_device *device);
