@@ -404,15 +404,18 @@ void kvt_incoming_arrive(struct kvt_incoming *incoming, const struct kvt_chunk_a
 static td_status_t compare_hashes(const struct kvt_incoming *incoming,
                                   const struct kvt_landing *landing)
 {
-    for (uint32_t i = 0; i < landing->count; i++) {
-        uint32_t ordinal = landing->first + i;
-        struct td_u128 hash =
-            td_hash128(kvt_core_block(incoming->core, incoming->blocks[ordinal].slot),
-                       incoming->core->config.block_bytes);
+    const void *blocks[KVT_CHUNK_BLOCKS_MAX];
+    struct td_u128 hashes[KVT_CHUNK_BLOCKS_MAX];
+    td_status_t status;
 
-        if (!td_u128_equal(hash, incoming->hashes[ordinal]))
+    for (uint32_t i = 0; i < landing->count; i++)
+        blocks[i] = kvt_core_block(incoming->core, incoming->blocks[landing->first + i].slot);
+    status = kvt_core_hash(incoming->core, blocks, landing->count, hashes);
+    if (status != TD_OK)
+        return status;
+    for (uint32_t i = 0; i < landing->count; i++)
+        if (!td_u128_equal(hashes[i], incoming->hashes[landing->first + i]))
             return TD_CORRUPT;
-    }
     if (landing->is_last && incoming->attachment_bytes > 0 &&
         !td_u128_equal(td_hash128(incoming->attachment, incoming->attachment_bytes),
                        incoming->attachment_hash))
@@ -438,6 +441,8 @@ static void count_landed(struct kvt_incoming *incoming, const struct kvt_landing
     incoming->bytes += landing->bytes;
     kvt_core_count(incoming->core, KVT_STAT_CHUNKS_RECEIVED);
     kvt_stats_add(&incoming->core->stats, KVT_STAT_BYTES_RECEIVED, landing->bytes);
+    if (incoming->peer->transport->is_staged)
+        kvt_stats_add(&incoming->core->stats, KVT_STAT_BYTES_STAGED, landing->bytes);
 }
 
 void kvt_incoming_received(void *tag, td_status_t status)
@@ -456,7 +461,7 @@ void kvt_incoming_received(void *tag, td_status_t status)
         status = verify(incoming, landing);
         if (status == TD_OK)
             count_landed(incoming, landing);
-        else
+        else if (status == TD_CORRUPT)
             kvt_core_count(core, KVT_STAT_CORRUPT);
     }
     free(landing);

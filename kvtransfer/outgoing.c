@@ -346,10 +346,31 @@ struct chunk {
     size_t piece_count;
 };
 
-static void chunk_fill(struct chunk *chunk, const struct kvt_outgoing *outgoing,
-                       const struct kvt_run *run)
+/* Hashes that the owner of the blocks has not given; those are made here, all at once. */
+static td_status_t fill_hashes(struct chunk *chunk, struct kvt_core *core,
+                               const struct kvt_run *run, uint32_t count)
 {
-    const struct kvt_core *core = outgoing->core;
+    const void *blocks[KVT_CHUNK_BLOCKS_MAX];
+    struct td_u128 hashes[KVT_CHUNK_BLOCKS_MAX];
+    size_t missing = 0;
+    td_status_t status;
+
+    for (uint32_t i = 0; i < count; i++)
+        if (td_u128_is_zero(run->blocks[run->done + i].hash))
+            blocks[missing++] = kvt_core_block(core, run->blocks[run->done + i].slot);
+    status = missing > 0 ? kvt_core_hash(core, blocks, missing, hashes) : TD_OK;
+    if (status != TD_OK)
+        return status;
+    for (uint32_t i = count; i > 0; i--)
+        if (td_u128_is_zero(run->blocks[run->done + i - 1].hash))
+            chunk->entries[i - 1].hash = hashes[--missing];
+    return TD_OK;
+}
+
+static td_status_t chunk_fill(struct chunk *chunk, const struct kvt_outgoing *outgoing,
+                              const struct kvt_run *run)
+{
+    struct kvt_core *core = outgoing->core;
     uint32_t count = chunk_blocks(core, run);
 
     chunk->header = (struct kvt_header){.sender_epoch = core->config.epoch,
@@ -364,13 +385,11 @@ static void chunk_fill(struct chunk *chunk, const struct kvt_outgoing *outgoing,
         uint8_t *base = kvt_core_block(core, block->slot);
 
         chunk->entries[i] = (struct kvt_wire_entry){.key = block->key, .hash = block->hash};
-        if (td_u128_is_zero(block->hash))
-            chunk->entries[i].hash = td_hash128(base, core->config.block_bytes);
         chunk->piece_count =
             kvt_pieces_add(chunk->pieces, chunk->piece_count, base, core->config.block_bytes);
     }
     if (run->done + count < run->count)
-        return;
+        return fill_hashes(chunk, core, run, count);
     chunk->header.is_last = run->is_last;
     if (run->attachment != NULL) {
         chunk->header.attachment_bytes = run->attachment_bytes;
@@ -378,6 +397,7 @@ static void chunk_fill(struct chunk *chunk, const struct kvt_outgoing *outgoing,
         chunk->pieces[chunk->piece_count++] =
             (struct kvt_piece){run->attachment, run->attachment_bytes};
     }
+    return fill_hashes(chunk, core, run, count);
 }
 
 static td_status_t chunk_send(struct chunk *chunk, struct kvt_outgoing *outgoing,
@@ -402,8 +422,9 @@ static td_status_t send_chunk(struct kvt_outgoing *outgoing, struct kvt_run *run
     if (sending == NULL)
         return TD_NO_MEMORY;
     td_list_init(&sending->in_outgoing);
-    chunk_fill(&chunk, outgoing, run);
-    status = chunk_send(&chunk, outgoing, sending);
+    status = chunk_fill(&chunk, outgoing, run);
+    if (status == TD_OK)
+        status = chunk_send(&chunk, outgoing, sending);
     if (status != TD_OK) {
         sending_free(sending);
         return status;
@@ -449,6 +470,8 @@ static void count_sent(struct kvt_outgoing *outgoing, const struct kvt_sending *
     outgoing->last_sent = outgoing->last_sent || sending->is_last;
     kvt_core_count(outgoing->core, KVT_STAT_CHUNKS_SENT);
     kvt_stats_add(&outgoing->core->stats, KVT_STAT_BYTES_SENT, sending->bytes);
+    if (outgoing->peer->transport->is_staged)
+        kvt_stats_add(&outgoing->core->stats, KVT_STAT_BYTES_STAGED, sending->bytes);
     kvt_core_emit(outgoing->core, &event);
 }
 

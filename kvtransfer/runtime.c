@@ -21,12 +21,14 @@
 #include <unistd.h>
 
 #include "kvtransfer/map.h"
+#include "kvtransfer/staged.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/ring.h"
 #include "lib/base/time.h"
 
 #define RUNTIME_COMMANDS_PER_TURN 64
+#define RUNTIME_STAGING_WINDOWS   4 /* pinned memory: for this many peers at full speed */
 
 struct event_node {
     struct td_list in_overflow;
@@ -316,6 +318,22 @@ static td_status_t add_transport(struct kvt_runtime *runtime, struct kvt_transpo
     return TD_OK;
 }
 
+static td_status_t open_staged(struct kvt_runtime *runtime, const struct kvt_ucx_config *ucx,
+                               struct td_error *error)
+{
+    const struct kvt_limits *limits = &runtime->config.limits;
+    size_t block_bytes = runtime->config.block_bytes;
+    struct kvt_staged_config config = {
+        .memory = runtime->config.memory,
+        .chunk_bytes = limits->chunk_bytes > block_bytes ? limits->chunk_bytes : block_bytes,
+        .pinned_bytes = RUNTIME_STAGING_WINDOWS * (size_t)limits->window_bytes,
+        .ucx = ucx};
+    struct kvt_transport *transport;
+    td_status_t status = kvt_staged_open(&config, &transport, error);
+
+    return status == TD_OK ? add_transport(runtime, transport, error) : status;
+}
+
 static td_status_t open_transports(struct kvt_runtime *runtime, struct td_error *error)
 {
     const struct kvt_runtime_config *config = &runtime->config;
@@ -332,6 +350,10 @@ static td_status_t open_transports(struct kvt_runtime *runtime, struct td_error 
         if (status == TD_OK)
             status = add_transport(runtime, transport, error);
     }
+    if (status == TD_OK && config->use_maphost)
+        status = open_staged(runtime, NULL, error);
+    if (status == TD_OK && config->use_ucxhost)
+        status = open_staged(runtime, &config->ucx, error);
     return status;
 }
 
@@ -487,8 +509,11 @@ td_status_t kvt_runtime_open(const struct kvt_runtime_config *config,
     struct kvt_runtime *runtime;
     td_status_t status;
 
-    if (!config->use_ucx && !config->use_map)
+    if (!config->use_ucx && !config->use_map && !config->use_maphost && !config->use_ucxhost)
         return td_fail(error, TD_INVALID, "no transport: ucx and map are both off");
+    if (config->use_ucx && config->memory.device != NULL)
+        return td_fail(error, TD_UNSUPPORTED,
+                       "ucx reaches ordinary memory only: a GPU's goes through the host (ucxhost)");
     runtime = runtime_new(config);
     if (runtime == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for the transfer runtime");

@@ -26,7 +26,9 @@ struct kvt_runtime_config {
     struct kvt_limits limits;
     bool use_ucx;
     struct kvt_ucx_config ucx;
-    bool use_map; /* needs memory.fd */
+    bool use_map;     /* needs memory.fd, or memory.device */
+    bool use_maphost; /* through the host's memory, by map or by ucx; both need memory.device */
+    bool use_ucxhost;
     size_t ring_capacity;
     /* Called on the transfer thread when there are events to pop and the owner may be asleep. */
     void (*wake)(void *impl);

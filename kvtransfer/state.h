@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "kvtransfer/core.h"
+#include "kvtransfer/memory.h"
 #include "lib/base/list.h"
 #include "lib/base/map.h"
 #include "lib/base/time.h"
@@ -63,6 +64,19 @@ static inline uint8_t *kvt_core_block(const struct kvt_core *core, uint32_t slot
     size_t slots = core->config.memory.bytes / core->config.block_bytes;
 
     return slot < slots ? core->config.memory.base + slot * core->config.block_bytes : NULL;
+}
+
+/* Content hashes of blocks in the pool. Not TD_OK: the device of the pool has failed. */
+static inline td_status_t kvt_core_hash(struct kvt_core *core, const void *const *blocks,
+                                        size_t count, struct td_u128 *hashes_out)
+{
+    const struct kvt_device *device = core->config.memory.device;
+
+    if (device != NULL && device->hashes_on_host)
+        kvt_stats_add(&core->stats, KVT_STAT_BYTES_HASHED_ON_HOST,
+                      count * core->config.block_bytes);
+    return kvt_memory_hash(&core->config.memory, blocks, count, core->config.block_bytes,
+                           hashes_out);
 }
 
 /*

@@ -24,6 +24,10 @@
     X(BYTES_RECEIVED, "bytes_received", false,                                                     \
       "KV and attachment bytes that landed and were verified")                                     \
     X(BYTES_SENT, "bytes_sent", false, "KV and attachment bytes that were taken by the peer")      \
+    X(BYTES_STAGED, "bytes_staged", false,                                                         \
+      "bytes of a GPU's KV that went through the host's memory, received or sent")                 \
+    X(BYTES_HASHED_ON_HOST, "bytes_hashed_on_host", false,                                         \
+      "bytes of a GPU's KV that were copied to the host to be hashed")                             \
     X(LANDED, "landed", false, "incoming transfers that landed")                                   \
     X(QUIESCED, "quiesced", false, "incoming transfers that ended without landing")                \
     X(DRAINED, "drained", false, "outgoing transfers of which everything was sent")                \

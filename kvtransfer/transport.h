@@ -14,7 +14,8 @@
  * through its own endpoint.
  *
  * Backends: ucx.c (shared memory and TCP between processes), map.c (same host: the sender's pool is
- * mapped read-only and copied by the receiver), loop.c (in one process, for tests and the simulator).
+ * mapped read-only and copied by the receiver), staged.c (a device's memory through the host's, by one of
+ * the two), loop.c (in one process, for tests and the simulator).
  */
 #ifndef TANDEM_KVTRANSFER_TRANSPORT_H
 #define TANDEM_KVTRANSFER_TRANSPORT_H
@@ -137,13 +138,17 @@ struct kvt_transport {
     const struct kvt_transport_ops *ops;
     struct kvt_transport_sink sink; /* set by the core before the first call of progress */
     char library[64];               /* name and version of the library behind it */
+    bool is_staged;                 /* what lies in a device's memory goes through the host's */
 };
+
+struct kvt_device;
 
 /* The pool that may be sent from and landed in. */
 struct kvt_memory {
     uint8_t *base;
     size_t bytes;
-    int fd; /* memfd behind base; -1: none */
+    int fd;                    /* memfd behind base; -1: none */
+    struct kvt_device *device; /* whose memory it is (memory.h); NULL: ordinary memory */
 };
 
 #endif

@@ -153,12 +153,12 @@ static bool identities_match(struct worker_core *core, const Td__ContentIdentity
            geometry_matches(&our_geometry, geometry, reason);
 }
 
-/* "map" reaches only within one host; all others reach everywhere. */
+/* "map" and "maphost" reach only within one host, or one group of GPUs; all others reach everywhere. */
 static bool transport_reaches(const struct worker_transport *ours,
                               const Td__TransportAddress *theirs)
 {
     return strcmp(ours->name, theirs->name) == 0 &&
-           (strcmp(ours->name, "map") != 0 || strcmp(ours->host, theirs->host) == 0);
+           (strncmp(ours->name, "map", 3) != 0 || strcmp(ours->host, theirs->host) == 0);
 }
 
 static bool address_is_sane(const Td__TransportAddress *address)

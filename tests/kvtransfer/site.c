@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kvtransfer/staged.h"
 #include "lib/base/time.h"
 #include "tests/kvtransfer/site_private.h"
 #include "tests/support/support.h"
@@ -40,7 +41,16 @@ enum site_transport site_kind(const struct site *site)
 
 const char *site_transport_name(const struct site *site)
 {
-    return site->config.transport == SITE_MAP ? "map" : "ucx";
+    switch (site->config.transport) {
+    case SITE_MAP:
+    case SITE_GPU_MAP: return "map";
+    case SITE_GPU_MAPHOST: return KVT_MAPHOST;
+    case SITE_GPU_UCXHOST: return KVT_UCXHOST;
+    case SITE_UCX_SHM:
+    case SITE_UCX_TCP:
+    case SITE_UCX_AUTO: break;
+    }
+    return "ucx";
 }
 
 uint64_t site_epoch(const struct site *site)

@@ -26,7 +26,16 @@
 #define SITE_EVENTS_MAX    4096
 #define SITE_LIFETIME_MS   600000 /* of a transfer: no test waits for it unless it says so */
 
-enum site_transport { SITE_MAP = 1, SITE_UCX_SHM, SITE_UCX_TCP, SITE_UCX_AUTO };
+enum site_transport {
+    SITE_MAP = 1,
+    SITE_UCX_SHM,
+    SITE_UCX_TCP,
+    SITE_UCX_AUTO,
+    /* with a pool in the memory of a GPU, or what passes for one */
+    SITE_GPU_MAP,
+    SITE_GPU_MAPHOST,
+    SITE_GPU_UCXHOST,
+};
 
 struct site_config {
     enum site_transport transport;

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "lib/base/time.h"
@@ -58,16 +57,14 @@ static void *make_attachment(const struct site_transfer *transfer)
     return bytes;
 }
 
-static uint8_t *slot_bytes(const struct site *site, uint32_t slot)
-{
-    return site->memory.base + (size_t)slot * SITE_BLOCK_BYTES;
-}
-
 static void paint(const struct site *site, uint32_t base, uint32_t first, uint32_t count,
                   uint8_t color)
 {
+    uint8_t bytes[SITE_BLOCK_BYTES];
+
+    memset(bytes, color, sizeof bytes);
     for (uint32_t i = first; i < first + count; i++)
-        memset(slot_bytes(site, slot_of(base, i)), color, SITE_BLOCK_BYTES);
+        site_slot_write(site, slot_of(base, i), bytes);
 }
 
 /* ---------------------------------------------------------------------------------- events, here */
@@ -90,13 +87,16 @@ static bool attachment_is_right(const struct site_transfer *transfer, const stru
 static bool landed_is_right(const struct site *site, const struct site_transfer *transfer,
                             const struct kvt_event *event)
 {
+    uint8_t bytes[SITE_BLOCK_BYTES];
+
     if (event->landed.hash_count != transfer->block_count)
         return false;
     for (uint32_t i = 0; i < transfer->block_count; i++) {
         struct td_u128 right = content_hash(transfer, i);
-        struct td_u128 found =
-            td_hash128(slot_bytes(site, slot_of(transfer->in_base, i)), SITE_BLOCK_BYTES);
+        struct td_u128 found;
 
+        site_slot_read(site, slot_of(transfer->in_base, i), bytes);
+        found = td_hash128(bytes, sizeof bytes);
         if (!td_u128_equal(found, right) || !td_u128_equal(event->landed.hashes[i], right))
             return false;
     }
@@ -288,8 +288,9 @@ static void command_here(struct site *site, const struct site_request *request)
 static bool canary_is_intact(const struct site *site, const struct site_transfer *transfer)
 {
     for (uint32_t i = 0; i < transfer->block_count; i++) {
-        const uint8_t *bytes = slot_bytes(site, slot_of(transfer->in_base, i));
+        uint8_t bytes[SITE_BLOCK_BYTES];
 
+        site_slot_read(site, slot_of(transfer->in_base, i), bytes);
         for (size_t j = 0; j < SITE_BLOCK_BYTES; j++)
             if (bytes[j] != CANARY)
                 return false;
@@ -299,9 +300,22 @@ static bool canary_is_intact(const struct site *site, const struct site_transfer
 
 static void fill_here(struct site *site, const struct site_transfer *transfer)
 {
-    for (uint32_t i = 0; i < transfer->block_count; i++)
-        make_content(transfer->seed, i, slot_bytes(site, slot_of(transfer->out_base, i)),
-                     SITE_BLOCK_BYTES);
+    uint8_t bytes[SITE_BLOCK_BYTES];
+
+    for (uint32_t i = 0; i < transfer->block_count; i++) {
+        make_content(transfer->seed, i, bytes, sizeof bytes);
+        site_slot_write(site, slot_of(transfer->out_base, i), bytes);
+    }
+}
+
+static void damage_here(struct site *site, const struct site_transfer *transfer, uint32_t index)
+{
+    uint8_t bytes[SITE_BLOCK_BYTES];
+    uint32_t slot = slot_of(transfer->out_base, index);
+
+    site_slot_read(site, slot, bytes);
+    bytes[SITE_BLOCK_BYTES / 2] ^= 4;
+    site_slot_write(site, slot, bytes);
 }
 
 uint64_t site_here_carry_out(struct site *site, const struct site_request *request)
@@ -311,9 +325,7 @@ uint64_t site_here_carry_out(struct site *site, const struct site_request *reque
     switch (request->op) {
     case SITE_OP_COMMAND: command_here(site, request); break;
     case SITE_OP_FILL: fill_here(site, transfer); break;
-    case SITE_OP_DAMAGE:
-        slot_bytes(site, slot_of(transfer->out_base, request->first))[SITE_BLOCK_BYTES / 2] ^= 4;
-        break;
+    case SITE_OP_DAMAGE: damage_here(site, transfer, request->first); break;
     case SITE_OP_CANARY: return canary_is_intact(site, transfer);
     case SITE_OP_STAT:
         return kvt_stats_get(kvt_runtime_stats(site->runtime), (enum kvt_stat)request->first);
@@ -332,33 +344,26 @@ static void on_wake(void *impl)
     (void)!write(site->wake_fd, &one, sizeof one);
 }
 
-static void open_memory(struct site *site)
-{
-    site->memory.bytes = (size_t)SITE_SLOTS * SITE_BLOCK_BYTES;
-    site->memory.fd = memfd_create("site", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    assert(site->memory.fd >= 0 && ftruncate(site->memory.fd, (off_t)site->memory.bytes) == 0);
-    site->memory.base =
-        mmap(NULL, site->memory.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, site->memory.fd, 0);
-    assert(site->memory.base != MAP_FAILED);
-}
-
 static void open_runtime(struct site *site)
 {
     const struct site_config *config = &site->config;
-    struct kvt_runtime_config runtime = {.epoch = config->epoch,
-                                         .memory = site->memory,
-                                         .block_bytes = SITE_BLOCK_BYTES,
-                                         .limits = kvt_limits_default(),
-                                         .use_ucx = config->transport != SITE_MAP,
-                                         .use_map = config->transport == SITE_MAP,
-                                         .ucx = kvt_ucx_config_default(),
-                                         .ring_capacity = config->ring_capacity,
-                                         .wake = on_wake,
-                                         .wake_impl = site};
+    struct kvt_runtime_config runtime = {
+        .epoch = config->epoch,
+        .memory = site->memory,
+        .block_bytes = SITE_BLOCK_BYTES,
+        .limits = kvt_limits_default(),
+        .use_ucx = !site_is_on_gpu(site) && config->transport != SITE_MAP,
+        .use_map = config->transport == SITE_MAP || config->transport == SITE_GPU_MAP,
+        .use_maphost = config->transport == SITE_GPU_MAPHOST,
+        .use_ucxhost = config->transport == SITE_GPU_UCXHOST,
+        .ucx = kvt_ucx_config_default(),
+        .ring_capacity = config->ring_capacity,
+        .wake = on_wake,
+        .wake_impl = site};
     struct td_error error = {0};
     const uint8_t *address;
 
-    runtime.ucx.shm = config->transport != SITE_UCX_TCP;
+    runtime.ucx.shm = config->transport != SITE_UCX_TCP && config->transport != SITE_GPU_UCXHOST;
     runtime.ucx.tcp = config->transport != SITE_UCX_SHM;
     runtime.ucx.keepalive_ms = 200;
     runtime.limits.chunk_bytes = config->chunk_bytes;
@@ -385,7 +390,7 @@ struct site *site_here_open(const struct site_config *config)
     site->socket_fd = -1;
     site->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     assert(site->wake_fd >= 0);
-    open_memory(site);
+    site_memory_open(site);
     open_runtime(site);
     return site;
 }
@@ -394,8 +399,7 @@ size_t site_here_close(struct site *site)
 {
     size_t left = kvt_runtime_close(site->runtime);
 
-    munmap(site->memory.base, site->memory.bytes);
-    close(site->memory.fd);
+    site_memory_close(site);
     close(site->wake_fd);
     free(site);
     return left;

@@ -1,8 +1,9 @@
 /*
- * site_private.h: what the two files of sites share. Not for use elsewhere.
+ * site_private.h: what the files of sites share. Not for use elsewhere.
  *
- *   site.c       the face: sites elsewhere, commands, waiting
- *   site_here.c  a runtime in this process, and what guards its slots
+ *   site.c         the face: sites elsewhere, commands, waiting
+ *   site_here.c    a runtime in this process, and what guards its slots
+ *   site_memory.c  its pool
  */
 #ifndef TANDEM_TESTS_KVTRANSFER_SITE_PRIVATE_H
 #define TANDEM_TESTS_KVTRANSFER_SITE_PRIVATE_H
@@ -81,5 +82,15 @@ uint64_t site_here_carry_out(struct site *site, const struct site_request *reque
 bool site_here_pop(struct site *site, struct site_event *event_out);
 
 void site_record(struct site *site, const struct site_event *event);
+
+/* ---- site_memory.c */
+
+bool site_is_on_gpu(const struct site *site);
+void site_memory_open(struct site *site);
+void site_memory_close(struct site *site);
+
+/* All SITE_BLOCK_BYTES of a slot. */
+void site_slot_write(const struct site *site, uint32_t slot, const uint8_t *bytes);
+void site_slot_read(const struct site *site, uint32_t slot, uint8_t *bytes);
 
 #endif

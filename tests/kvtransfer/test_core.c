@@ -917,7 +917,7 @@ static void a_core_with_senseless_limits_does_not_open(void **state)
     struct td_error error;
 
     (void)state;
-    config.memory = (struct kvt_memory){pool, sizeof pool, -1};
+    config.memory = (struct kvt_memory){.base = pool, .bytes = sizeof pool, .fd = -1};
     assert_int_equal(kvt_core_open(&config, &core, &error), TD_INVALID);
     assert_non_null(strstr(error.text, "epoch"));
     config.epoch = 1;

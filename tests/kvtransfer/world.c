@@ -123,7 +123,8 @@ struct world_node *world_node_add(struct world *world, uint64_t epoch)
     node->pool = malloc((size_t)WORLD_SLOTS * WORLD_BLOCK_BYTES);
     assert_non_null(node->pool);
     memset(node->pool, 0xee, (size_t)WORLD_SLOTS * WORLD_BLOCK_BYTES);
-    config.memory = (struct kvt_memory){node->pool, (size_t)WORLD_SLOTS * WORLD_BLOCK_BYTES, -1};
+    config.memory = (struct kvt_memory){
+        .base = node->pool, .bytes = (size_t)WORLD_SLOTS * WORLD_BLOCK_BYTES, .fd = -1};
     assert_int_equal(kvt_core_open(&config, &node->core, &error), TD_OK);
     assert_int_equal(kvt_loop_open(world->loop, epoch, &node->transport), TD_OK);
     assert_int_equal(kvt_core_add_transport(node->core, node->transport), TD_OK);
