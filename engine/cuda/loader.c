@@ -1,161 +1,113 @@
 /*
  * loader.c: see loader.h.
  *
- * A buffer is free, is being read into by one of the threads, waits for the caller's thread, which alone calls the
- * device, and is copied from; then it is free again. One lock guards these states and the cursor.
+ * One thread queues; helpers and it read slices of one part after the other. What is being read is guarded by one
+ * lock; who finds no slice left waits for the next part, and the caller for the slices that others still read.
  */
 #include "engine/cuda/loader.h"
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/cuda/plan.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 
-#define BUFFERS_MIN    2
-#define PROGRESS_EVERY (5 * TD_NS_PER_SEC)
-#define MIB            ((double)(1 << 20))
+#define BUFFERS_MIN      2
+#define PROGRESS_EVERY   (5 * TD_NS_PER_SEC)
+#define WORTH_A_SENTENCE ((size_t)64 << 20)
+#define MIB              ((double)(1 << 20))
 
-/* ------------------------------------------------------------------ chunks */
-
-bool cuda_load_next(const struct cuda_load_piece *pieces, size_t count, size_t bytes_max,
-                    struct cuda_load_cursor *cursor, struct cuda_load_chunk *chunk_out)
-{
-    struct cuda_load_chunk chunk = {.first = cursor->piece};
-
-    if (cursor->piece == count)
-        return false;
-    chunk.to = pieces[cursor->piece].to + cursor->offset;
-    while (cursor->piece < count) {
-        const struct cuda_load_piece *piece = &pieces[cursor->piece];
-        size_t gap = (size_t)(piece->to + cursor->offset - (chunk.to + chunk.bytes));
-        size_t left = piece->bytes - cursor->offset;
-
-        if (gap >= CUDA_ALIGNMENT || gap >= bytes_max - chunk.bytes)
-            break;
-        chunk.bytes += gap;
-        if (left > bytes_max - chunk.bytes) {
-            cursor->offset += bytes_max - chunk.bytes;
-            chunk.bytes = bytes_max;
-            break;
-        }
-        chunk.bytes += left;
-        *cursor = (struct cuda_load_cursor){.piece = cursor->piece + 1};
-    }
-    *chunk_out = chunk;
-    return true;
-}
-
-void cuda_load_read(const struct cuda_load_piece *pieces, size_t count,
-                    const struct cuda_load_chunk *chunk, uint8_t *buffer)
-{
-    size_t at = 0; /* how much of the chunk there is */
-
-    for (size_t i = chunk->first; i < count && at < chunk->bytes; i++) {
-        const struct cuda_load_piece *piece = &pieces[i];
-        size_t skipped = 0; /* of the piece: what an earlier chunk has */
-        size_t taken;
-
-        if (piece->to < chunk->to) {
-            skipped = (size_t)(chunk->to - piece->to);
-        } else {
-            size_t begin = (size_t)(piece->to - chunk->to);
-
-            memset(buffer + at, 0, begin - at);
-            at = begin;
-        }
-        taken = piece->bytes - skipped;
-        if (taken > chunk->bytes - at)
-            taken = chunk->bytes - at;
-        memcpy(buffer + at, piece->from + skipped, taken);
-        at += taken;
-    }
-}
-
-/* ------------------------------------------------------------------ buffers */
-
-enum buffer_state {
-    BUFFER_FREE = 0,
-    BUFFER_READING,
-    BUFFER_READ,
-    BUFFER_COPYING,
+struct loader_buffer {
+    uint8_t *memory;
+    size_t used;
 };
 
-struct loader {
+struct cuda_loader {
     struct cuda_device *device;
-    const struct cuda_load_piece *pieces;
-    size_t count;
-    size_t buffer_bytes;
-
-    pthread_mutex_t lock;
-    pthread_cond_t has_free;
-    pthread_cond_t has_read;
-    struct {
-        uint8_t *memory;
-        struct cuda_load_chunk chunk;
-        enum buffer_state state;
-        uint64_t turn; /* when its copy was queued */
-    } buffers[CUDA_LOAD_BUFFERS_MAX];
+    struct loader_buffer buffers[CUDA_LOADER_BUFFERS];
     uint32_t buffer_count;
-    struct cuda_load_cursor cursor;
-    bool is_stopped;
+    uint32_t current;
+    size_t buffer_bytes;
+    size_t slice_bytes;
+    pthread_t helpers[CUDA_LOADER_HELPERS_MAX];
+    uint32_t helper_count;
 
-    /* The caller's thread alone. */
-    pthread_t threads[CUDA_LOAD_THREADS_MAX];
-    uint32_t thread_count;
-    uint64_t turns;
+    /* What is being read, with the lock. */
+    pthread_mutex_t lock;
+    pthread_cond_t has_work;
+    pthread_cond_t is_read;
+    uint8_t *to;
+    const uint8_t *from;
+    size_t bytes;
+    size_t begun; /* of bytes */
+    size_t done;
+    bool is_closing;
+
+    /* For the log. */
     size_t total_bytes;
     size_t queued_bytes;
-    uint64_t began_ns;
+    uint64_t opened_ns;
     uint64_t told_ns;
 };
 
-/* Any buffer of a state, for copying the oldest; CUDA_LOAD_BUFFERS_MAX: there is none. With the lock. */
-static uint32_t find(const struct loader *loader, enum buffer_state state)
-{
-    uint32_t found = CUDA_LOAD_BUFFERS_MAX;
+/* ------------------------------------------------------------------ reading */
 
-    for (uint32_t i = 0; i < loader->buffer_count; i++)
-        if (loader->buffers[i].state == state &&
-            (found == CUDA_LOAD_BUFFERS_MAX ||
-             loader->buffers[i].turn < loader->buffers[found].turn))
-            found = i;
-    return found;
+/* One slice, if there is one left; with the lock, which it leaves meanwhile. */
+static bool read_slice(struct cuda_loader *loader)
+{
+    size_t at = loader->begun;
+    size_t bytes = loader->bytes - at;
+
+    if (bytes == 0)
+        return false;
+    if (bytes > loader->slice_bytes)
+        bytes = loader->slice_bytes;
+    loader->begun += bytes;
+    pthread_mutex_unlock(&loader->lock);
+    memcpy(loader->to + at, loader->from + at, bytes);
+    pthread_mutex_lock(&loader->lock);
+    loader->done += bytes;
+    if (loader->done == loader->bytes)
+        pthread_cond_signal(&loader->is_read);
+    return true;
 }
 
-static void *read_chunks(void *argument)
+static void *help(void *argument)
 {
-    struct loader *loader = argument;
+    struct cuda_loader *loader = argument;
 
     pthread_mutex_lock(&loader->lock);
-    while (!loader->is_stopped && loader->cursor.piece < loader->count) {
-        uint32_t i = find(loader, BUFFER_FREE);
-
-        if (i == CUDA_LOAD_BUFFERS_MAX) {
-            pthread_cond_wait(&loader->has_free, &loader->lock);
-            continue;
-        }
-        (void)cuda_load_next(loader->pieces, loader->count, loader->buffer_bytes, &loader->cursor,
-                             &loader->buffers[i].chunk);
-        loader->buffers[i].state = BUFFER_READING;
-        pthread_mutex_unlock(&loader->lock);
-        cuda_load_read(loader->pieces, loader->count, &loader->buffers[i].chunk,
-                       loader->buffers[i].memory);
-        pthread_mutex_lock(&loader->lock);
-        loader->buffers[i].state = BUFFER_READ;
-        pthread_cond_signal(&loader->has_read);
-    }
-    pthread_cond_broadcast(&loader->has_free); /* others wait for what will not come */
+    while (!loader->is_closing)
+        if (!read_slice(loader))
+            pthread_cond_wait(&loader->has_work, &loader->lock);
     pthread_mutex_unlock(&loader->lock);
     return NULL;
 }
 
+/* All of a part. */
+static void read_part(struct cuda_loader *loader, uint8_t *to, const uint8_t *from, size_t bytes)
+{
+    pthread_mutex_lock(&loader->lock);
+    loader->to = to;
+    loader->from = from;
+    loader->bytes = bytes;
+    loader->begun = 0;
+    loader->done = 0;
+    if (bytes > loader->slice_bytes)
+        pthread_cond_broadcast(&loader->has_work);
+    while (read_slice(loader))
+        ;
+    while (loader->done < loader->bytes)
+        pthread_cond_wait(&loader->is_read, &loader->lock);
+    pthread_mutex_unlock(&loader->lock);
+}
+
 /* ------------------------------------------------------------------ copying */
 
-static void tell_progress(struct loader *loader)
+static void tell_progress(struct cuda_loader *loader)
 {
     uint64_t now_ns = td_now_ns();
 
@@ -164,74 +116,52 @@ static void tell_progress(struct loader *loader)
     loader->told_ns = now_ns;
     td_log(TD_LOG_INFO, "cuda", "loading weights mib %.0f of %.0f seconds %.0f",
            (double)loader->queued_bytes / MIB, (double)loader->total_bytes / MIB,
-           (double)(now_ns - loader->began_ns) / 1e9);
+           (double)(now_ns - loader->opened_ns) / 1e9);
 }
 
-static td_status_t name_failure(const struct loader *loader, uint32_t i, td_status_t status,
-                                struct td_error *error)
+/* The next buffer, when what was copied from it has arrived. */
+static void turn_over(struct cuda_loader *loader)
 {
-    const struct cuda_load_piece *piece = &loader->pieces[loader->buffers[i].chunk.first];
-
-    if (status == TD_OK)
-        return TD_OK;
-    if (piece->layer == CUDA_LOAD_NO_LAYER)
-        td_fail_wrap(error, "weights %s", piece->name);
-    else
-        td_fail_wrap(error, "weights %s of layer %" PRIu32, piece->name, piece->layer);
-    return status;
+    cuda_device_mark(loader->device, loader->current);
+    loader->current = (loader->current + 1) % loader->buffer_count;
+    loader->buffers[loader->current].used = 0;
+    (void)cuda_device_wait_mark(loader->device, loader->current, NULL); /* a failure is kept */
 }
 
-static td_status_t begin_copy(struct loader *loader, uint32_t i, struct td_error *error)
+void cuda_loader_copy(struct cuda_loader *loader, void *to, const void *from, size_t bytes)
 {
-    struct cuda_device *device = loader->device;
-    const struct cuda_load_chunk *chunk = &loader->buffers[i].chunk;
+    uint8_t *place = to;
+    const uint8_t *source = from;
 
-    cuda_device_upload(device, chunk->to, loader->buffers[i].memory, chunk->bytes);
-    cuda_device_mark(device, i);
-    loader->queued_bytes += chunk->bytes;
-    tell_progress(loader);
-    if (device->failure.status == TD_OK)
-        return TD_OK;
-    (void)td_fail(error, device->failure.status, "%s", device->failure.text);
-    return name_failure(loader, i, device->failure.status, error);
-}
+    while (bytes > 0 && loader->device->failure.status == TD_OK) {
+        struct loader_buffer *buffer = &loader->buffers[loader->current];
+        size_t part = loader->buffer_bytes - buffer->used;
 
-/* Whatever can be done next; false: all is done. With the lock, which it leaves for a while. */
-static bool go_on(struct loader *loader, td_status_t *status, struct td_error *error)
-{
-    uint32_t read = find(loader, BUFFER_READ);
-    uint32_t copying = find(loader, BUFFER_COPYING);
-
-    if (read < CUDA_LOAD_BUFFERS_MAX) {
-        pthread_mutex_unlock(&loader->lock);
-        *status = begin_copy(loader, read, error);
-        pthread_mutex_lock(&loader->lock);
-        loader->buffers[read].state = BUFFER_COPYING;
-        loader->buffers[read].turn = loader->turns++;
-    } else if (copying < CUDA_LOAD_BUFFERS_MAX) {
-        pthread_mutex_unlock(&loader->lock);
-        *status = name_failure(loader, copying,
-                               cuda_device_wait_mark(loader->device, copying, error), error);
-        pthread_mutex_lock(&loader->lock);
-        loader->buffers[copying].state = BUFFER_FREE;
-        pthread_cond_signal(&loader->has_free);
-    } else if (loader->cursor.piece < loader->count ||
-               find(loader, BUFFER_READING) < CUDA_LOAD_BUFFERS_MAX) {
-        pthread_cond_wait(&loader->has_read, &loader->lock);
-    } else {
-        return false;
+        if (part == 0) {
+            turn_over(loader);
+            continue;
+        }
+        if (part > bytes)
+            part = bytes;
+        read_part(loader, buffer->memory + buffer->used, source, part);
+        cuda_device_upload(loader->device, place, buffer->memory + buffer->used, part);
+        buffer->used += part;
+        place += part;
+        source += part;
+        bytes -= part;
+        loader->queued_bytes += part;
+        tell_progress(loader);
     }
-    return true;
 }
 
-/* ------------------------------------------------------------------ all of it */
+/* ------------------------------------------------------------------ opening and closing */
 
 /* As many as there is memory for, at least two. */
-static td_status_t take_buffers(struct loader *loader, struct td_error *error)
+static td_status_t take_buffers(struct cuda_loader *loader, struct td_error *error)
 {
     td_status_t status = TD_OK;
 
-    while (loader->buffer_count < CUDA_LOAD_BUFFERS_MAX && status == TD_OK) {
+    while (loader->buffer_count < CUDA_LOADER_BUFFERS && status == TD_OK) {
         void *memory = NULL;
 
         status = cuda_device_take_host(loader->device, loader->buffer_bytes, &memory, error);
@@ -241,72 +171,83 @@ static td_status_t take_buffers(struct loader *loader, struct td_error *error)
     return loader->buffer_count >= BUFFERS_MIN ? TD_OK : status;
 }
 
-static td_status_t start_threads(struct loader *loader, struct td_error *error)
+static uint32_t helpers_wanted(const struct cuda_loader_options *options)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t wanted = processors < 1                       ? 1
-                      : processors > CUDA_LOAD_THREADS_MAX ? CUDA_LOAD_THREADS_MAX
-                                                           : (uint32_t)processors;
+    uint32_t most = options->helpers_max;
 
-    while (loader->thread_count < wanted &&
-           pthread_create(&loader->threads[loader->thread_count], NULL, read_chunks, loader) == 0)
-        loader->thread_count++;
-    if (loader->thread_count == 0)
-        return td_fail(error, TD_EXHAUSTED, "no thread can be started that reads the weights");
-    return TD_OK;
+    if (most == 0)
+        most = processors > 1 ? (uint32_t)processors - 1 : 0;
+    else if (most == UINT32_MAX)
+        most = 0;
+    return most < CUDA_LOADER_HELPERS_MAX ? most : CUDA_LOADER_HELPERS_MAX;
 }
 
-static td_status_t copy_all(struct loader *loader, struct td_error *error)
+/* Sizes that small models do not need are not taken. */
+static size_t buffer_bytes(const struct cuda_loader_options *options)
 {
-    td_status_t status = start_threads(loader, error);
+    size_t bytes = options->buffer_bytes > 0 ? options->buffer_bytes : CUDA_LOADER_BUFFER_BYTES;
 
+    if (options->total_bytes > 0 && options->total_bytes < bytes)
+        bytes = options->total_bytes;
+    return bytes;
+}
+
+static void stop_helpers(struct cuda_loader *loader)
+{
     pthread_mutex_lock(&loader->lock);
-    while (status == TD_OK && go_on(loader, &status, error))
-        ;
-    loader->is_stopped = true;
-    pthread_cond_broadcast(&loader->has_free);
+    loader->is_closing = true;
+    pthread_cond_broadcast(&loader->has_work);
     pthread_mutex_unlock(&loader->lock);
-    for (uint32_t i = 0; i < loader->thread_count; i++)
-        pthread_join(loader->threads[i], NULL);
-    return status;
+    for (uint32_t i = 0; i < loader->helper_count; i++)
+        pthread_join(loader->helpers[i], NULL);
+    pthread_cond_destroy(&loader->is_read);
+    pthread_cond_destroy(&loader->has_work);
+    pthread_mutex_destroy(&loader->lock);
 }
 
-static td_status_t run(struct loader *loader, struct td_error *error)
+td_status_t cuda_loader_open(struct cuda_device *device, const struct cuda_loader_options *options,
+                             struct cuda_loader **loader_out, struct td_error *error)
 {
-    td_status_t status = take_buffers(loader, error);
-    double seconds;
-
-    if (status == TD_OK)
-        status = copy_all(loader, error);
-    for (uint32_t i = 0; i < loader->buffer_count; i++)
-        cuda_device_give_host(loader->device, loader->buffers[i].memory);
-    if (status != TD_OK)
-        return status;
-    seconds = (double)(td_now_ns() - loader->began_ns) / 1e9;
-    td_log(TD_LOG_INFO, "cuda", "weights loaded mib %.0f seconds %.2f threads %" PRIu32,
-           (double)loader->queued_bytes / MIB, seconds, loader->thread_count);
-    return TD_OK;
-}
-
-td_status_t cuda_load(struct cuda_device *device, const struct cuda_load_piece *pieces,
-                      size_t count, size_t buffer_bytes, struct td_error *error)
-{
-    struct loader loader = {
-        .device = device, .pieces = pieces, .count = count, .began_ns = td_now_ns()};
+    struct cuda_loader *loader = calloc(1, sizeof *loader);
+    uint32_t wanted = helpers_wanted(options);
     td_status_t status;
 
-    for (size_t i = 0; i < count; i++)
-        loader.total_bytes += pieces[i].bytes;
-    if (loader.total_bytes == 0)
-        return cuda_device_wait(device, error);
-    loader.told_ns = loader.began_ns;
-    loader.buffer_bytes = buffer_bytes > 0 ? buffer_bytes : CUDA_LOAD_BUFFER_BYTES;
-    pthread_mutex_init(&loader.lock, NULL);
-    pthread_cond_init(&loader.has_free, NULL);
-    pthread_cond_init(&loader.has_read, NULL);
-    status = run(&loader, error);
-    pthread_cond_destroy(&loader.has_read);
-    pthread_cond_destroy(&loader.has_free);
-    pthread_mutex_destroy(&loader.lock);
-    return status == TD_OK ? cuda_device_wait(device, error) : status;
+    if (loader == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for loading");
+    loader->device = device;
+    loader->buffer_bytes = buffer_bytes(options);
+    loader->slice_bytes = options->slice_bytes > 0 ? options->slice_bytes : CUDA_LOADER_SLICE_BYTES;
+    loader->total_bytes = options->total_bytes;
+    loader->opened_ns = loader->told_ns = td_now_ns();
+    pthread_mutex_init(&loader->lock, NULL);
+    pthread_cond_init(&loader->has_work, NULL);
+    pthread_cond_init(&loader->is_read, NULL);
+    status = take_buffers(loader, error);
+    if (status != TD_OK) {
+        cuda_loader_close(loader);
+        return status;
+    }
+    while (loader->helper_count < wanted &&
+           pthread_create(&loader->helpers[loader->helper_count], NULL, help, loader) == 0)
+        loader->helper_count++;
+    *loader_out = loader;
+    return TD_OK;
+}
+
+void cuda_loader_close(struct cuda_loader *loader)
+{
+    td_status_t status;
+
+    if (loader == NULL)
+        return;
+    stop_helpers(loader);
+    status = cuda_device_wait(loader->device, NULL); /* a failure is kept, and found by others */
+    if (status == TD_OK && loader->queued_bytes >= WORTH_A_SENTENCE)
+        td_log(TD_LOG_INFO, "cuda", "weights loaded mib %.0f seconds %.2f threads %" PRIu32,
+               (double)loader->queued_bytes / MIB, (double)(td_now_ns() - loader->opened_ns) / 1e9,
+               loader->helper_count + 1);
+    for (uint32_t i = 0; i < loader->buffer_count; i++)
+        cuda_device_give_host(loader->device, loader->buffers[i].memory);
+    free(loader);
 }

@@ -1,60 +1,44 @@
 /*
- * loader.h: from files that are mapped into memory to the device: some threads read into pinned buffers, from which the
- * device copies on its own.
+ * loader.h: from files that are mapped into memory to the device, through pinned buffers.
  *
- * Reading a mapping is what waits for the disk, so several threads do it at once, and always a little ahead of the
- * copies; memory for that is bounded. Pieces that lie side by side on the device travel in one copy.
+ * Reading a mapping is what waits for the disk, so several threads read slices of what is asked for at once; the
+ * device copies from one buffer while the next is read into. Copies are queued in the order in which they are asked for, among
+ * whatever else the caller queues, so kernels may work on what has arrived and its place may be used again. Memory is bounded.
  */
 #ifndef TANDEM_ENGINE_CUDA_LOADER_H
 #define TANDEM_ENGINE_CUDA_LOADER_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "engine/cuda/device.h"
 #include "lib/base/status.h"
 
-#define CUDA_LOAD_BUFFERS_MAX  8 /* each has a mark of the device */
-#define CUDA_LOAD_THREADS_MAX  6 /* two buffers more than threads: what those are copied from */
-#define CUDA_LOAD_BUFFER_BYTES ((size_t)16 << 20)
-#define CUDA_LOAD_NO_LAYER     UINT32_MAX
+#define CUDA_LOADER_BUFFERS      4 /* each has a mark of the device, from 0 on */
+#define CUDA_LOADER_BUFFER_BYTES ((size_t)32 << 20)
+#define CUDA_LOADER_SLICE_BYTES  ((size_t)1 << 20) /* what a thread reads at a time */
+#define CUDA_LOADER_HELPERS_MAX  7                 /* threads beside the caller's */
 
-/* A tensor, of one byte at least; in the order of their places on the device. */
-struct cuda_load_piece {
-    uint8_t *to;
-    const uint8_t *from;
-    size_t bytes;
-    const char *name; /* "gate": for messages */
-    uint32_t layer;   /* CUDA_LOAD_NO_LAYER: of none */
+struct cuda_loader;
+
+/* Zero-initialised: the sizes above, and as many helpers as there are processors besides the caller's. */
+struct cuda_loader_options {
+    size_t total_bytes; /* what is about to come, for the log; 0: not known */
+    size_t buffer_bytes;
+    size_t slice_bytes;
+    uint32_t helpers_max; /* UINT32_MAX: none */
 };
 
-/* What one buffer carries: a run on the device, with parts of pieces from the first on. */
-struct cuda_load_chunk {
-    uint8_t *to;
-    size_t bytes;
-    size_t first;
-};
-
-/* Where the next chunk begins. Zero-initialised: at the beginning. */
-struct cuda_load_cursor {
-    size_t piece;
-    size_t offset;
-};
-
-/* The next chunk of at most so many bytes; false: there is none. A chunk ends where something else lies between pieces. */
-bool cuda_load_next(const struct cuda_load_piece *pieces, size_t count, size_t bytes_max,
-                    struct cuda_load_cursor *cursor, struct cuda_load_chunk *chunk_out);
-
-/* Reads a chunk; between its pieces are zeros. */
-void cuda_load_read(const struct cuda_load_piece *pieces, size_t count,
-                    const struct cuda_load_chunk *chunk, uint8_t *buffer);
+/* Takes what it needs. Fewer than two buffers: TD_NO_MEMORY. Without helpers the caller reads alone. */
+td_status_t cuda_loader_open(struct cuda_device *device, const struct cuda_loader_options *options,
+                             struct cuda_loader **loader_out, struct td_error *error) TD_MUST_USE;
 
 /*
- * Copies all pieces and waits until they are there. buffer_bytes 0: CUDA_LOAD_BUFFER_BYTES. Says how far it is every
- * few seconds. TD_NO_MEMORY: for buffers; TD_EXHAUSTED: for threads; or what the device failed with, and at which piece.
+ * Queues a copy of ordinary memory, which has been read when this returns. Says how far it is every few seconds.
+ * What fails is met as with all that is queued: see device.h.
  */
-td_status_t cuda_load(struct cuda_device *device, const struct cuda_load_piece *pieces,
-                      size_t count, size_t buffer_bytes, struct td_error *error) TD_MUST_USE;
+void cuda_loader_copy(struct cuda_loader *loader, void *to, const void *from, size_t bytes);
+
+/* Waits for what is queued, gives everything back and says how long it took. NULL: nothing. */
+void cuda_loader_close(struct cuda_loader *loader);
 
 #endif

@@ -17,8 +17,7 @@
 CUDA_TYPES(X)
 #undef X
 
-#define PIECES_LAYER 14 /* tensors of a layer */
-#define PIECES_ENDS  3  /* and of none */
+#define NO_LAYER UINT32_MAX
 
 /* The walk. Without a device it only adds up. */
 struct walk {
@@ -26,15 +25,14 @@ struct walk {
     uint8_t *memory;
     size_t at; /* bytes so far, aligned */
     uint32_t layer;
-    struct cuda_load_piece *pieces; /* with a device: what is to be copied */
-    size_t piece_count;
+    struct cuda_loader *loader;
     struct td_error *error;
 };
 
 /* Says which tensor it is about. */
 static td_status_t named(struct walk *walk, const char *name, td_status_t status)
 {
-    if (walk->layer == CUDA_LOAD_NO_LAYER)
+    if (walk->layer == NO_LAYER)
         td_fail_wrap(walk->error, "weights %s", name);
     else
         td_fail_wrap(walk->error, "weights %s of layer %" PRIu32, name, walk->layer);
@@ -83,12 +81,9 @@ static td_status_t put(struct walk *walk, const char *name, const void *data, si
     if (walk->device != NULL) {
         *place_out = walk->memory + walk->at;
         if (data != NULL)
-            walk->pieces[walk->piece_count++] =
-                (struct cuda_load_piece){.to = walk->memory + walk->at,
-                                         .from = data,
-                                         .bytes = bytes,
-                                         .name = name,
-                                         .layer = walk->layer};
+            cuda_loader_copy(walk->loader, walk->memory + walk->at, data, bytes);
+        if (walk->device->failure.status != TD_OK)
+            return named(walk, name, cuda_device_wait(walk->device, walk->error));
     }
     walk->at = end / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
     return TD_OK;
@@ -188,7 +183,7 @@ static td_status_t put_all(struct walk *walk, const struct model *model,
 {
     td_status_t status;
 
-    walk->layer = CUDA_LOAD_NO_LAYER;
+    walk->layer = NO_LAYER;
     status = put_matrix(walk, "embedding", &model->embedding, &weights->embedding);
 
     weights->output = weights->embedding;
@@ -228,20 +223,17 @@ td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, str
 }
 
 /* Into memory that was taken. */
-static td_status_t load(const struct model *model, struct cuda_device *device,
+static td_status_t load(const struct model *model, struct cuda_device *device, size_t bytes,
                         struct cuda_weights *weights, struct td_error *error)
 {
+    const struct cuda_loader_options options = {.total_bytes = bytes};
     struct walk walk = {.device = device, .memory = weights->memory, .error = error};
-    td_status_t status;
+    td_status_t status = cuda_loader_open(device, &options, &walk.loader, error);
 
-    walk.pieces = calloc((size_t)model->layers * PIECES_LAYER + PIECES_ENDS, sizeof *walk.pieces);
-    if (walk.pieces == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory for the list of weights");
-    status = walk_model(model, &walk, weights);
     if (status == TD_OK)
-        status = cuda_load(device, walk.pieces, walk.piece_count, 0, error);
-    free(walk.pieces);
-    return status;
+        status = walk_model(model, &walk, weights);
+    cuda_loader_close(walk.loader);
+    return status == TD_OK ? cuda_device_wait(device, error) : status;
 }
 
 td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
@@ -257,7 +249,7 @@ td_status_t cuda_weights_open(const struct model *model, struct cuda_device *dev
     if (status != TD_OK)
         return status;
     weights.memory = memory;
-    status = load(model, device, &weights, error);
+    status = load(model, device, bytes, &weights, error);
     if (status != TD_OK) {
         cuda_weights_close(&weights, device);
         return status;

@@ -1,6 +1,6 @@
 /*
- * test_loader.c: weights on their way to the device: everything arrives where it belongs, whatever the buffers hold, and what
- * fails is named. The device here is ordinary memory whose copies happen late: when they are waited for.
+ * test_loader.c: weights on their way to the device: everything arrives where it belongs, whatever the buffers hold, in
+ * the order in which it was asked for. The device here is ordinary memory whose copies happen late: when they are waited for.
  */
 #include "tests/support/support.h"
 
@@ -8,11 +8,7 @@
 #include <string.h>
 
 #include "engine/cuda/loader.h"
-#include "engine/cuda/plan.h"
 #include "lib/base/random.h"
-
-#define PIECES     9
-#define PLACE_SIZE (64 * CUDA_ALIGNMENT)
 
 /* ------------------------------------------------------------------ a device that is late */
 
@@ -24,14 +20,13 @@ struct copy {
 
 struct late {
     struct cuda_device base;
-    struct copy copies[4096];
+    struct copy copies[8192];
     uint32_t queued;
     uint32_t done;
     uint32_t marks[CUDA_MARKS];
     const uint8_t *failing_place; /* copies to it fail */
     uint32_t buffers;
     uint32_t buffers_max;
-    uint32_t buffers_most;
 };
 
 static td_status_t late_take_host(struct cuda_device *device, size_t bytes, void **memory_out,
@@ -43,8 +38,7 @@ static td_status_t late_take_host(struct cuda_device *device, size_t bytes, void
         return td_fail(error, TD_NO_MEMORY, "no pinned memory");
     *memory_out = malloc(bytes);
     assert_non_null(*memory_out);
-    if (++late->buffers > late->buffers_most)
-        late->buffers_most = late->buffers;
+    late->buffers++;
     return TD_OK;
 }
 
@@ -113,154 +107,130 @@ static struct late *late_new(void)
 
     assert_non_null(late);
     late->base.ops = &late_ops;
-    late->buffers_max = CUDA_LOAD_BUFFERS_MAX;
+    late->buffers_max = CUDA_LOADER_BUFFERS;
     return late;
-}
-
-/* ------------------------------------------------------------------ pieces */
-
-/* Tensors side by side as weights.c puts them, but for a hole before the sixth. */
-struct tensors {
-    uint8_t *place;
-    uint8_t *bytes[PIECES];
-    struct cuda_load_piece pieces[PIECES];
-};
-
-static const size_t sizes[PIECES] = {700, 256, 1, 2, 3000, 255, 257, 4096, 31};
-
-static void make_tensors(struct tensors *tensors)
-{
-    struct td_rng rng;
-    size_t at = 0;
-
-    td_rng_init(&rng, 3);
-    tensors->place = malloc(PLACE_SIZE);
-    assert_non_null(tensors->place);
-    memset(tensors->place, 0xee, PLACE_SIZE);
-    for (uint32_t i = 0; i < PIECES; i++) {
-        if (i == 5)
-            at += CUDA_ALIGNMENT;
-        tensors->bytes[i] = malloc(sizes[i] + 1);
-        assert_non_null(tensors->bytes[i]);
-        for (size_t k = 0; k < sizes[i]; k++)
-            tensors->bytes[i][k] = (uint8_t)td_rng_below(&rng, 256);
-        tensors->pieces[i] = (struct cuda_load_piece){.to = tensors->place + at,
-                                                      .from = tensors->bytes[i],
-                                                      .bytes = sizes[i],
-                                                      .name = i == 4 ? "gate" : "up",
-                                                      .layer = i == 0 ? CUDA_LOAD_NO_LAYER : i};
-        at += (sizes[i] + CUDA_ALIGNMENT - 1) / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
-    }
-    assert_true(at <= PLACE_SIZE);
-}
-
-static void assert_arrived(const struct tensors *tensors)
-{
-    const uint8_t *hole = tensors->pieces[5].to - CUDA_ALIGNMENT;
-
-    for (uint32_t i = 0; i < PIECES; i++)
-        assert_memory_equal(tensors->pieces[i].to, tensors->bytes[i], sizes[i]);
-    for (uint32_t i = 0; i < CUDA_ALIGNMENT; i++)
-        assert_int_equal(hole[i], 0xee); /* where something else lies */
-}
-
-static void free_tensors(struct tensors *tensors)
-{
-    for (uint32_t i = 0; i < PIECES; i++)
-        free(tensors->bytes[i]);
-    free(tensors->place);
 }
 
 /* ------------------------------------------------------------------ tests */
 
-static void everything_arrives_whatever_the_buffers_hold(void **state)
+enum { COPIES = 9, PLACE_BYTES = 16 << 10 };
+
+static const size_t sizes[COPIES] = {700, 256, 1, 2, 3000, 255, 257, 4096, 31};
+
+/* Copies of random bytes into places of their own, whose neighbors stay as they are. */
+static void check_copies(const struct cuda_loader_options *options, uint32_t buffers_max)
 {
-    static const size_t buffer_bytes[] = {3, 64, 255, 256, 1000, 4096, PLACE_SIZE, 0};
+    static uint8_t place[PLACE_BYTES];
+    static uint8_t expected[PLACE_BYTES];
+    uint8_t *sources[COPIES];
+    struct late *late = late_new();
+    struct cuda_loader *loader = NULL;
+    struct td_rng rng;
+    size_t at = 5;
 
-    (void)state;
-    for (size_t i = 0; i < sizeof buffer_bytes / sizeof buffer_bytes[0]; i++) {
-        struct late *late = late_new();
-        struct tensors tensors;
-
-        make_tensors(&tensors);
-        assert_int_equal(cuda_load(&late->base, tensors.pieces, PIECES, buffer_bytes[i], NULL),
-                         TD_OK);
-        assert_arrived(&tensors);
-        assert_int_equal(late->buffers, 0);
-        free_tensors(&tensors);
-        free(late);
+    td_rng_init(&rng, 3);
+    memset(place, 0xee, sizeof place);
+    memset(expected, 0xee, sizeof expected);
+    late->buffers_max = buffers_max;
+    assert_int_equal(cuda_loader_open(&late->base, options, &loader, NULL), TD_OK);
+    for (uint32_t i = 0; i < COPIES; i++) {
+        sources[i] = malloc(sizes[i]);
+        assert_non_null(sources[i]);
+        for (size_t k = 0; k < sizes[i]; k++)
+            expected[at + k] = sources[i][k] = (uint8_t)td_rng_below(&rng, 256);
+        cuda_loader_copy(loader, place + at, sources[i], sizes[i]);
+        memset(sources[i], 0, sizes[i]); /* it has been read */
+        at += sizes[i] + i;
     }
-}
-
-static void what_lies_side_by_side_travels_in_one_copy(void **state)
-{
-    struct late *late = late_new();
-    struct tensors tensors;
-
-    (void)state;
-    make_tensors(&tensors);
-    assert_int_equal(cuda_load(&late->base, tensors.pieces, PIECES, 0, NULL), TD_OK);
-    assert_int_equal(late->queued, 2); /* before the hole and behind it */
-    assert_arrived(&tensors);
-    free_tensors(&tensors);
-    free(late);
-}
-
-static void a_copy_that_fails_is_named_and_ends_it(void **state)
-{
-    struct td_error error = {0};
-    struct late *late = late_new();
-    struct tensors tensors;
-
-    (void)state;
-    make_tensors(&tensors);
-    late->failing_place = tensors.pieces[4].to + 256;
-    assert_int_equal(cuda_load(&late->base, tensors.pieces, PIECES, 256, &error), TD_PEER_LOST);
-    assert_string_equal(error.text, "weights gate of layer 4: the bus is gone");
+    assert_true(at <= sizeof place);
+    cuda_loader_close(loader);
+    assert_memory_equal(place, expected, sizeof place);
     assert_int_equal(late->buffers, 0);
-    free_tensors(&tensors);
+    for (uint32_t i = 0; i < COPIES; i++)
+        free(sources[i]);
     free(late);
 }
 
-static void few_buffers_do_and_one_does_not(void **state)
+static void everything_arrives_whatever_the_sizes(void **state)
 {
-    struct td_error error = {0};
-    struct late *late = late_new();
-    struct tensors tensors;
+    static const struct cuda_loader_options options[] = {
+        {0},
+        {.buffer_bytes = 7, .slice_bytes = 2, .helpers_max = 3},
+        {.buffer_bytes = 256, .slice_bytes = 100, .helpers_max = 7},
+        {.buffer_bytes = 1000, .slice_bytes = 1, .helpers_max = 2},
+        {.buffer_bytes = 4096, .slice_bytes = 64, .helpers_max = UINT32_MAX},
+        {.total_bytes = 100, .slice_bytes = 3},
+    };
 
     (void)state;
-    make_tensors(&tensors);
-    late->buffers_max = 2;
-    assert_int_equal(cuda_load(&late->base, tensors.pieces, PIECES, 100, &error), TD_OK);
-    assert_arrived(&tensors);
-    assert_int_equal(late->buffers_most, 2);
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        check_copies(&options[i], CUDA_LOADER_BUFFERS);
+    check_copies(&options[2], 2);
+}
+
+static void what_is_copied_keeps_its_place_among_what_is_queued(void **state)
+{
+    const struct cuda_loader_options options = {.buffer_bytes = 4, .slice_bytes = 1};
+    struct late *late = late_new();
+    struct cuda_loader *loader = NULL;
+    uint8_t staging[8];
+    uint8_t kept[2][8];
+
+    (void)state;
+    assert_int_equal(cuda_loader_open(&late->base, &options, &loader, NULL), TD_OK);
+    cuda_loader_copy(loader, staging, "abcdefgh", 8);
+    cuda_device_upload(&late->base, kept[0], staging, 8); /* as a kernel would read it */
+    cuda_loader_copy(loader, staging, "ijklmnop", 8);
+    cuda_device_upload(&late->base, kept[1], staging, 8);
+    cuda_loader_close(loader);
+    assert_memory_equal(kept, "abcdefghijklmnop", 16);
+    free(late);
+}
+
+static void a_copy_that_fails_ends_it(void **state)
+{
+    static uint8_t place[64];
+    static const uint8_t source[64] = {1};
+    const struct cuda_loader_options options = {.buffer_bytes = 8, .helpers_max = 1};
+    struct td_error error = {0};
+    struct late *late = late_new();
+    struct cuda_loader *loader = NULL;
+
+    (void)state;
+    late->failing_place = place + 16;
+    assert_int_equal(cuda_loader_open(&late->base, &options, &loader, &error), TD_OK);
+    cuda_loader_copy(loader, place, source, sizeof place);
+    cuda_loader_copy(loader, place, source, sizeof place);
+    cuda_loader_close(loader);
+    assert_int_equal(cuda_device_wait(&late->base, &error), TD_PEER_LOST);
+    assert_string_equal(error.text, "the bus is gone");
+    assert_in_range(late->queued, 3, 8); /* as far as its buffers reached */
+    assert_int_equal(late->buffers, 0);
+    free(late);
+}
+
+static void one_buffer_is_too_few(void **state)
+{
+    const struct cuda_loader_options options = {0};
+    struct td_error error = {0};
+    struct late *late = late_new();
+    struct cuda_loader *loader = NULL;
+
+    (void)state;
     late->buffers_max = 1;
-    assert_int_equal(cuda_load(&late->base, tensors.pieces, PIECES, 100, &error), TD_NO_MEMORY);
+    assert_int_equal(cuda_loader_open(&late->base, &options, &loader, &error), TD_NO_MEMORY);
     assert_string_equal(error.text, "no pinned memory");
     assert_int_equal(late->buffers, 0);
-    free_tensors(&tensors);
-    free(late);
-}
-
-static void nothing_to_load_is_no_error(void **state)
-{
-    struct late *late = late_new();
-
-    (void)state;
-    assert_int_equal(cuda_load(&late->base, NULL, 0, 0, NULL), TD_OK);
-    assert_int_equal(late->queued, 0);
-    assert_int_equal(late->buffers_most, 0);
     free(late);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(everything_arrives_whatever_the_buffers_hold),
-        cmocka_unit_test(what_lies_side_by_side_travels_in_one_copy),
-        cmocka_unit_test(a_copy_that_fails_is_named_and_ends_it),
-        cmocka_unit_test(few_buffers_do_and_one_does_not),
-        cmocka_unit_test(nothing_to_load_is_no_error),
+        cmocka_unit_test(everything_arrives_whatever_the_sizes),
+        cmocka_unit_test(what_is_copied_keeps_its_place_among_what_is_queued),
+        cmocka_unit_test(a_copy_that_fails_ends_it),
+        cmocka_unit_test(one_buffer_is_too_few),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
