@@ -120,12 +120,12 @@ static void tell_progress(struct cuda_loader *loader)
 }
 
 /* The next buffer, when what was copied from it has arrived. */
-static void turn_over(struct cuda_loader *loader)
+static td_status_t turn_over(struct cuda_loader *loader)
 {
     cuda_device_mark(loader->device, loader->current);
     loader->current = (loader->current + 1) % loader->buffer_count;
     loader->buffers[loader->current].used = 0;
-    (void)cuda_device_wait_mark(loader->device, loader->current, NULL); /* a failure is kept */
+    return cuda_device_wait_mark(loader->device, loader->current, NULL);
 }
 
 void cuda_loader_copy(struct cuda_loader *loader, void *to, const void *from, size_t bytes)
@@ -137,10 +137,10 @@ void cuda_loader_copy(struct cuda_loader *loader, void *to, const void *from, si
         struct loader_buffer *buffer = &loader->buffers[loader->current];
         size_t part = loader->buffer_bytes - buffer->used;
 
-        if (part == 0) {
-            turn_over(loader);
+        if (part == 0 && turn_over(loader) != TD_OK)
+            return; /* the device keeps why */
+        if (part == 0)
             continue;
-        }
         if (part > bytes)
             part = bytes;
         read_part(loader, buffer->memory + buffer->used, source, part);
