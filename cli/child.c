@@ -9,6 +9,7 @@
 
 #include "cli/say.h"
 #include "lib/base/list.h"
+#include "lib/net/program.h"
 
 #define HURRY_MS     500 /* between the second SIGTERM and SIGKILL */
 #define REASON_BYTES (CLI_FAILURE_BYTES + 128)
@@ -62,6 +63,8 @@ static void on_exit_of_child(void *ctx, int exit_code, int signal_number)
     child->process = NULL;
     if (child->failure[0] != '\0')
         snprintf(how, sizeof how, "cannot start: %s", child->failure);
+    else if (exit_code == NET_EXIT_LOST)
+        snprintf(how, sizeof how, "lost what it computes with (status %d)", exit_code);
     else if (exit_code >= 0)
         snprintf(how, sizeof how, "ended with status %d", exit_code);
     else

@@ -154,7 +154,7 @@ struct engine_backend_ops {
     td_status_t (*finish)(struct engine_backend *backend, struct engine_result *result_out);
     /*
      * One sentence when the backend can never compute again, and only a new process may (a GPU that has failed); NULL
-     * before. The text stays as it is until close. Asked after a step has failed, on the engine's thread. NULL: it
+     * before. The text stays as it is until close. Asked after each step, on the engine's thread. NULL: it
      * cannot happen.
      */
     const char *(*lost)(const struct engine_backend *backend);

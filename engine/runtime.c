@@ -314,6 +314,7 @@ static bool step(struct engine_runtime *runtime)
     status = compute(runtime, batch, &result);
     if (status == TD_OK) {
         engine_core_apply(runtime->core, &result, td_now_ns());
+        look_for_loss(runtime); /* it may be met by hashing what the step has filled */
         return true;
     }
     td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s",

@@ -84,6 +84,22 @@ static const struct td_metric step_age = {.name = "tandem_engine_step_age_second
                                           .kind = TD_METRIC_GAUGE,
                                           .help = "How long the present step has been running."};
 
+/* name, kind, help; zero without a GPU. */
+#define GPU_MAP(X)                                                                               \
+    X(memory_bytes, "tandem_gpu_memory_bytes", GAUGE, "Memory of the GPU; 0: the CPU computes.") \
+    X(kv_bytes, "tandem_gpu_kv_bytes", GAUGE,                                                    \
+      "Of that, the KV block pool, whose blocks tandem_kv_blocks counts.")                       \
+    X(staged_in, "tandem_gpu_staged_in_bytes_total", COUNTER,                                    \
+      "KV that came to the GPU through memory of this host.")                                    \
+    X(staged_out, "tandem_gpu_staged_out_bytes_total", COUNTER,                                  \
+      "KV that was copied from the GPU to memory of this host, to be sent.")
+
+static const struct td_metric gpu_families[] = {
+#define X(member, text, kind_, about) {.name = text, .kind = TD_METRIC_##kind_, .help = about},
+    GPU_MAP(X)
+#undef X
+};
+
 static double read_u32(void *context)
 {
     return *(const uint32_t *)context;
@@ -144,6 +160,30 @@ static void register_core(struct worker_runtime *runtime)
 #undef X
 }
 
+static void register_gpu(struct worker_runtime *runtime)
+{
+    const struct td_metric *family = gpu_families;
+
+#define X(member, text, kind_, about) \
+    td_metrics_callback(runtime->metrics, family++, NULL, read_u64, &runtime->gpu.member);
+    GPU_MAP(X)
+#undef X
+}
+
+static void look_at_gpu(struct worker_runtime *runtime)
+{
+    const struct worker_engines *engines = &runtime->engines;
+
+    if (engines->device == NULL)
+        return;
+    runtime->gpu = (struct worker_gpu_gauges){
+        .memory_bytes = engines->device->info.memory_bytes,
+        .kv_bytes = (uint64_t)engines->kv.block_count * engines->kv.block_bytes,
+        .staged_in = cuda_staging_bytes_in(engines->staging),
+        .staged_out = cuda_staging_bytes_out(engines->staging),
+    };
+}
+
 td_status_t worker_gauges_open(struct worker_runtime *runtime)
 {
     const struct kvt_stats *stats = kvt_runtime_stats(runtime->engines.transfers);
@@ -154,6 +194,7 @@ td_status_t worker_gauges_open(struct worker_runtime *runtime)
         return status;
     register_engine(runtime);
     register_core(runtime);
+    register_gpu(runtime);
     for (size_t i = 0; i < KVT_STAT_COUNT; i++)
         td_metrics_callback(runtime->metrics, &transfer_families[i], NULL, read_atomic,
                             (void *)(uintptr_t)&stats->values[i]);
@@ -166,6 +207,7 @@ void worker_gauges_render(struct worker_runtime *runtime, struct td_buf *out)
     runtime->load = *worker_core_load(runtime->core);
     runtime->counters = *worker_core_counters(runtime->core);
     worker_core_gauges(runtime->core, &runtime->gauges);
+    look_at_gpu(runtime);
     if (runtime->load.balance.total == 0) { /* no step yet: the pool is all free */
         runtime->load.balance.total = runtime->engines.kv.block_count;
         runtime->load.balance.free = runtime->engines.kv.block_count;
@@ -178,6 +220,7 @@ void worker_metrics_print_markdown(struct td_buf *out)
     td_metrics_print_markdown(&blocks, 1, out);
     td_metrics_print_markdown(load_families, sizeof load_families / sizeof load_families[0], out);
     td_metrics_print_markdown(&step_age, 1, out);
+    td_metrics_print_markdown(gpu_families, sizeof gpu_families / sizeof gpu_families[0], out);
     td_metrics_print_markdown(counter_families,
                               sizeof counter_families / sizeof counter_families[0], out);
     td_metrics_print_markdown(object_families, sizeof object_families / sizeof object_families[0],

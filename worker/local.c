@@ -163,6 +163,12 @@ static bool is_healthy(void *impl, char *why_out, size_t why_size)
 {
     const struct worker_runtime *runtime = impl;
     uint64_t age_ns = engine_runtime_step_age_ns(runtime->engines.engine);
+    const char *lost = worker_watch_lost(runtime);
+
+    if (lost != NULL) {
+        snprintf(why_out, why_size, "the engine is lost: %s", lost);
+        return false;
+    }
 
     if (age_ns < runtime->config.options->times.step_ms * TD_NS_PER_MS)
         return true;

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/cuda/gpu/gpu.h"
 #include "kvtransfer/ucx.h"
@@ -22,6 +23,12 @@ struct worker_program {
     struct worker_runtime *runtime;
 };
 
+static const char statuses[] =
+    "  0   it was asked to end, and did\n"
+    "  1   it could not start, or had to give up; stderr says why\n"
+    "  2   the command line or the environment is wrong; stderr names the flag\n"
+    "  3   its GPU is lost or a step hung: start it again\n";
+
 /* Returns -1 to go on, or the status to exit with. */
 static int parse(struct worker_program *worker, int argc, char **argv)
 {
@@ -32,6 +39,7 @@ static int parse(struct worker_program *worker, int argc, char **argv)
                              .examples = worker->role->examples,
                              .purpose = worker->role->purpose,
                              .about = worker->role->about,
+                             .statuses = statuses,
                              .see_also = worker->role->see_also,
                              .tables = tables,
                              .table_count = WORKER_TABLES + 2};
@@ -84,6 +92,13 @@ static void on_stopped(void *ctx, int exit_status)
     net_program_finish(worker->program, exit_status);
 }
 
+/* Memory of ours that a peer still reads goes with the process, as when it is killed. */
+static void on_hung(void *ctx)
+{
+    (void)ctx;
+    _exit(NET_EXIT_LOST);
+}
+
 static td_status_t open_runtime(struct worker_program *worker, struct td_error *error)
 {
     struct worker_runtime_config config = {
@@ -97,6 +112,7 @@ static td_status_t open_runtime(struct worker_program *worker, struct td_error *
         .policy = worker->role->policy,
         .open_gpu = gpu_open,
         .stopped = on_stopped,
+        .hung = on_hung,
         .ctx = worker,
     };
 

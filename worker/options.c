@@ -12,6 +12,7 @@
 #define OPTIONS struct worker_options
 #define MiB     ((int64_t)1 << 20)
 #define GiB     ((int64_t)1 << 30)
+#define HOUR_MS 3600000
 
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const transports[] = {"auto", "ucx", "map", NULL};
@@ -75,6 +76,11 @@ static const struct td_flag engine[] = {
      .min = 0, .max = 60000,
      .help = "How long prompts may make a step beside running answers, if those alone do not take "
              "half as long: the pace that answers keep when prompts come; 0: full steps always."},
+    {TD_FLAG_AS_DURATION(OPTIONS, hang_ms), .name = "hang-time", .fallback = "0",
+     .max = 24 * HOUR_MS,
+     .help = "A step that runs longer ends the process, with status 3, so that its supervisor "
+             "starts it again: a GPU that hangs does not come back. 0: twice --step-time on a "
+             "GPU, never on a CPU."},
     {TD_FLAG_AS_UINT32(OPTIONS, sequences_max), .name = "sequences-max", .fallback = "64", .min = 1,
      .max = 4096, .help = "Sequences in one batch."},
     {TD_FLAG_AS_UINT32(OPTIONS, waiting_max), .name = "waiting-max", .fallback = "1024", .min = 1,
@@ -97,7 +103,6 @@ static const struct td_flag handover[] = {
          "Shorter prompts are never prefilled elsewhere, whatever the scheduler says (decode)."},
 };
 
-#define HOUR_MS      3600000
 #define LEASE_MS_MIN 100 /* a prefill worker grants no less; the asker renews three times in it */
 
 static const struct td_flag times[] = {
@@ -244,6 +249,11 @@ static td_status_t check_numbers(const struct worker_options *options, struct td
         return td_fail(error, TD_INVALID,
                        "--sequences-max %u: each needs a row of the step, and --step-tokens is %u",
                        options->sequences_max, options->step_tokens);
+    if (options->hang_ms != 0 && options->hang_ms <= options->times.step_ms)
+        return td_fail(error, TD_INVALID,
+                       "--hang-time %llums: must be above --step-time %ums, after which a step "
+                       "counts as hanging",
+                       (unsigned long long)options->hang_ms, options->times.step_ms);
     if (options->times.lease_ms < LEASE_MS_MIN)
         return td_fail(error, TD_INVALID, "--lease-time %ums: at least %ums",
                        options->times.lease_ms, LEASE_MS_MIN);

@@ -42,6 +42,7 @@ struct worker_options {
     uint32_t block_tokens;
     uint32_t step_tokens;
     uint32_t step_target_ms; /* 0: none */
+    uint64_t hang_ms;        /* 0: a default of the device's */
     uint32_t sequences_max;
     uint32_t waiting_max;
     uint32_t import_tokens_min;

@@ -140,6 +140,7 @@ static void on_settle(struct net_defer *defer)
 {
     struct worker_runtime *runtime = td_container_of(defer, struct worker_runtime, settle);
 
+    worker_watch_engine(runtime);
     net_timer_set(&runtime->timer, worker_core_next_deadline(runtime->core));
     worker_phase_advance(runtime);
 }

@@ -37,11 +37,7 @@ static void env_fatal(void *impl, const char *reason)
 {
     struct worker_runtime *runtime = impl;
 
-    if (runtime->exit_status != 0)
-        return;
-    td_log(TD_LOG_ERROR, "runtime", "cannot go on: %s", reason);
-    runtime->exit_status = NET_EXIT_FAILURE;
-    worker_touch(runtime); /* stops at the end of the turn */
+    worker_give_up(runtime, NET_EXIT_FAILURE, reason);
 }
 
 static struct worker_env make_env(struct worker_runtime *runtime)
@@ -146,11 +142,13 @@ static td_status_t open_parts(struct worker_runtime *runtime, struct td_error *e
     status = worker_gauges_open(runtime);
     if (status != TD_OK)
         return td_fail(error, status, "metrics: %s", td_status_text(status));
+    worker_watch_open(runtime);
     return worker_report_open(runtime, error);
 }
 
 static void close_parts(struct worker_runtime *runtime)
 {
+    worker_watch_close(runtime);
     worker_report_close(runtime);
     worker_serve_close(runtime); /* links and asks tell the core that they are gone */
     worker_dial_close(runtime);

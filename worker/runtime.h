@@ -31,6 +31,8 @@ struct worker_runtime_config {
     /* Everything has ended: the runtime may be closed. Comes once, after drain or stop, or because the
      * worker cannot go on safely. */
     void (*stopped)(void *ctx, int exit_status);
+    /* A step hangs, and with it whatever waits for the engine's thread: the process must end now, as it is. */
+    void (*hung)(void *ctx);
     void *ctx;
 };
 

@@ -10,6 +10,7 @@
  *   report.c      RPC to schedulers: Announce
  *   local.c       our own OpenAI port: the front's backend
  *   gauges.c      metrics
+ *   watch.c       an engine that is lost or hangs
  *   runtime.c     opening, stopping, closing
  */
 #ifndef TANDEM_WORKER_RUNTIME_INTERNAL_H
@@ -66,6 +67,21 @@ enum worker_phase {
     WORKER_STOPPED,
 };
 
+/* Zero without a GPU. */
+struct worker_gpu_gauges {
+    uint64_t memory_bytes;
+    uint64_t kv_bytes;
+    uint64_t staged_in;
+    uint64_t staged_out;
+};
+
+/* watch.c's own. */
+struct worker_watch {
+    struct net_timer timer;
+    uint64_t pause_ms; /* between looks */
+    uint32_t looks;    /* in a row that have seen one step */
+};
+
 struct worker_runtime {
     struct worker_runtime_config config;
     struct worker_engines engines;
@@ -97,6 +113,8 @@ struct worker_runtime {
     /* report.c */
     struct td_list reports;
 
+    struct worker_watch watch;
+
     /* local.c */
     struct front *front;
 
@@ -105,6 +123,7 @@ struct worker_runtime {
     struct engine_load load; /* copies, taken when metrics are rendered */
     struct worker_counters counters;
     struct worker_gauges gauges;
+    struct worker_gpu_gauges gpu;
 };
 
 /* load.c */
@@ -164,6 +183,16 @@ struct front_backend worker_local_backend(struct worker_runtime *runtime);
 /* gauges.c */
 td_status_t worker_gauges_open(struct worker_runtime *runtime) TD_MUST_USE;
 void worker_gauges_render(struct worker_runtime *runtime, struct td_buf *out);
+
+/* watch.c */
+void worker_watch_open(struct worker_runtime *runtime);
+void worker_watch_close(struct worker_runtime *runtime);
+/* Why the engine will never compute again, or NULL. */
+const char *worker_watch_lost(const struct worker_runtime *runtime);
+/* Gives up if the engine is lost. To be called when the engine's thread has woken the loop. */
+void worker_watch_engine(struct worker_runtime *runtime);
+/* The worker breaks off what runs, and ends with this status; the first caller's counts. */
+void worker_give_up(struct worker_runtime *runtime, int exit_status, const char *reason);
 
 /* runtime.c: looks whether the present phase of stopping is over. */
 void worker_phase_advance(struct worker_runtime *runtime);

@@ -22,6 +22,7 @@
 #define NET_EXIT_OK      0
 #define NET_EXIT_FAILURE 1 /* it could not start, or had to give up */
 #define NET_EXIT_USAGE   2 /* the command line or the environment is wrong */
+#define NET_EXIT_LOST    3 /* what computes is lost or hangs (a GPU): only a new process can go on */
 
 /* The flags that every process has. */
 struct net_program_options {

@@ -245,6 +245,13 @@ void site_turns(struct site *site, int turns)
 
 /* ---------------------------------------------------------------------------------------- workers */
 
+static void on_hung(void *ctx)
+{
+    struct station *station = ctx;
+
+    station->hangs++;
+}
+
 static void on_stopped(void *ctx, int exit_status)
 {
     struct station *station = ctx;
@@ -293,6 +300,7 @@ td_status_t station_try(struct site *site, struct station *station, const char *
                    .exports = !is_decode},
         .open_gpu = site_open_gpu,
         .stopped = on_stopped,
+        .hung = on_hung,
         .ctx = station};
     td_status_t status;
 

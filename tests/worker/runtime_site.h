@@ -34,6 +34,7 @@ struct station {
     struct worker_runtime *runtime; /* NULL: not open */
     int stops;                      /* how often `stopped` came */
     int exit_status;
+    int hangs; /* how often the runtime said that the process must end */
     char listen[96];
 };
 

@@ -639,9 +639,41 @@ static void a_step_that_hangs_shows_in_health_until_it_goes_on(void **state)
     pair_close(&pair);
 }
 
+static bool is_given_up(void *ctx)
+{
+    const struct station *station = ctx;
+
+    return station->hangs > 0;
+}
+
+static void a_step_that_never_ends_ends_the_process(void **state)
+{
+    static const char *const flags[] = {"--step-time=50ms", "--hang-time=200ms", NULL};
+    struct site site;
+    struct router router;
+    struct heard *heard;
+
+    (void)state;
+    site_open(&site);
+    station_open(&site, &site.decode, flags);
+    router_open(&router, &site.decode);
+    heard = router_ask(&router, &(struct start){.prompt_tokens = 20, .max_new_tokens = 5});
+    assert_int_equal(site.decode.hangs, 0);
+    heard =
+        router_start_and_hold(&router, &(struct start){.prompt_tokens = 20, .max_new_tokens = 30});
+    site_until(&site, is_given_up, &site.decode);
+    assert_int_equal(site.decode.hangs, 1); /* looks end with it: a process would have ended */
+    engines_go_on();
+    site_until(&site, heard_end, heard);
+    router_close(&router);
+    station_end(&site.decode);
+    site_close(&site);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_step_that_never_ends_ends_the_process),
         cmocka_unit_test(many_requests_of_one_router_are_answered_without_a_gap),
         cmocka_unit_test(a_router_that_does_not_read_gets_everything_when_it_does),
         cmocka_unit_test(a_wrong_start_is_refused_and_names_the_field),

@@ -3,6 +3,8 @@
  * way of KV through the host are those of production, and so are the sockets.
  */
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,19 @@
 static pthread_mutex_t interpreter_mutex = PTHREAD_MUTEX_INITIALIZER;
 static const struct cuda_device_ops *interpreted_ops;
 static struct cuda_device_ops gpu_ops;
+
+static struct cuda_device *gpus[2];
+static atomic_int failing = -1; /* the GPU that fails from now on */
+
+/* Kernels fail when they have run: it is met by whoever waits. */
+static td_status_t wait_for_gpu(struct cuda_device *device, struct td_error *error)
+{
+    int index = atomic_load(&failing);
+
+    if (index >= 0 && device == gpus[index])
+        return td_fail(error, TD_INTERNAL, "work on the GPU failed: an illegal address");
+    return interpreted_ops->wait(device, error);
+}
 
 static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
                           struct cuda_grid grid, const void *args, struct td_error *error)
@@ -43,7 +58,9 @@ static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, str
     interpreted_ops = (*device_out)->ops;
     gpu_ops = *interpreted_ops;
     gpu_ops.launch = launch;
+    gpu_ops.wait = wait_for_gpu;
     (*device_out)->ops = &gpu_ops;
+    gpus[index] = *device_out;
     return TD_OK;
 }
 
@@ -57,6 +74,21 @@ static int set_up(void **state)
 
 static const char *const prefill_flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4", NULL};
 static const char *const decode_flags[] = {"--device=gpu:1", "--gpu-memory-fraction=0.4", NULL};
+
+static void expect_metric(struct station *station, const char *name, uint64_t value)
+{
+    struct td_buf page;
+    char line[160];
+
+    td_buf_init(&page, 1 << 20);
+    worker_gauges_render(station->runtime, &page);
+    snprintf(line, sizeof line, "\n%s{model_name=\"model\"} %llu.0\n", name,
+             (unsigned long long)value);
+    assert_int_equal(page.status, TD_OK);
+    if (strstr(page.data, line) == NULL)
+        fail_msg("not there:%sin %s", line, strstr(page.data, name));
+    td_buf_fini(&page);
+}
 
 static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **state)
 {
@@ -94,11 +126,77 @@ static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **sta
     assert_true(cuda_staging_bytes_out(site.prefill.runtime->engines.staging) >=
                 3 * site.prefill.runtime->engines.kv.block_bytes);
 
+    expect_metric(&site.decode, "tandem_gpu_staged_in_bytes_total",
+                  3 * site.decode.runtime->engines.kv.block_bytes);
+    expect_metric(&site.decode, "tandem_gpu_memory_bytes", DEVICE_BYTES);
+
     heard = router_ask(&router, &start); /* full blocks are cached on the device now */
     assert_memory_equal(heard->tokens, expected, sizeof expected);
     router_close(&router);
     station_end(&site.decode);
     station_end(&site.prefill);
+    site_close(&site);
+}
+
+/* It says why, is not healthy, and ends by itself with the status for which supervisors start another. */
+static void expect_lost(struct station *station)
+{
+    struct front_backend backend = worker_local_backend(station->runtime);
+    char why[256] = "";
+
+    site_until(station->site, station_has_stopped, station);
+    assert_int_equal(station->exit_status, NET_EXIT_LOST);
+    assert_false(backend.is_healthy(backend.impl, why, sizeof why));
+    assert_non_null(strstr(why, "an illegal address"));
+    station_close(station);
+}
+
+static void a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone(void **state)
+{
+    struct site site;
+    struct router router;
+    struct start start = {.prompt_tokens = PROMPT, .max_new_tokens = OUTPUT};
+    uint32_t expected[OUTPUT];
+    struct heard *heard;
+
+    (void)state;
+    site_open(&site);
+    station_open(&site, &site.prefill, prefill_flags);
+    station_open(&site, &site.decode, decode_flags);
+    router_open(&router, &site.decode);
+    start.prefill[0] = site.prefill.options.listen;
+    atomic_store(&failing, 0);
+    heard = router_ask(&router, &start);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_LENGTH);
+    assert_string_not_equal(heard->fallback, "");
+    memcpy(expected, heard->tokens, sizeof expected);
+    expect_lost(&site.prefill);
+    start.prefill[0] = NULL;
+    assert_memory_equal(router_ask(&router, &start)->tokens, expected, sizeof expected);
+    atomic_store(&failing, -1);
+    router_close(&router);
+    station_end(&site.decode);
+    site_close(&site);
+}
+
+static void a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends(void **state)
+{
+    struct site site;
+    struct router router;
+    struct heard *heard;
+
+    (void)state;
+    site_open(&site);
+    station_open(&site, &site.decode, decode_flags);
+    router_open(&router, &site.decode);
+    heard = router_start(&router, &(struct start){.prompt_tokens = 20, .max_new_tokens = 400});
+    site_until(&site, heard_token, heard);
+    atomic_store(&failing, 1);
+    site_until(&site, heard_end, heard);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_FAILED);
+    expect_lost(&site.decode);
+    atomic_store(&failing, -1);
+    router_close(&router);
     site_close(&site);
 }
 
@@ -176,6 +274,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_goes_from_device_to_device_and_the_tokens_are_the_same),
+        cmocka_unit_test(a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone),
+        cmocka_unit_test(a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
         cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
         cmocka_unit_test(flags_of_the_cpu_are_refused_with_a_gpu),
