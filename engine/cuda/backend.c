@@ -290,6 +290,21 @@ static td_status_t send_angles(struct cuda_backend *backend, struct td_error *er
     return status;
 }
 
+/* Counters of attention, which are zero between steps. */
+static td_status_t send_counters(struct cuda_backend *backend, struct td_error *error)
+{
+    size_t count = (size_t)cuda_splits_kept(&backend->shape) * backend->shape.kv_heads;
+    uint32_t *zeros = calloc(count, sizeof *zeros);
+    td_status_t status;
+
+    if (zeros == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for %zu counters", count);
+    cuda_device_upload(backend->device, backend->workspace.counters, zeros, count * sizeof *zeros);
+    status = cuda_device_wait(backend->device, error);
+    free(zeros);
+    return status;
+}
+
 td_status_t cuda_backend_open(const struct model *model, struct cuda_device *device,
                               const struct cuda_options *options, struct engine_kv *kv_out,
                               struct engine_backend **backend_out, struct td_error *error)
@@ -313,6 +328,8 @@ td_status_t cuda_backend_open(const struct model *model, struct cuda_device *dev
         status = take_memory(backend, options, error);
     if (status == TD_OK)
         status = send_angles(backend, error);
+    if (status == TD_OK)
+        status = send_counters(backend, error);
     if (status != TD_OK) {
         close_backend(&backend->base);
         return status;

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/cuda/attention.h"
 #include "engine/cuda/inputs.h"
 
 /* A step while it is queued. */
@@ -23,6 +24,8 @@ struct step {
     uint32_t splits; /* of attention: those of the longest row, or of the bucket */
     struct cuda_rows rows;
     const uint32_t *picks;
+    const struct cuda_attend_item *items;
+    struct cuda_attention attention; /* how many of them */
 };
 
 static uint32_t pieces(uint32_t count, uint32_t per_piece)
@@ -63,20 +66,41 @@ static void send_heads(const struct step *step, uint32_t count)
                        count * hidden * sizeof(float));
 }
 
+/*
+ * Items of attention stand in front of the inputs; in a bucket there are always as many, those that are not needed with
+ * nothing to do. Returns how many there are.
+ */
+static uint32_t plan_attention(struct step *step, struct cuda_bucket bucket, uint32_t rows)
+{
+    struct cuda_backend *backend = step->backend;
+    struct cuda_attend_item *items = (struct cuda_attend_item *)(void *)backend->inputs;
+
+    step->items = (const struct cuda_attend_item *)(const void *)backend->workspace.inputs;
+    step->attention = cuda_attention_plan(&backend->shape, step->batch, rows, items);
+    if (bucket.rows > 0) {
+        uint32_t most = cuda_attention_decode_items(&backend->shape, bucket.rows, bucket.splits);
+
+        memset(items + step->attention.few, 0, (most - step->attention.few) * sizeof *items);
+        step->attention.few = most;
+    }
+    return step->attention.few + step->attention.many;
+}
+
 /* Returns the bucket; rows 0: there is none, and no padding. */
 static struct cuda_bucket send_inputs(struct step *step)
 {
     struct cuda_backend *backend = step->backend;
-    const uint32_t *words = backend->workspace.inputs;
     uint32_t logits = cuda_inputs_logits(step->batch);
     struct cuda_bucket bucket = choose_bucket(backend, step->batch, logits);
     struct cuda_inputs inputs = {.rows = bucket.rows > 0 ? bucket.rows : step->batch->row_count,
                                  .logits = bucket.rows > 0 ? bucket.rows : logits};
+    size_t item_words = plan_attention(step, bucket, inputs.rows) * CUDA_ATTEND_ITEM_WORDS;
+    const uint32_t *words = backend->workspace.inputs + item_words;
 
     cuda_inputs_fill(step->batch, backend->pool.block_tokens, backend->block_count, &inputs,
-                     backend->inputs, backend->head_rows);
+                     backend->inputs + item_words, backend->head_rows);
     cuda_device_upload(backend->device, backend->workspace.inputs, backend->inputs,
-                       inputs.words * sizeof(uint32_t));
+                       (item_words + inputs.words) * sizeof(uint32_t));
     send_heads(step, inputs.heads);
     step->count = inputs.rows;
     step->logits = inputs.logits;
@@ -177,6 +201,14 @@ static void normalize(const struct step *step, const float *weight)
     cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->count, 1, 1), &args);
 }
 
+/* Halves are for attention by powers of two. */
+static float query_scale(const struct cuda_backend *backend)
+{
+    float scale = 1.0f / sqrtf((float)backend->shape.head_dim);
+
+    return backend->pool.element_bytes == sizeof(float) ? scale : scale * 0x1.715476p+0f;
+}
+
 static void place(const struct step *step)
 {
     const struct cuda_backend *backend = step->backend;
@@ -195,7 +227,7 @@ static void place(const struct step *step)
                                          .kv_heads = backend->shape.kv_heads,
                                          .layer = step->layer_index,
                                          .epsilon = backend->model->rms_epsilon,
-                                         .scale = 1.0f / sqrtf((float)backend->shape.head_dim),
+                                         .scale = query_scale(backend),
                                          .is_interleaved =
                                              backend->model->rope.pairs == MODEL_ROPE_INTERLEAVED};
 
@@ -203,40 +235,66 @@ static void place(const struct step *step)
                        grid(step->count, args.heads + args.kv_heads, 1), &args);
 }
 
-/* Some rows at a time, as many as the sums of their splits have room for. */
+/* Over a pool of halves: a launch for sequences with few rows, and one for those with many. */
 static void attend(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    struct cuda_attend_args args = {.rows = step->rows,
+                                    .pool = backend->pool,
+                                    .queries = (const uint16_t *)(const void *)work->rotated,
+                                    .items = step->items,
+                                    .sums = work->sums,
+                                    .maxima = work->maxima,
+                                    .weights = work->weights,
+                                    .counters = work->counters,
+                                    .out = work->attended,
+                                    .heads = backend->shape.heads,
+                                    .kv_heads = backend->shape.kv_heads,
+                                    .layer = step->layer_index};
+
+    cuda_device_launch(backend->device, cuda_attention_kernel(&backend->shape, false),
+                       grid(step->attention.few, args.kv_heads, 1), &args);
+    args.items += step->attention.few;
+    cuda_device_launch(backend->device, cuda_attention_kernel(&backend->shape, true),
+                       grid(step->attention.many, args.kv_heads, 1), &args);
+}
+
+/* Over a pool of floats: some rows at a time, as many as the sums of their splits have room for. */
+static void attend_floats(const struct step *step)
 {
     const struct cuda_backend *backend = step->backend;
     const struct cuda_workspace *work = &backend->workspace;
     uint32_t rows = step->count;
     uint32_t wave = cuda_splits_kept(&backend->shape) / step->splits;
-    struct cuda_attend_args attend = {.rows = step->rows,
-                                      .pool = backend->pool,
-                                      .rotated = work->rotated,
-                                      .sums = work->sums,
-                                      .maxima = work->maxima,
-                                      .weights = work->weights,
-                                      .splits = step->splits,
-                                      .heads = backend->shape.heads,
-                                      .kv_heads = backend->shape.kv_heads,
-                                      .layer = step->layer_index};
-    struct cuda_merge_args merge = {.positions = step->rows.positions,
-                                    .sums = work->sums,
-                                    .maxima = work->maxima,
-                                    .weights = work->weights,
-                                    .out = work->attended,
-                                    .splits = step->splits,
-                                    .heads = backend->shape.heads,
-                                    .head_dim = backend->shape.head_dim};
+    struct cuda_attend_floats_args attend = {.rows = step->rows,
+                                             .pool = backend->pool,
+                                             .rotated = work->rotated,
+                                             .sums = work->sums,
+                                             .maxima = work->maxima,
+                                             .weights = work->weights,
+                                             .splits = step->splits,
+                                             .heads = backend->shape.heads,
+                                             .kv_heads = backend->shape.kv_heads,
+                                             .layer = step->layer_index};
+    struct cuda_merge_floats_args merge = {.positions = step->rows.positions,
+                                           .sums = work->sums,
+                                           .maxima = work->maxima,
+                                           .weights = work->weights,
+                                           .out = work->attended,
+                                           .splits = step->splits,
+                                           .heads = backend->shape.heads,
+                                           .head_dim = backend->shape.head_dim};
 
     for (uint32_t first = 0; first < rows; first += wave) {
         uint32_t count = rows - first < wave ? rows - first : wave;
 
         attend.first_row = first;
         merge.first_row = first;
-        cuda_device_launch(backend->device, CUDA_KERNEL_ATTEND,
+        cuda_device_launch(backend->device, CUDA_KERNEL_ATTEND_FLOATS,
                            grid(step->splits, attend.kv_heads, count), &attend);
-        cuda_device_launch(backend->device, CUDA_KERNEL_MERGE, grid(count, merge.heads, 1), &merge);
+        cuda_device_launch(backend->device, CUDA_KERNEL_MERGE_FLOATS, grid(count, merge.heads, 1),
+                           &merge);
     }
 }
 
@@ -265,7 +323,10 @@ static void run_layer(const struct step *step)
     normalize(step, layer->attention_norm);
     project_heads(step);
     place(step);
-    attend(step);
+    if (step->backend->pool.element_bytes == sizeof(float))
+        attend_floats(step);
+    else
+        attend(step);
     project_back(step, &layer->attention_output, work->attended);
     feed_forward(step);
 }

@@ -26,11 +26,18 @@ uint32_t cuda_splits_kept(const struct cuda_shape *shape)
     return longest > CUDA_SPLITS_KEPT ? longest : CUDA_SPLITS_KEPT;
 }
 
+size_t cuda_attention_items(const struct cuda_shape *shape)
+{
+    return (size_t)shape->rows_max * pieces(shape->heads / shape->kv_heads, CUDA_ATTEND_FEW) +
+           cuda_splits_kept(shape);
+}
+
 size_t cuda_input_words(const struct cuda_shape *shape)
 {
     size_t blocks = pieces(shape->max_context, shape->block_tokens);
 
-    return shape->rows_max * (3 + blocks) + shape->outputs_max + 1;
+    return shape->rows_max * (3 + blocks) + shape->outputs_max + 1 +
+           cuda_attention_items(shape) * CUDA_ATTEND_ITEM_WORDS;
 }
 
 static bool add_array(size_t *total, size_t count, size_t each, size_t size)

@@ -28,7 +28,10 @@ struct cuda_shape {
     uint32_t outputs_max;
 };
 
-/* Splits of attention whose sums are kept at a time; the rows of a step are attended in waves of as many. */
+/*
+ * Splits of attention whose sums are kept at a time, of all heads: with a pool of halves blocks are cut only as long as
+ * there is room, with one of floats the rows of a step are attended in waves of as many.
+ */
 #define CUDA_SPLITS_KEPT 2048
 
 /*
@@ -47,6 +50,7 @@ struct cuda_shape {
     X(sums, float, cuda_splits_kept(s), (size_t)s->heads * s->head_dim)                         \
     X(maxima, float, cuda_splits_kept(s), s->heads)                                             \
     X(weights, float, cuda_splits_kept(s), s->heads)                                            \
+    X(counters, uint32_t, cuda_splits_kept(s), s->kv_heads)                                     \
     X(angles, float, s->max_context, s->head_dim)                                               \
     X(heads, float, s->outputs_max, s->hidden)                                                  \
     X(logits, float, s->outputs_max, s->vocab)                                                  \
@@ -64,7 +68,10 @@ size_t cuda_qkv_count(const struct cuda_shape *shape);
 /* How many splits the arrays above hold: at least those of the longest row. */
 uint32_t cuda_splits_kept(const struct cuda_shape *shape);
 
-/* 32-bit words of what a step is told (inputs.h): three for each row, one for each output, the slots and a spare one. */
+/* Items of attention (attention.h) that a step can have: blocks that are cut keep a split for each item more. */
+size_t cuda_attention_items(const struct cuda_shape *shape);
+
+/* 32-bit words of what a step is told (inputs.h), with its items of attention: three for each row, one for each output, the slots and a spare one. */
 size_t cuda_input_words(const struct cuda_shape *shape);
 
 /* TD_LIMIT if the size overflows. */

@@ -65,9 +65,9 @@ static void check_sequence(struct cuda_rig *rig, const struct td_json *sequence,
     free(positions);
 }
 
-static void check_golden(const char *folder, const char *file)
+static void check_golden(const char *folder, const char *file, enum cuda_kv_dtype kv_dtype)
 {
-    const struct cuda_options options = {.kv_dtype = CUDA_KV_F32};
+    const struct cuda_options options = {.kv_dtype = kv_dtype};
     struct cuda_rig rig;
     struct td_arena arena;
     char path[64];
@@ -97,19 +97,22 @@ static void check_golden(const char *folder, const char *file)
 static void tiny_llama_gives_every_golden_logit(void **state)
 {
     (void)state;
-    check_golden("tiny-llama", "tiny-llama/model.gguf"); /* pairs side by side, BF16 */
+    check_golden("tiny-llama", "tiny-llama/model.gguf", CUDA_KV_F32); /* pairs side by side */
+    check_golden("tiny-llama", "tiny-llama/model.gguf", CUDA_KV_F16);
 }
 
 static void tiny_qwen2_gives_every_golden_logit(void **state)
 {
     (void)state;
-    check_golden("tiny-qwen2", "tiny-qwen2"); /* a folder; biases */
+    check_golden("tiny-qwen2", "tiny-qwen2", CUDA_KV_F32); /* a folder; biases */
+    check_golden("tiny-qwen2", "tiny-qwen2", CUDA_KV_F16);
 }
 
 static void tiny_qwen3_gives_every_golden_logit(void **state)
 {
     (void)state;
-    check_golden("tiny-qwen3", "tiny-qwen3"); /* norms of heads */
+    check_golden("tiny-qwen3", "tiny-qwen3", CUDA_KV_F32); /* norms of heads */
+    check_golden("tiny-qwen3", "tiny-qwen3", CUDA_KV_F16);
 }
 
 /* ------------------------------------------------------------------ against the CPU backend */

@@ -27,8 +27,11 @@ static const uint32_t threads_of[CUDA_KERNEL_COUNT] = {
 #define X(name, member, threads) [CUDA_KERNEL_##member] = (threads),
     CUDA_OTHER_KERNELS(X)
 #undef X
+#define X(name, member, dim, height, slots) [CUDA_KERNEL_##member] = CUDA_ATTEND_THREADS,
+        CUDA_ATTEND_KERNELS(X)
+#undef X
 #define X(name, member, id) [CUDA_KERNEL_PRODUCT_##member] = CUDA_PRODUCT_THREADS,
-        CUDA_TYPES(X)
+            CUDA_TYPES(X)
 #undef X
 };
 
@@ -149,7 +152,8 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
 
     if (code == cudaSuccess)
         code = cudaLaunchKernel(found.function, (dim3){grid.x, grid.y, grid.z},
-                                (dim3){threads_of[kernel], 1, 1}, &parameter, 0, gpu->stream);
+                                (dim3){threads_of[kernel], 1, 1}, &parameter, found.shared_bytes,
+                                gpu->stream);
     if (code == cudaSuccess)
         return TD_OK;
     snprintf(what, sizeof what, "kernel %s on %u x %u x %u blocks", found.name, grid.x, grid.y,
@@ -343,6 +347,11 @@ static td_status_t load_kernels(struct td_error *error)
         snprintf(what, sizeof what, "this program's kernels cannot be loaded on this GPU (%s)",
                  found.name);
         status = check(cudaFuncGetAttributes(&attributes, found.function), what, error);
+        if (status == TD_OK && found.shared_bytes > 0) /* more than 48 KiB must be asked for */
+            status = check(cudaFuncSetAttribute(found.function,
+                                                cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                (int)found.shared_bytes),
+                           what, error);
     }
     return status;
 }

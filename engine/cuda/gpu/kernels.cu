@@ -4,6 +4,7 @@
 #include "engine/cuda/gpu/kernels.h"
 
 #include "engine/cuda/kernels/attention.h"
+#include "engine/cuda/kernels/attention_floats.h"
 #include "engine/cuda/kernels/fill.h"
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/rows.h"
@@ -19,6 +20,14 @@ struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel)
         found.name = #label;                                \
         break;
         CUDA_OTHER_KERNELS(X)
+#undef X
+#define X(label, member, dim, height, slots)                         \
+    case CUDA_KERNEL_##member:                                       \
+        found.function = (const void *)cuda_kernel_##label;          \
+        found.name = #label;                                         \
+        found.shared_bytes = CUDA_ATTEND_SHARED(dim, height, slots); \
+        break;
+        CUDA_ATTEND_KERNELS(X)
 #undef X
 #define X(label, member, id)                                        \
     case CUDA_KERNEL_PRODUCT_##member:                              \

@@ -11,6 +11,7 @@ extern "C" {
 struct gpu_kernel {
     const void *function; /* for cudaLaunchKernel */
     const char *name;
+    size_t shared_bytes; /* whose size the launch says */
 };
 
 struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel);

@@ -21,6 +21,11 @@
     extern const size_t interpret_bytes_##name;
 CUDA_OTHER_KERNELS(X)
 #undef X
+#define X(name, member, dim, height, slots)         \
+    void interpret_kernel_##name(const void *args); \
+    extern const size_t interpret_bytes_##name;
+CUDA_ATTEND_KERNELS(X)
+#undef X
 #define X(name, member, id)                                 \
     void interpret_kernel_product_##name(const void *args); \
     extern const size_t interpret_bytes_product_##name;
@@ -28,19 +33,25 @@ CUDA_TYPES(X)
 #undef X
 
 static const struct {
-    void (*run)(const void *args);
-    const char *name;
+    struct interpreter_kernel kernel;
     const size_t *args_bytes;
-    uint32_t threads;
 } kernels[CUDA_KERNEL_COUNT] = {
 #define X(label, member, count) \
-    [CUDA_KERNEL_##member] = {interpret_kernel_##label, #label, &interpret_bytes_##label, count},
+    [CUDA_KERNEL_##             \
+        member] = {{interpret_kernel_##label, #label, count, 0}, &interpret_bytes_##label},
     CUDA_OTHER_KERNELS(X)
 #undef X
-#define X(label, member, id)                                                               \
-    [CUDA_KERNEL_PRODUCT_##member] = {interpret_kernel_product_##label, "product_" #label, \
-                                      &interpret_bytes_product_##label, CUDA_PRODUCT_THREADS},
-        CUDA_TYPES(X)
+#define X(label, member, dim, height, slots)                                          \
+    [CUDA_KERNEL_##member] = {{interpret_kernel_##label, #label, CUDA_ATTEND_THREADS, \
+                               CUDA_ATTEND_SHARED(dim, height, slots)},               \
+                              &interpret_bytes_##label},
+        CUDA_ATTEND_KERNELS(X)
+#undef X
+#define X(label, member, id)                                                                       \
+    [CUDA_KERNEL_PRODUCT_##                                                                        \
+        member] = {{interpret_kernel_product_##label, "product_" #label, CUDA_PRODUCT_THREADS, 0}, \
+                   &interpret_bytes_product_##label},
+            CUDA_TYPES(X)
 #undef X
 };
 
@@ -132,8 +143,7 @@ static td_status_t copy(struct cuda_device *device, void *to, const void *from, 
 static td_status_t run_kernel(enum cuda_kernel kernel, struct cuda_grid grid, const void *args,
                               struct td_error *error)
 {
-    return interpreter_run(kernels[kernel].run, kernels[kernel].name, kernels[kernel].threads, grid,
-                           args, error);
+    return interpreter_run(&kernels[kernel].kernel, grid, args, error);
 }
 
 static td_status_t record(struct cuda_graph *graph, enum cuda_kernel kernel, struct cuda_grid grid,
@@ -142,7 +152,8 @@ static td_status_t record(struct cuda_graph *graph, enum cuda_kernel kernel, str
     struct recorded *launch = malloc(sizeof *launch + *kernels[kernel].args_bytes);
 
     if (launch == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory to record kernel %s", kernels[kernel].name);
+        return td_fail(error, TD_NO_MEMORY, "no memory to record kernel %s",
+                       kernels[kernel].kernel.name);
     *launch = (struct recorded){.kernel = kernel, .grid = grid};
     memcpy(launch->args, args, *kernels[kernel].args_bytes);
     *graph->last = launch;

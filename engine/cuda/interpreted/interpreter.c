@@ -14,7 +14,7 @@
 #include <string.h>
 #include <ucontext.h>
 
-#define THREADS_MAX 1024
+#define THREADS_MAX INTERPRETER_THREADS_MAX
 #define WARP        32
 #define STACK_BYTES ((size_t)64 << 10)
 
@@ -47,9 +47,10 @@ static struct {
     float values[THREADS_MAX];
     float results[THREADS_MAX / WARP]
                  [2]; /* by the round's last bit: who is slow still reads the other */
-    void (*kernel)(const void *args);
+    /* By the round's last bit, as above. */
+    _Alignas(16) uint8_t given[THREADS_MAX / WARP][2][WARP * INTERPRETER_GATHER_MAX];
+    const struct interpreter_kernel *kernel;
     const void *args;
-    uint32_t threads;
     bool has_moved; /* some thread got on since the scheduler last went round */
 } state;
 
@@ -102,6 +103,18 @@ static uint32_t meet(struct meeting *meeting, void (*finish)(uint32_t warp, uint
 void interpreter_barrier(void)
 {
     meet(&state.block, NULL);
+}
+
+const void *interpreter_gather(const void *given, size_t bytes)
+{
+    uint32_t thread = interpreter_now.thread;
+    struct meeting *meeting = &state.warps[thread / WARP];
+    uint8_t *lanes = state.given[thread / WARP][meeting->round % 2];
+
+    assert(bytes <= INTERPRETER_GATHER_MAX);
+    memcpy(lanes + thread % WARP * bytes, given, bytes);
+    meet(meeting, NULL);
+    return lanes;
 }
 
 /* The tree of simt_warp_sum, as lane 0 sees it; all lanes get the same, since a + b = b + a. */
@@ -161,7 +174,7 @@ static void run_fiber(void)
     uint32_t thread = interpreter_now.thread;
 
     for (;;) {
-        state.kernel(state.args);
+        state.kernel->run(state.args);
         state.fibers[thread].is_done = true;
         state.has_moved = true;
         leave(thread);
@@ -171,7 +184,7 @@ static void run_fiber(void)
 static void make_fibers(void)
 {
     state.scheduler = (struct fiber){.is_done = false};
-    for (uint32_t thread = 0; thread < state.threads; thread++) {
+    for (uint32_t thread = 0; thread < state.kernel->threads; thread++) {
         struct fiber *fiber = &state.fibers[thread];
 
         *fiber = (struct fiber){.is_done = false};
@@ -184,22 +197,23 @@ static void make_fibers(void)
 
 static void start_block(void)
 {
-    state.block = (struct meeting){.expected = state.threads};
-    for (uint32_t warp = 0; warp < state.threads / WARP; warp++)
+    state.block = (struct meeting){.expected = state.kernel->threads};
+    for (uint32_t warp = 0; warp < state.kernel->threads / WARP; warp++)
         state.warps[warp] = (struct meeting){.expected = WARP};
-    for (uint32_t thread = 0; thread < state.threads; thread++)
+    for (uint32_t thread = 0; thread < state.kernel->threads; thread++)
         state.fibers[thread].is_done = false;
+    interpreter_tensor_reset(state.kernel->threads, state.kernel->shared_bytes);
 }
 
-static void run_block(const char *name)
+static void run_block(void)
 {
-    uint32_t left = state.threads;
+    uint32_t left = state.kernel->threads;
 
     start_block();
     while (left > 0) {
         state.has_moved = false;
         left = 0;
-        for (uint32_t thread = 0; thread < state.threads; thread++) {
+        for (uint32_t thread = 0; thread < state.kernel->threads; thread++) {
             if (state.fibers[thread].is_done)
                 continue;
             interpreter_now.thread = thread;
@@ -208,28 +222,31 @@ static void run_block(const char *name)
         }
         if (left > 0 && !state.has_moved) {
             fprintf(stderr, "kernel %s, block %u %u %u: %u threads wait for the others for ever\n",
-                    name, interpreter_now.x, interpreter_now.y, interpreter_now.z, left);
+                    state.kernel->name, interpreter_now.x, interpreter_now.y, interpreter_now.z,
+                    left);
             abort();
         }
     }
 }
 
-td_status_t interpreter_run(void (*kernel)(const void *args), const char *name, uint32_t threads,
-                            struct cuda_grid grid, const void *args, struct td_error *error)
+td_status_t interpreter_run(const struct interpreter_kernel *kernel, struct cuda_grid grid,
+                            const void *args, struct td_error *error)
 {
+    uint32_t threads = kernel->threads;
+
     assert(threads > 0 && threads <= THREADS_MAX && threads % WARP == 0);
     state.stacks = malloc(threads * STACK_BYTES);
     if (state.stacks == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory for %u threads of kernel %s", threads, name);
+        return td_fail(error, TD_NO_MEMORY, "no memory for %u threads of kernel %s", threads,
+                       kernel->name);
     state.kernel = kernel;
     state.args = args;
-    state.threads = threads;
     make_fibers();
     for (uint32_t z = 0; z < grid.z; z++)
         for (uint32_t y = 0; y < grid.y; y++)
             for (uint32_t x = 0; x < grid.x; x++) {
                 interpreter_now = (struct interpreter_place){.x = x, .y = y, .z = z};
-                run_block(name);
+                run_block();
             }
     free(state.stacks);
     state.stacks = NULL;

@@ -29,10 +29,35 @@ float interpreter_warp_sum(float value);
 float interpreter_warp_max(float value);
 uint16_t interpreter_float_to_bf16(float value);
 
+/* What every lane of the warp gives, lane after lane; stays until the lane's next word that is said together. */
+#define INTERPRETER_GATHER_MAX 64 /* bytes of a lane */
+const void *interpreter_gather(const void *given, size_t bytes);
+
+/* For kernels/tensor.h alone: see there. */
+#define INTERPRETER_THREADS_MAX  1024
+#define INTERPRETER_SHARED_BYTES (227 << 10)
+extern uint8_t interpreter_shared[INTERPRETER_SHARED_BYTES];
+void interpreter_mma(float *sums, const uint32_t *a, const uint32_t *b,
+                     float (*to_float)(uint16_t));
+void interpreter_load(uint32_t *out, const void *row, bool is_turned);
+float interpreter_exchange(float value, uint32_t apart);
+void interpreter_copy(void *to, const void *from, bool is_real);
+void interpreter_copy_commit(void);
+void interpreter_copy_wait(uint32_t groups);
+
+/* Before every block: shared memory holds what means nothing, and no copy is under way. */
+void interpreter_tensor_reset(uint32_t threads, uint32_t shared_bytes);
+
+struct interpreter_kernel {
+    void (*run)(const void *args);
+    const char *name;
+    uint32_t threads;
+    uint32_t shared_bytes; /* whose size the launch says */
+};
+
 /* Runs all blocks of a kernel. TD_NO_MEMORY if there is none for the fibers. */
-td_status_t interpreter_run(void (*kernel)(const void *args), const char *name, uint32_t threads,
-                            struct cuda_grid grid, const void *args,
-                            struct td_error *error) TD_MUST_USE;
+td_status_t interpreter_run(const struct interpreter_kernel *kernel, struct cuda_grid grid,
+                            const void *args, struct td_error *error) TD_MUST_USE;
 
 /* A device with so much memory, which is ordinary memory. */
 td_status_t interpreter_open(size_t memory_bytes, struct cuda_device **device_out,

@@ -32,14 +32,35 @@ enum cuda_type {
 };
 
 /* Kernels other than products, of which there is one for each type: X(name, MEMBER, threads of a block). */
-#define CUDA_OTHER_KERNELS(X)  \
-    X(embed, EMBED, 256)       \
-    X(norm, NORM, 256)         \
-    X(place, PLACE, 32)        \
-    X(attend, ATTEND, 128)     \
-    X(merge, MERGE, 128)       \
-    X(activate, ACTIVATE, 256) \
+#define CUDA_OTHER_KERNELS(X)            \
+    X(embed, EMBED, 256)                 \
+    X(norm, NORM, 256)                   \
+    X(place, PLACE, 32)                  \
+    X(attend_floats, ATTEND_FLOATS, 128) \
+    X(merge_floats, MERGE_FLOATS, 128)   \
+    X(activate, ACTIVATE, 256)           \
     X(fill, FILL, 256)
+
+/*
+ * Attention over pools of halves: X(name, MEMBER, elements of a head at most, tiles of 16 queries, tiles of keys or
+ * values that are in shared memory at a time).
+ */
+#define CUDA_ATTEND_KERNELS(X)                   \
+    X(attend_few_64, ATTEND_FEW_64, 64, 1, 3)    \
+    X(attend_few_128, ATTEND_FEW_128, 128, 1, 3) \
+    X(attend_few_256, ATTEND_FEW_256, 256, 1, 2) \
+    X(attend_many_64, ATTEND_MANY_64, 64, 4, 2)  \
+    X(attend_many_128, ATTEND_MANY_128, 128, 4, 2)
+
+#define CUDA_ATTEND_THREADS 256
+#define CUDA_ATTEND_TILE    64 /* positions whose keys or values are copied at a time */
+#define CUDA_ATTEND_FEW     16 /* queries that a block of attend_few takes */
+#define CUDA_ATTEND_MANY    64
+
+/* Bytes of shared memory of such a kernel: queries and tiles, weights, and two numbers of each warp and query. */
+#define CUDA_ATTEND_SHARED(dim, queries, slots)                    \
+    (2 * ((dim) + 8) * ((queries)*16 + (slots)*CUDA_ATTEND_TILE) + \
+     2 * (CUDA_SPLIT + 8) * (queries)*16 + 2 * CUDA_ATTEND_THREADS / 32 * (queries)*16 * 4 + 16)
 
 #define CUDA_PRODUCT_THREADS 128
 
@@ -47,10 +68,13 @@ enum cuda_kernel {
 #define X(name, member, threads) CUDA_KERNEL_##member,
     CUDA_OTHER_KERNELS(X)
 #undef X
-#define X(name, member, id) CUDA_KERNEL_PRODUCT_##member,
-        CUDA_TYPES(X)
+#define X(name, member, dim, queries, slots) CUDA_KERNEL_##member,
+        CUDA_ATTEND_KERNELS(X)
 #undef X
-            CUDA_KERNEL_COUNT
+#define X(name, member, id) CUDA_KERNEL_PRODUCT_##member,
+            CUDA_TYPES(X)
+#undef X
+                CUDA_KERNEL_COUNT
 };
 
 #define CUDA_GROUP        8 /* weights that a lane takes at a time: columns are a multiple of it */
@@ -129,17 +153,54 @@ struct cuda_place_args {
     const float *q_norm; /* NULL: none */
     const float *k_norm;
     const float *angles; /* [position][cosine | sine][head_dim / 2] */
-    float *rotated;      /* [rows][heads * head_dim] */
+    void *rotated;       /* [rows][heads * head_dim], elements as of the pool */
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t layer;
     float epsilon;
-    float scale; /* of queries */
+    float scale; /* of queries: with log2 e where they are halves */
     bool is_interleaved;
 };
 
-/* One split of one row for the heads of a KV head. Blocks: split, KV head, row from first_row on. */
+#define CUDA_ATTEND_WHOLE UINT32_MAX
+
+/*
+ * What a block of attention does: some queries of rows of one sequence, that are neighbours. Query u is head u % group
+ * (heads of a KV head) of row + u / group. Either all splits, or one of them, whose sums it keeps; the last block that
+ * has done a split of these queries joins them. None of this changes a bit.
+ */
+struct cuda_attend_item {
+    uint32_t row;
+    uint32_t query;   /* the first */
+    uint32_t queries; /* how many; 0: nothing to do */
+    uint32_t splits;  /* of the last row */
+    uint32_t split;
+    uint32_t
+        kept; /* where sums of split 0 are kept, in queries of a KV head; CUDA_ATTEND_WHOLE: all splits */
+    uint32_t counter; /* that blocks of these queries share */
+};
+
+#define CUDA_ATTEND_ITEM_WORDS (sizeof(struct cuda_attend_item) / sizeof(uint32_t))
+
+/* Attention over a pool of halves. Blocks: item, KV head. */
 struct cuda_attend_args {
+    struct cuda_rows rows;
+    struct cuda_pool pool;
+    const uint16_t
+        *queries; /* halves, turned and scaled, also by log2 e: [rows][heads * head_dim] */
+    const struct cuda_attend_item *items;
+    float *sums;        /* [kept][kv_head][head_dim] */
+    float *maxima;      /* [kept][kv_head] */
+    float *weights;     /* the same: sums of the powers of two */
+    uint32_t *counters; /* [counter][kv_head] all zero before and after */
+    uint16_t *out;      /* bf16 [rows][heads * head_dim] */
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t layer;
+};
+
+/* The same over a pool of floats. One split of one row and KV head. Blocks: split, KV head, row from first_row on. */
+struct cuda_attend_floats_args {
     struct cuda_rows rows;
     struct cuda_pool pool;
     const float *rotated;
@@ -154,7 +215,7 @@ struct cuda_attend_args {
 };
 
 /* Joins the splits of rows in their order. Blocks: row from first_row on, head. */
-struct cuda_merge_args {
+struct cuda_merge_floats_args {
     const uint32_t *positions;
     const float *sums;
     const float *maxima;

@@ -20,12 +20,22 @@ SIMT_INLINE uint8_t *pool_entry(const struct cuda_pool *pool, const struct cuda_
                pool->element_bytes;
 }
 
+/*
+ * What is beyond the range of halves becomes the largest of them: an infinity times a weight of zero would be no
+ * number, and so what a position holds would show in the attention of those before it.
+ */
+SIMT_INLINE float pool_clamp(float value)
+{
+    value = value > 65504.0f ? 65504.0f : value;
+    return value < -65504.0f ? -65504.0f : value;
+}
+
 SIMT_INLINE void pool_store(const struct cuda_pool *pool, uint8_t *entry, uint32_t i, float value)
 {
     if (pool->element_bytes == 4)
         ((float *)(void *)entry)[i] = value;
     else
-        ((uint16_t *)(void *)entry)[i] = simt_float_to_half(value);
+        ((uint16_t *)(void *)entry)[i] = simt_float_to_half(pool_clamp(value));
 }
 
 SIMT_INLINE float pool_load(const struct cuda_pool *pool, const uint8_t *entry, uint32_t i)

@@ -84,8 +84,11 @@ SIMT_KERNEL(place, 32, struct cuda_place_args)
     const float *weight = is_key ? args.k_norm : args.q_norm;
     const float *cosines = args.angles + (size_t)position * head_dim;
     float scale = head_scale(source, weight, head_dim, args.epsilon);
-    float *rotated = args.rotated + ((size_t)row * heads + head) * head_dim;
-    uint8_t *entry = pool_entry(&args.pool, &args.rows, row, position, head, args.layer, false);
+    uint8_t *entry =
+        is_key ? pool_entry(&args.pool, &args.rows, row, position, head, args.layer, false)
+               : (uint8_t *)args.rotated +
+                     ((size_t)row * heads + head) * head_dim * args.pool.element_bytes;
+    float factor = is_key ? 1.0f : args.scale;
 
     for (uint32_t i = simt_lane(); i < pairs; i += SIMT_WARP) {
         uint32_t first = args.is_interleaved ? 2 * i : i;
@@ -101,13 +104,8 @@ SIMT_KERNEL(place, 32, struct cuda_place_args)
         }
         x = a * cosines[i] - b * cosines[pairs + i];
         y = a * cosines[pairs + i] + b * cosines[i];
-        if (is_key) {
-            pool_store(&args.pool, entry, i, x);
-            pool_store(&args.pool, entry, i + pairs, y);
-        } else {
-            rotated[i] = args.scale * x;
-            rotated[i + pairs] = args.scale * y;
-        }
+        pool_store(&args.pool, entry, i, factor * x);
+        pool_store(&args.pool, entry, i + pairs, factor * y);
     }
     if (!is_key)
         return;

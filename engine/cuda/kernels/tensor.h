@@ -1,0 +1,119 @@
+/*
+ * tensor.h: words for tensor cores and for copies into shared memory that run on their own, for the same two readers as
+ * simt.h.
+ *
+ * All lanes of a warp say these words together. A fragment is a lane's part of a matrix, as the instruction mma.m16n8k16
+ * wants it: of a matrix of 16 rows and 16 columns lane l holds, in rows l / 4 and l / 4 + 8, columns 2 * (l % 4) and
+ * the next one, then the same eight columns on; of one of 16 rows and 8 columns, in column l / 4, rows 2 * (l % 4) and
+ * the next one, and then eight rows on; of results, in rows l / 4 and l / 4 + 8, columns 2 * (l % 4) and the next one.
+ *
+ * The interpreter adds the 16 products of a result one after the other, each rounded once. Tensor cores add
+ * them in an order and with a rounding of their own, which is the same for each place of the matrix: so results that
+ * are made of the same numbers by the same steps have the same bits on a GPU, but not those of the interpreter.
+ */
+#ifndef TANDEM_ENGINE_CUDA_KERNELS_TENSOR_H
+#define TANDEM_ENGINE_CUDA_KERNELS_TENSOR_H
+
+#include "engine/cuda/kernels/simt.h"
+
+#ifdef __CUDACC__
+
+/* sums += a * b: 16 x 16 halves times 16 x 8 halves, in floats. */
+SIMT_INLINE void simt_mma_half(float *sums, const uint32_t *a, const uint32_t *b)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+SIMT_INLINE uint32_t simt_shared_address(const void *shared)
+{
+    return (uint32_t)__cvta_generic_to_shared(shared);
+}
+
+/*
+ * Four tiles of 8 rows of 16 bytes from shared memory: lanes 8i to 8i + 7 name the rows of tile i. out[i] is what lane l
+ * gets of it: 16-bit elements 2 * (l % 4) and the next one of row l / 4.
+ */
+SIMT_INLINE void simt_load_tiles(uint32_t *out, const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(simt_shared_address(row))
+                 : "memory");
+}
+
+/* The same with rows and columns changed: elements of rows 2 * (l % 4) and the next one, in column l / 4. */
+SIMT_INLINE void simt_load_tiles_turned(uint32_t *out, const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(simt_shared_address(row))
+                 : "memory");
+}
+
+/* Begins to copy 16 bytes into shared memory, both aligned to that; unless is_wanted, 16 zeros, and from is not read. */
+SIMT_INLINE void simt_copy16(void *shared, const void *from, bool is_wanted)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(simt_shared_address(shared)),
+                 "l"(__cvta_generic_to_global(from)), "r"(is_wanted ? 16 : 0)
+                 : "memory");
+}
+
+/* The thread's copies since the last time are a group, maybe an empty one. */
+SIMT_INLINE void simt_copy_commit(void)
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Waits until at most that many groups of the thread (a constant) are under way. Others see them behind a barrier. */
+#define simt_copy_wait_but(groups) asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory")
+
+/* Shared memory whose size the launch says, aligned to 128 bytes. */
+SIMT_INLINE uint8_t *simt_launch_memory(void)
+{
+    extern __shared__ __align__(128) uint8_t simt_launch_bytes[];
+
+    return simt_launch_bytes;
+}
+
+/* What lane (l ^ apart) has. */
+SIMT_INLINE float simt_exchange(float value, uint32_t apart)
+{
+    return __shfl_xor_sync(0xffffffffu, value, (int)apart);
+}
+
+/* What the thread wrote before is seen by whoever arrives later. */
+SIMT_INLINE void simt_publish(void)
+{
+    __threadfence();
+}
+
+/* Counts arrivals; true for the last of count, behind which the counter is 0 again. */
+SIMT_INLINE bool simt_arrive(uint32_t *counter, uint32_t count)
+{
+    return atomicInc(counter, count - 1) == count - 1;
+}
+
+#else
+
+#define simt_mma_half(sums, a, b)            interpreter_mma(sums, a, b, model_half_to_float)
+#define simt_load_tiles(out, row)            interpreter_load(out, row, false)
+#define simt_load_tiles_turned(out, row)     interpreter_load(out, row, true)
+#define simt_copy16(shared, from, is_wanted) interpreter_copy(shared, from, is_wanted)
+#define simt_copy_commit()                   interpreter_copy_commit()
+#define simt_copy_wait_but(groups)           interpreter_copy_wait(groups)
+#define simt_launch_memory()                 interpreter_shared
+#define simt_exchange(value, apart)          interpreter_exchange(value, apart)
+#define simt_publish()                       ((void)0) /* blocks run one after the other */
+
+SIMT_INLINE bool simt_arrive(uint32_t *counter, uint32_t count)
+{
+    *counter = (*counter + 1) % count;
+    return *counter == 0;
+}
+
+#endif
+
+#endif
