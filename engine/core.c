@@ -411,9 +411,23 @@ static void audit_list(const struct td_list *list, enum sequence_place place, ui
     assert(count == 0);
 }
 
+static void audit_queued_tokens(const struct engine_core *core)
+{
+    uint64_t tokens = 0;
+
+    td_list_for_each(node, &core->queued)
+    {
+        const struct engine_sequence *sequence = engine_sequence_of(node);
+
+        tokens += sequence->remote ? 0 : sequence->token_count;
+    }
+    assert(tokens == core->queued_tokens);
+}
+
 void engine_core_audit(const struct engine_core *core)
 {
     engine_pool_audit(core->pool);
+    audit_queued_tokens(core);
     audit_list(&core->queued, SEQUENCE_IN_QUEUE, core->queued_count);
     audit_list(&core->running, SEQUENCE_IN_RUNNING, core->running_count);
     engine_plan_audit(core);

@@ -42,7 +42,7 @@ struct engine_core {
     uint64_t arrivals;
     uint32_t context_max; /* tokens of one sequence: the model's and the pool's limit */
     uint32_t queued_count;
-    uint64_t queued_tokens;
+    uint64_t queued_tokens; /* to be computed here: without those of imports */
     uint32_t running_count;
     struct engine_load totals; /* only its counters; the picture is made by engine_core_load */
     struct engine_load shown;  /* as in the last STEP */

@@ -177,14 +177,35 @@ void engine_core_give_tokens(struct engine_core *core, struct engine_token *toke
         free(tokens);
 }
 
+static uint32_t capped(uint64_t count)
+{
+    return count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+}
+
+/* What is left of the prompts that are being computed. */
+static void count_prefilling(const struct engine_core *core, struct engine_load *load_out)
+{
+    uint64_t tokens = 0;
+
+    for (struct td_list *node = core->running.next; node != &core->running; node = node->next) {
+        const struct engine_sequence *sequence = engine_sequence_of(node);
+
+        if (sequence->state != SEQUENCE_PREFILL)
+            continue;
+        load_out->prefilling++;
+        tokens += sequence->token_count - sequence->computed;
+    }
+    load_out->prefilling_tokens = capped(tokens);
+}
+
 void engine_core_load(const struct engine_core *core, struct engine_load *load_out)
 {
     *load_out = core->totals;
     engine_pool_balance(core->pool, &load_out->balance);
     load_out->running = core->running_count;
     load_out->waiting = core->queued_count;
-    load_out->waiting_tokens =
-        core->queued_tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)core->queued_tokens;
+    load_out->waiting_tokens = capped(core->queued_tokens);
+    count_prefilling(core, load_out);
 }
 
 void engine_emit_step(struct engine_core *core, struct engine_token *tokens, uint32_t count)
@@ -205,6 +226,8 @@ bool engine_load_changed(const struct engine_core *core)
     engine_core_load(core, &load);
     return memcmp(&load.balance, &core->shown.balance, sizeof load.balance) != 0 ||
            load.running != core->shown.running || load.waiting != core->shown.waiting ||
+           load.prefilling != core->shown.prefilling ||
+           load.prefilling_tokens != core->shown.prefilling_tokens ||
            load.waiting_tokens != core->shown.waiting_tokens ||
            load.stray_commands != core->shown.stray_commands;
 }

@@ -174,9 +174,12 @@ struct engine_balance {
 /* A picture of the engine after a step, for load reports and metrics. */
 struct engine_load {
     struct engine_balance balance;
-    uint32_t running;        /* sequences in the batch */
-    uint32_t waiting;        /* admitted and not started */
-    uint32_t waiting_tokens; /* their prompt tokens */
+    uint32_t running;           /* sequences in the batch */
+    uint32_t prefilling;        /* of those, whose prompts are not complete */
+    uint32_t prefilling_tokens; /* rows of their prompts still to be computed */
+    uint32_t waiting;           /* admitted and not started */
+    uint32_t
+        waiting_tokens; /* to be computed of those here; nobody has looked yet what is cached */
     uint64_t steps;
     uint64_t prompt_tokens; /* computed since start */
     uint64_t cached_tokens; /* not computed thanks to the prefix cache */

@@ -13,6 +13,12 @@
 
 /* ---- lists ---- */
 
+/* Of an import somebody else computes the prompt. */
+static uint32_t rows_here(const struct engine_sequence *sequence)
+{
+    return sequence->remote ? 0 : sequence->token_count;
+}
+
 void engine_sequence_wait(struct engine_core *core, struct engine_sequence *sequence)
 {
     assert(sequence->place == SEQUENCE_IN_NONE);
@@ -20,7 +26,7 @@ void engine_sequence_wait(struct engine_core *core, struct engine_sequence *sequ
     engine_sequence_insert(&core->queued, sequence);
     sequence->place = SEQUENCE_IN_QUEUE;
     core->queued_count++;
-    core->queued_tokens += sequence->token_count;
+    core->queued_tokens += rows_here(sequence);
 }
 
 static void enter_running(struct engine_core *core, struct engine_sequence *sequence)
@@ -35,7 +41,7 @@ static void leave_list(struct engine_core *core, struct engine_sequence *sequenc
 {
     if (sequence->place == SEQUENCE_IN_QUEUE) {
         core->queued_count--;
-        core->queued_tokens -= sequence->token_count;
+        core->queued_tokens -= rows_here(sequence);
     } else if (sequence->place == SEQUENCE_IN_RUNNING) {
         core->running_count--;
     }
@@ -123,7 +129,9 @@ static void localize(struct engine_core *core, struct engine_sequence *sequence)
 {
     if (!sequence->remote)
         core->totals.stray_commands++;
+    core->queued_tokens -= rows_here(sequence);
     sequence->remote = false;
+    core->queued_tokens += rows_here(sequence);
     sequence->refusal.holds = false;
 }
 

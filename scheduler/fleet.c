@@ -123,6 +123,8 @@ bool sched_worker_report(struct sched_worker *worker, const Td__LoadReport *repo
     sched_guess_admitted(&worker->guesses, report->admitted - load->admitted);
     *load = (struct sched_load){
         .running = report->running,
+        .prefilling = report->prefilling,
+        .prefilling_tokens = report->prefilling_tokens,
         .waiting = report->waiting,
         .waiting_tokens = report->waiting_tokens,
         .blocks_free = report->blocks_free,

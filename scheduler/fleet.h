@@ -86,6 +86,8 @@ TD_FSM_DECLARE(sched_worker, SCHED_WORKER);
 /* The last load report. */
 struct sched_load {
     uint32_t running;
+    uint32_t prefilling;        /* of the running, whose prompts are not complete */
+    uint32_t prefilling_tokens; /* what is left of those prompts */
     uint32_t waiting;
     uint32_t waiting_tokens;
     uint32_t blocks_free;

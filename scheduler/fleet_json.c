@@ -38,6 +38,8 @@ static void put_load(struct td_json_writer *writer, const struct sched_worker *w
 
     td_json_begin_object(writer, "load");
     td_json_put_uint(writer, "running", load->running);
+    td_json_put_uint(writer, "prefilling", load->prefilling);
+    td_json_put_uint(writer, "prefilling_tokens", load->prefilling_tokens);
     td_json_put_uint(writer, "waiting", load->waiting);
     td_json_put_uint(writer, "waiting_tokens", load->waiting_tokens);
     td_json_put_uint(writer, "blocks_free", load->blocks_free);

@@ -80,10 +80,22 @@ static uint64_t prefill_us(const struct survey *survey, const struct sched_worke
     return at_most(at_most(tokens, UINT32_MAX) * 1000000 / rate, TERM_MAX_US);
 }
 
-/* Prompt tokens in front of a new request: reported, and placed since. */
-static uint64_t queue_us(const struct survey *survey, const struct sched_worker *worker)
+/*
+ * Prompt tokens that are computed there before or beside those of a new request: reported as waiting, placed since, and
+ * what is left of the prompts that are being computed. With those ours shares the steps (engine/share.h): the oldest gets
+ * half of the rows, the rest goes to the shortest, so each takes about as many rows as ours needs, if it has as many left.
+ */
+static uint64_t ahead_tokens(const struct sched_worker *worker, uint32_t uncached)
 {
-    return prefill_us(survey, worker, worker->load.waiting_tokens + worker->guesses.tokens);
+    const struct sched_load *load = &worker->load;
+
+    return load->waiting_tokens + worker->guesses.tokens +
+           at_most(load->prefilling_tokens, (uint64_t)load->prefilling * uncached);
+}
+
+static uint64_t queue_us(const struct survey *survey, const struct sched_place *place)
+{
+    return prefill_us(survey, place->worker, ahead_tokens(place->worker, place->uncached));
 }
 
 /* Requests that the worker has or is about to get. */
@@ -140,7 +152,7 @@ static struct cost serving_cost(const struct survey *survey, const struct sched_
     uint64_t own_us = steps_us(survey, worker, output_tokens(survey));
 
     return (struct cost){
-        .queue_us = queue_us(survey, worker),
+        .queue_us = queue_us(survey, place),
         .prefill_us = prefill_us(survey, worker, place->uncached),
         .places_us = places_us(survey, worker),
         .memory_us = memory_us(survey, place),
@@ -298,10 +310,7 @@ static uint32_t count_unlike(const struct sched_fleet *fleet, const struct sched
     return count;
 }
 
-/*
- * Those that could prefill for the serving worker: the same content_id, fit, and not overloaded. The
- * prompts in a batch share its compute, so n of them in front make ours n + 1 times as slow.
- */
+/* Those that could prefill for the serving worker: the same content_id, fit, and not overloaded. */
 static void choose_prefill(const struct sched_fleet *fleet, const struct survey *survey,
                            struct sched_placement *placement)
 {
@@ -311,16 +320,17 @@ static void choose_prefill(const struct sched_fleet *fleet, const struct survey 
     sched_fleet_for_each(worker, fleet)
     {
         struct sched_place place;
-        uint64_t wait_us = queue_us(survey, worker);
-        uint64_t running = at_most(worker->load.running, SEQUENCES_CAP);
+        uint64_t wait_us;
 
-        if (worker->identity.role != TD__ROLE__ROLE_PREFILL || wait_us > wait_max_us ||
+        if (worker->identity.role != TD__ROLE__ROLE_PREFILL ||
             !td_u128_equal(worker->identity.content_id, serving->content_id) ||
             fitness(survey, worker) != FIT)
             continue;
         place = place_on(survey, worker, 0);
-        place.cost_ms =
-            (wait_us + prefill_us(survey, worker, place.uncached) * (1 + running)) / 1000;
+        wait_us = queue_us(survey, &place);
+        if (wait_us > wait_max_us)
+            continue;
+        place.cost_ms = (wait_us + prefill_us(survey, worker, place.uncached)) / 1000;
         insert(placement, &place);
     }
 }

@@ -46,6 +46,7 @@ static void check_engine(struct sim_node *node)
     expect_zero(node, "blocks held", balance.held);
     expect_zero(node, "sequences running", load.running);
     expect_zero(node, "sequences waiting", load.waiting);
+    expect_zero(node, "prompt tokens to compute", load.prefilling_tokens + load.waiting_tokens);
     if (!hangs)
         expect_zero(node, "blocks quarantined", balance.quarantined);
     if (load.content_conflicts > 0)

@@ -136,7 +136,8 @@ static void measure(struct worker_core *core, const struct engine_load *load)
 
 void announce_on_load(struct worker_core *core, const struct engine_load *load)
 {
-    bool changed = load->running != core->load.running || load->waiting != core->load.waiting;
+    bool changed = load->running != core->load.running || load->waiting != core->load.waiting ||
+                   load->prefilling != core->load.prefilling;
 
     measure(core, load);
     core->load = *load;
@@ -366,6 +367,8 @@ static const Td__AnnounceIn *load_message(struct worker_announcer *announcer)
     report->digest_hi = core->log.digest.hi;
     report->digest_lo = core->log.digest.lo;
     report->running = load->running;
+    report->prefilling = load->prefilling;
+    report->prefilling_tokens = load->prefilling_tokens;
     report->waiting = load->waiting;
     report->waiting_tokens = load->waiting_tokens;
     report->blocks_free = load->balance.free + load->balance.cached;

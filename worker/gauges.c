@@ -41,10 +41,14 @@ static const struct td_metric blocks = {.name = "tandem_kv_blocks",
     X(quarantined)
 
 /* member of struct engine_load, name, kind, help */
-#define LOAD32_MAP(X)                                                              \
-    X(running, "tandem_engine_running", GAUGE, "Sequences in the batch.")          \
-    X(waiting, "tandem_engine_waiting", GAUGE, "Sequences that have not started.") \
-    X(waiting_tokens, "tandem_engine_waiting_tokens", GAUGE, "Their prompt tokens.")
+#define LOAD32_MAP(X)                                                                             \
+    X(running, "tandem_engine_running", GAUGE, "Sequences in the batch.")                         \
+    X(prefilling, "tandem_engine_prefilling", GAUGE, "Of those, whose prompts are not complete.") \
+    X(prefilling_tokens, "tandem_engine_prefilling_tokens", GAUGE,                                \
+      "Prompt tokens of those that are still to be computed.")                                    \
+    X(waiting, "tandem_engine_waiting", GAUGE, "Sequences that have not started.")                \
+    X(waiting_tokens, "tandem_engine_waiting_tokens", GAUGE,                                      \
+      "Their prompt tokens, those of imports left out.")
 
 #define LOAD64_MAP(X)                                                                            \
     X(steps, "tandem_engine_steps_total", COUNTER, "Batch steps.")                               \

@@ -32,6 +32,7 @@ WORKER_GAUGES = (
     'tandem_kv_blocks{state="running"}', 'tandem_kv_blocks{state="reserved"}',
     'tandem_kv_blocks{state="landing"}', 'tandem_kv_blocks{state="held"}',
     'tandem_kv_blocks{state="quarantined"}', "tandem_engine_running", "tandem_engine_waiting",
+    "tandem_engine_prefilling", "tandem_engine_prefilling_tokens",
     "tandem_engine_waiting_tokens", "tandem_worker_requests", "tandem_worker_imports",
     "tandem_worker_exports", "tandem_worker_transfers_in", "tandem_worker_transfers_out",
     "tandem_kvtransfer_incoming", "tandem_kvtransfer_outgoing", "tandem_kvtransfer_receiving",

@@ -106,8 +106,41 @@ static void no_more_than_the_limit_run_at_once(void **state)
     assert_int_equal(rig.load.running, 4);
     assert_int_equal(rig.load.waiting, 5);
     assert_int_equal(rig.load.waiting_tokens, 10);
+    assert_int_equal(rig.load.prefilling, 0); /* 2 rows each: all four are through */
     rig_run(&rig);
     check_all(&rig, 9);
+    close_idle(&rig);
+}
+
+/* Of running prompts what is left, of waiting ones all, of imports nothing while others compute them. */
+static void the_load_counts_the_rows_that_are_still_to_be_computed(void **state)
+{
+    struct rig rig;
+
+    (void)state;
+    open_with(&rig, 64, 5);
+    rig_start(&rig, 1, ENGINE_GENERATE, 1, 30, 4);
+    rig_start(&rig, 2, ENGINE_GENERATE, 2, 20, 4);
+    rig_step(&rig);
+    assert_int_equal(rig.load.prefilling, 2);
+    assert_int_equal(rig.load.prefilling_tokens, 30 + 20 - 8);
+    rig_start(&rig, 3, ENGINE_GENERATE, 3, 6, 4);
+    rig_start(&rig, 4, ENGINE_GENERATE, 4, 6, 4);
+    rig_start(&rig, 5, ENGINE_IMPORT, 5, 13, 4);  /* is reserved for */
+    rig_start(&rig, 6, ENGINE_IMPORT, 6, 13, 4);  /* waits: there is no room for two imports */
+    rig_start(&rig, 7, ENGINE_GENERATE, 7, 6, 4); /* waits for a place */
+    rig_step(&rig);
+    assert_int_equal(rig.load.prefilling, 4);
+    assert_int_equal(rig.load.prefilling_tokens, 30 + 20 - 16 + 2 * 6);
+    assert_int_equal(rig.load.waiting, 2);
+    assert_int_equal(rig.load.waiting_tokens, 6);
+    rig_release(&rig, 6, false); /* nobody will compute it elsewhere */
+    rig_step(&rig);
+    assert_int_equal(rig.load.waiting_tokens, 6 + 13);
+    rig_release(&rig, 5, false);
+    rig_run(&rig);
+    assert_int_equal(rig.load.prefilling + rig.load.prefilling_tokens + rig.load.waiting_tokens, 0);
+    check_all(&rig, 7);
     close_idle(&rig);
 }
 
@@ -594,6 +627,7 @@ int main(void)
         cmocka_unit_test(decode_rows_come_first_and_prompts_share_the_rest_by_arrival),
         cmocka_unit_test(new_work_joins_at_any_step),
         cmocka_unit_test(no_more_than_the_limit_run_at_once),
+        cmocka_unit_test(the_load_counts_the_rows_that_are_still_to_be_computed),
         cmocka_unit_test(landed_imports_beyond_the_batch_wait_in_order),
         cmocka_unit_test(a_cached_prefix_is_not_computed_again),
         cmocka_unit_test(what_was_generated_can_be_hit_too),

@@ -380,7 +380,9 @@ static void close_history(struct history *history)
     balance = rig_balance(rig);
     assert_int_equal(balance.free + balance.cached + balance.quarantined, balance.total);
     assert_true(history->quarantines > 0 || balance.quarantined == 0);
-    assert_int_equal(rig->load.running + rig->load.waiting + rig->load.waiting_tokens, 0);
+    assert_int_equal(rig->load.running + rig->load.waiting + rig->load.waiting_tokens +
+                         rig->load.prefilling_tokens,
+                     0);
     assert_memory_equal(&rig->load.balance, &balance, sizeof balance);
     assert_true(engine_core_next_deadline(rig->core) == TD_TIME_NEVER);
     rig_close(rig);

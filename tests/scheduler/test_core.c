@@ -622,10 +622,14 @@ static void an_admitted_request_is_counted_once(void **state)
     report.admitted = 1;
     report.waiting = 1;
     report.waiting_tokens = 100;
+    report.prefilling = 2;
+    report.prefilling_tokens = 300;
     report.blocks_free = 900;
     peer_report(&world, &peer, &report);
     assert_int_equal(worker->guesses.count, 1);
     assert_int_equal(worker->load.waiting, 1);
+    assert_int_equal(worker->load.prefilling, 2);
+    assert_int_equal(worker->load.prefilling_tokens, 300);
     report.admitted = 0; /* out of order */
     report.waiting = 5;
     peer_report(&world, &peer, &report);

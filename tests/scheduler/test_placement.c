@@ -650,6 +650,13 @@ static void an_overloaded_prefill_worker_is_not_asked(void **state)
     p->load.waiting_tokens = 2001;
     assert_int_equal(choose(&scene)->prefill_count, 0);
     p->load.waiting_tokens = 0;
+    p->load.prefilling = 20; /* 100 rows of each beside the 100 of ours */
+    p->load.prefilling_tokens = 30000;
+    assert_int_equal(choose(&scene)->prefill_count, 1);
+    p->load.prefilling++;
+    assert_int_equal(choose(&scene)->prefill_count, 0);
+    p->load.prefilling_tokens = 2000; /* that is all they have left */
+    assert_int_equal(choose(&scene)->prefill_count, 1);
     p->load.running = 8;
     p->load.waiting = 8;
     assert_int_equal(choose(&scene)->prefill_count, 0);
@@ -695,10 +702,32 @@ static void a_prefill_worker_that_computes_for_others_is_slower(void **state)
     busy = prefill(&scene);
     idle = prefill(&scene);
     busy->load.running = 1;
+    busy->load.prefilling = 1;
+    busy->load.prefilling_tokens = 30000;
     cached(&scene, busy, 2); /* 68 tokens at half the speed */
     assert_ptr_equal(choose(&scene)->prefill[0].worker, idle);
+    busy->load.prefilling_tokens = 31; /* which is soon over */
+    assert_ptr_equal(choose(&scene)->prefill[0].worker, busy);
+    busy->load.prefilling_tokens = 30000;
     cached(&scene, busy, 4); /* 36 tokens at half the speed */
     assert_ptr_equal(choose(&scene)->prefill[0].worker, busy);
+    END;
+}
+
+static void a_decode_worker_that_computes_a_prompt_is_slower(void **state)
+{
+    SCENE;
+    struct sched_worker *busy = decode(&scene);
+    struct sched_worker *idle = decode(&scene);
+
+    busy->load.running = idle->load.running = 1;
+    busy->load.prefilling = 1;
+    busy->load.prefilling_tokens = 30000;
+    expect_on(&scene, idle);
+    cached(&scene, busy, 3); /* 52 tokens at half the speed */
+    expect_on(&scene, idle);
+    cached(&scene, busy, 4);
+    expect_on(&scene, busy);
     END;
 }
 
@@ -764,6 +793,8 @@ static void absurd_reports_do_no_harm(void **state)
     absurd->identity.max_waiting = UINT32_C(1) << 20;
     absurd->load = (struct sched_load){.running = UINT32_MAX,
                                        .waiting = UINT32_MAX - 1,
+                                       .prefilling = UINT32_MAX,
+                                       .prefilling_tokens = UINT32_MAX,
                                        .waiting_tokens = UINT32_MAX,
                                        .prefill_tokens_per_s = 1,
                                        .decode_step_us = UINT32_MAX};
@@ -822,6 +853,7 @@ int main(void)
         cmocka_unit_test(a_prefill_worker_that_is_not_ready_or_frozen_is_not_asked),
         cmocka_unit_test(at_most_three_candidates_come_best_first),
         cmocka_unit_test(a_prefill_worker_that_computes_for_others_is_slower),
+        cmocka_unit_test(a_decode_worker_that_computes_a_prompt_is_slower),
         cmocka_unit_test(asks_spread_over_the_prefill_workers),
         cmocka_unit_test(a_remote_prompt_does_not_queue_on_the_decode_worker),
         cmocka_unit_test(the_reason_tells_what_was_weighed),
