@@ -5,7 +5,7 @@
 
 #define LEARN_SHARE 0.5 /* of the error of a forecast */
 
-/* A step that the machine held up says little: it counts as at most so many times the forecast. */
+/* A step that the machine held up says little: it counts as at most so many times the forecast, or the step before. */
 #define SURPRISE_MAX 4.0
 
 enum { COST_STEP, COST_DECODE, COST_PREFILL, COST_DECODE_CONTEXT, COST_PREFILL_CONTEXT };
@@ -51,12 +51,37 @@ double engine_pace_forecast(const struct engine_pace *pace, const struct engine_
     return dot(pace->costs, measures);
 }
 
+bool engine_pace_wants_alone(const struct engine_pace *pace)
+{
+    uint32_t patience = ENGINE_PACE_MIXED_MIN;
+
+    for (uint32_t i = 0; i < pace->doubts && patience < ENGINE_PACE_MIXED_MAX; i++)
+        patience *= 2;
+    return pace->mixed >= patience;
+}
+
+/* True: this is the step of streams alone that was wanted. */
+static bool count_mixed(struct engine_pace *pace, const struct engine_work *work)
+{
+    bool wanted = engine_pace_wants_alone(pace);
+
+    if (work->decode_rows == 0)
+        return false;
+    if (work->prefill_rows > 0) {
+        pace->mixed++;
+        return false;
+    }
+    pace->doubts += wanted;
+    pace->mixed = 0;
+    return wanted;
+}
+
 void engine_pace_learn(struct engine_pace *pace, const struct engine_work *work,
                        uint64_t duration_ns)
 {
     double measures[ENGINE_PACE_COSTS];
     double duration = (double)duration_ns;
-    double share = LEARN_SHARE;
+    double share = count_mixed(pace, work) ? 1 : LEARN_SHARE;
     double forecast;
     double change;
 
@@ -65,9 +90,10 @@ void engine_pace_learn(struct engine_pace *pace, const struct engine_work *work,
     if (work->prefill_rows > 0 && !pace->knows_prefill) {
         pace->knows_prefill = true;
         share = 1;
-    } else if (forecast > 0 && duration > SURPRISE_MAX * forecast) {
-        duration = SURPRISE_MAX * forecast;
+    } else if (forecast > 0) {
+        duration = fmin(duration, SURPRISE_MAX * fmax(forecast, pace->last_ns));
     }
+    pace->last_ns = duration;
     change = share * (duration - forecast) / dot(measures, measures);
     for (int i = 0; i < ENGINE_PACE_COSTS; i++)
         pace->costs[i] = fmax(0, pace->costs[i] + change * measures[i]);

@@ -9,6 +9,12 @@
  * model, a machine or a neighbour that changes is followed in a few steps. There is no history and no
  * clock: durations are what the backend says.
  *
+ * Steps that all have the same mixture do not tell its costs apart: where a prompt is beside streams from the first
+ * step on, or beside streams that get deeper and deeper, what they cost would be blamed on its rows, it would be held to
+ * few rows, and no step would ever show that this is wrong. So now and then a step goes without prompts
+ * (engine_pace_wants_alone): the first after ENGINE_PACE_MIXED_MIN mixed ones, then after twice as many, up to
+ * ENGINE_PACE_MIXED_MAX.
+ *
  * Nothing but the number of rows depends on this: results do not change with it (batch invariance).
  */
 #ifndef TANDEM_ENGINE_PACE_H
@@ -20,6 +26,10 @@
 #define ENGINE_PACE_COSTS 5
 #define ENGINE_PACE_PROBE_ROWS \
     32 /* of the first prompt, when nothing is known of rows of prompts */
+
+/* Steps with both streams and prompts until one without prompts is due: at first, and at most. */
+#define ENGINE_PACE_MIXED_MIN 4
+#define ENGINE_PACE_MIXED_MAX 64
 
 /* What a step has to do. */
 struct engine_work {
@@ -33,11 +43,17 @@ struct engine_work {
 struct engine_pace {
     double costs[ENGINE_PACE_COSTS]; /* ns, each in a unit of its own, see pace.c; never negative */
     bool knows_prefill;
+    double last_ns;  /* what the last step counted as */
+    uint32_t mixed;  /* steps with both streams and prompts since the last with streams alone */
+    uint32_t doubts; /* how often a step without prompts was due and came */
 };
 
 /* A step took so long. */
 void engine_pace_learn(struct engine_pace *pace, const struct engine_work *work,
                        uint64_t duration_ns);
+
+/* Whether it is time for a step of streams alone, so that their costs are told from those of prompts. */
+bool engine_pace_wants_alone(const struct engine_pace *pace);
 
 /* How long a step will take. */
 double engine_pace_forecast(const struct engine_pace *pace, const struct engine_work *work);

@@ -410,6 +410,13 @@ static uint32_t collect_chunks(struct engine_core *core)
     return count;
 }
 
+/* A step of streams alone, which tells what they take; without a target nobody asks. */
+static bool prompts_pause(const struct engine_core *core)
+{
+    return core->config.step_target_ns > 0 && core->plan.work.decode_rows > 0 &&
+           engine_pace_wants_alone(&core->pace);
+}
+
 static void add_all_chunks(struct engine_core *core)
 {
     struct engine_plan *plan = &core->plan;
@@ -417,7 +424,7 @@ static void add_all_chunks(struct engine_core *core)
     uint32_t count = collect_chunks(core);
     uint32_t place = 0;
 
-    if (count == 0)
+    if (count == 0 || prompts_pause(core))
         return;
     engine_share(&core->pace, room_left(core), plan->chunks, plan->order, count);
     for (uint32_t i = 0; i < count; i++) {

@@ -18,7 +18,8 @@
  *      longer than step_limit_ns. The first keeps the pace of running streams when a long prompt comes, the
  *      second lets commands, deadlines and newcomers have their turn. What a row takes is learnt
  *      (engine/pace.h). ENGINE_ROWS_SURE rows are always let in, however long they take, so prompts get on
- *      beside any streams. Without sequences that decode, as in a worker that only prefills, the limit alone
+ *      beside any streams; only now and then, less and less often, a step goes without prompts, to learn what the
+ *      streams take alone. Without sequences that decode, as in a worker that only prefills, the limit alone
  *      counts, and steps are full.
  *
  * Why nobody waits for ever: blocks are taken all at once, so two half-loaded sequences cannot wait for
