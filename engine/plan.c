@@ -209,7 +209,7 @@ static void remember(const struct engine_core *core, struct engine_sequence *seq
 {
     sequence->refusal = (struct sequence_refusal){
         .holds = true,
-        .verdict = (uint8_t)verdict,
+        .lets_pass = verdict == LET_PASS,
         .hits = need->cached,
         .spare = spare,
         .returns = engine_pool_returns(core->pool),
@@ -225,7 +225,7 @@ static enum verdict try_admit(struct engine_core *core, struct engine_sequence *
     if (!sequence->remote && core->running_count >= core->plan.sequences_max)
         return NO_ROOM;
     if (still_refused(core, sequence, spare))
-        return (enum verdict)sequence->refusal.verdict;
+        return sequence->refusal.lets_pass ? LET_PASS : NO_ROOM;
     need = look_up(core, sequence);
     if (can_never_fit(core, &need)) {
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, TD_EXHAUSTED);

@@ -20,14 +20,14 @@ static struct engine_room half_of(const struct engine_room *room)
 
 /* Gives a chunk as many rows as fit into `part`, at the expense of room. */
 static void grant(const struct engine_pace *pace, struct engine_chunk *chunk,
-                  const struct engine_room *part, struct engine_room *room)
+                  struct engine_room part, struct engine_room *room)
 {
     uint32_t position = chunk->position + chunk->rows;
-    uint32_t wanted = least(chunk->left - chunk->rows, part->rows);
-    uint32_t rows = engine_pace_fit(pace, position, wanted, part->ns);
+    uint32_t wanted = least(chunk->left - chunk->rows, part.rows);
+    uint32_t rows = engine_pace_fit(pace, position, wanted, part.ns);
 
-    if (rows < part->sure)
-        rows = least(wanted, part->sure);
+    if (rows < part.sure)
+        rows = least(wanted, part.sure);
     if (rows == 0)
         return;
     chunk->rows += rows;
@@ -57,9 +57,9 @@ void engine_share(const struct engine_pace *pace, struct engine_room room,
         order[i] = &chunks[i];
     }
     if (count > 1) {
-        grant(pace, &chunks[0], &half, &room);
+        grant(pace, &chunks[0], half, &room);
         qsort(order, count, sizeof *order, by_left);
     }
     for (uint32_t i = 0; i < count && room.rows > 0; i++)
-        grant(pace, order[i], &room, &room);
+        grant(pace, order[i], room, &room);
 }
