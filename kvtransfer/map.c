@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "kvtransfer/address.h"
-#include "kvtransfer/host.h"
 #include "kvtransfer/map_private.h"
 #include "lib/base/bytes.h"
 #include "lib/base/random.h"
@@ -33,6 +32,9 @@ void map_operation_end(struct map_operation *operation, td_status_t status)
 void map_operation_free(struct map_operation *operation)
 {
     td_list_remove(&operation->in_list);
+    if (operation->mark != NULL) /* after the queue was drained: gives it back */
+        (void)operation->transport->memory.device->ops->poll(operation->transport->queue,
+                                                             operation->mark);
     free(operation->packet);
     free(operation->from);
     free(operation->inlined);
@@ -79,6 +81,7 @@ static void on_ready(struct map_transport *transport, const struct epoll_event *
         return; /* closed by an event before this one */
     switch (ready->role) {
     case MAP_LISTENER: map_inlet_accept(transport); break;
+    case MAP_QUEUE: break; /* map_inlets_copy looks at it in every turn */
     case MAP_ENDPOINT:
         map_endpoint_ready(td_container_of(ready, struct map_endpoint, socket), event->events);
         break;
@@ -122,9 +125,10 @@ static td_status_t map_arm(struct kvt_transport *base)
 static void map_lanes(struct kvt_transport *base, struct kvt_endpoint *endpoint,
                       char out[static KVT_LANES_TEXT_BYTES])
 {
-    (void)base;
     (void)endpoint;
-    snprintf(out, KVT_LANES_TEXT_BYTES, "map");
+    snprintf(out, KVT_LANES_TEXT_BYTES, "%s",
+             td_container_of(base, struct map_transport, base)->queue != NULL ? "map (cuda ipc)"
+                                                                              : "map");
 }
 
 static td_status_t map_address(struct kvt_transport *base, uint8_t *out, size_t capacity,
@@ -156,16 +160,22 @@ static void map_close(struct kvt_transport *base)
 {
     struct map_transport *transport = td_container_of(base, struct map_transport, base);
 
+    if (transport->queue != NULL)
+        transport->memory.device->ops->drain(transport->queue);
     td_list_for_each(node, &transport->endpoints)
         map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
     td_list_for_each(node, &transport->draining)
         map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
     td_list_for_each(node, &transport->inlets)
         map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
+    td_list_for_each(node, &transport->ending)
+        map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
     bury(transport);
     td_list_for_each(node, &transport->ended)
         map_operation_free(td_container_of(node, struct map_operation, in_list));
     close_descriptors(transport);
+    if (transport->queue != NULL)
+        transport->memory.device->ops->queue_close(transport->queue);
     free(transport->packet);
     free(transport);
 }
@@ -184,6 +194,19 @@ static const struct kvt_transport_ops map_ops = {
     .lanes = map_lanes,
     .close = map_close,
 };
+
+/* Peers get a text that opens the pool; copies from theirs run in a queue of ours. */
+static td_status_t open_device(struct map_transport *transport, struct td_error *error)
+{
+    struct kvt_device *device = transport->memory.device;
+    td_status_t status = device->ops->share(device, transport->share, error);
+
+    if (status == TD_OK)
+        status = device->ops->queue_open(device, &transport->queue, error);
+    if (status != TD_OK)
+        td_fail_wrap(error, "map");
+    return status;
+}
 
 /* Peers get the pool read-only, and sealed so that their reads cannot fault. */
 static td_status_t open_pool(struct map_transport *transport, struct td_error *error)
@@ -210,12 +233,16 @@ static td_status_t open_listener(struct map_transport *transport, struct td_erro
     struct sockaddr_un name;
     socklen_t length = map_socket_name(transport->token, &name);
 
+    if (transport->queue != NULL)
+        transport->woken =
+            (struct map_socket){.role = MAP_QUEUE, .fd = transport->queue->descriptor};
     transport->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     transport->listener.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (transport->epoll_fd < 0 || transport->listener.fd < 0 ||
         bind(transport->listener.fd, (const struct sockaddr *)&name, length) != 0 ||
         listen(transport->listener.fd, MAP_BACKLOG) != 0 ||
-        map_socket_add(transport, &transport->listener) != TD_OK)
+        map_socket_add(transport, &transport->listener) != TD_OK ||
+        (transport->queue != NULL && map_socket_add(transport, &transport->woken) != TD_OK))
         return td_fail(error, TD_IO, "map: listening socket: %s", strerror(errno));
     return TD_OK;
 }
@@ -242,6 +269,7 @@ static struct map_transport *transport_new(const struct kvt_memory *memory)
     td_list_init(&transport->endpoints);
     td_list_init(&transport->draining);
     td_list_init(&transport->inlets);
+    td_list_init(&transport->ending);
     td_list_init(&transport->ended);
     td_list_init(&transport->dead_endpoints);
     td_list_init(&transport->dead_inlets);
@@ -254,14 +282,15 @@ td_status_t kvt_map_open(const struct kvt_memory *memory, struct kvt_transport *
     struct map_transport *transport;
     td_status_t status;
 
-    if (memory->fd < 0)
+    if (memory->fd < 0 && memory->device == NULL)
         return td_fail(error, TD_INVALID, "map: the pool has no memfd to share");
     transport = transport_new(memory);
     if (transport == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for the map transport");
-    status = kvt_host_identity(&transport->host, error);
+    status = kvt_memory_reach(memory, &transport->host, error);
     if (status == TD_OK)
-        status = open_pool(transport, error);
+        status =
+            memory->device != NULL ? open_device(transport, error) : open_pool(transport, error);
     if (status == TD_OK)
         status = open_listener(transport, error);
     if (status != TD_OK) {

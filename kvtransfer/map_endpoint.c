@@ -191,11 +191,15 @@ static td_status_t open_socket(struct map_endpoint *endpoint)
 static td_status_t say_hello(const struct map_endpoint *endpoint)
 {
     const struct map_transport *transport = endpoint->transport;
-    struct map_hello hello = {
-        .from = transport->token, .to = endpoint->remote, .pool_bytes = transport->memory.bytes};
+    struct map_hello hello = {.from = transport->token,
+                              .to = endpoint->remote,
+                              .pool_bytes = transport->memory.bytes,
+                              .is_shared = transport->memory.device != NULL};
     uint8_t bytes[MAP_SHORT_BYTES];
-    size_t length = map_hello_encode(&hello, bytes);
+    size_t length;
 
+    memcpy(hello.share, transport->share, sizeof hello.share);
+    length = map_hello_encode(&hello, bytes);
     return map_socket_send(endpoint->socket.fd, bytes, length, transport->read_only_fd);
 }
 

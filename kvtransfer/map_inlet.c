@@ -16,7 +16,6 @@
 #define MAP_INLETS_MAX       256
 #define MAP_COPIES_MAX       64 /* chunks accepted and not copied, per connection; then it waits */
 #define MAP_PACKETS_PER_TURN 16
-#define MAP_COPY_PER_TURN    ((size_t)1 << 20) /* a fifth of a millisecond: commands get their turn */
 
 struct kvt_arrival {
     struct map_inlet *inlet;
@@ -27,7 +26,7 @@ struct kvt_arrival {
 /* --------------------------------------------------------------------------------------- answers */
 
 /* Whether the inlet takes packets now: not while it has enough to do, or its answers do not leave. */
-static void watch(struct map_inlet *inlet)
+void map_inlet_watch(struct map_inlet *inlet)
 {
     uint32_t events = 0;
 
@@ -38,17 +37,29 @@ static void watch(struct map_inlet *inlet)
     map_socket_watch(inlet->transport, &inlet->socket, events);
 }
 
-static void inlet_end(struct map_inlet *inlet, td_status_t status)
+void map_inlet_end(struct map_inlet *inlet, td_status_t status)
 {
     struct map_transport *transport = inlet->transport;
 
-    map_socket_close(&inlet->socket);
     td_list_for_each(node, &inlet->copies)
-        map_operation_end(td_container_of(node, struct map_operation, in_list), status);
-    inlet->copy_count = 0;
+    {
+        struct map_operation *copy = td_container_of(node, struct map_operation, in_list);
+
+        copy->status = status;
+        if (copy->mark != NULL)
+            continue;
+        map_operation_end(copy, status);
+        inlet->copy_count--;
+    }
     td_list_remove(&inlet->in_transport);
-    td_list_push_back(&transport->dead_inlets, &inlet->in_transport);
     transport->inlet_count--;
+    if (inlet->copy_count > 0) {
+        inlet->ending_fd = map_socket_take(transport, &inlet->socket);
+        td_list_push_back(&transport->ending, &inlet->in_transport);
+        return;
+    }
+    map_socket_close(&inlet->socket);
+    td_list_push_back(&transport->dead_inlets, &inlet->in_transport);
 }
 
 static void write_answers(struct map_inlet *inlet)
@@ -65,11 +76,11 @@ static void write_answers(struct map_inlet *inlet)
         free(answer);
         inlet->answer_count--;
         if (status != TD_OK) {
-            inlet_end(inlet, TD_PEER_LOST);
+            map_inlet_end(inlet, TD_PEER_LOST);
             return;
         }
     }
-    watch(inlet);
+    map_inlet_watch(inlet);
 }
 
 static void answer(struct map_inlet *inlet, const uint8_t *bytes, size_t length)
@@ -77,7 +88,7 @@ static void answer(struct map_inlet *inlet, const uint8_t *bytes, size_t length)
     struct map_answer *waiting = malloc(sizeof *waiting);
 
     if (waiting == NULL) { /* the sender would wait for ever: end the connection instead */
-        inlet_end(inlet, TD_NO_MEMORY);
+        map_inlet_end(inlet, TD_NO_MEMORY);
         return;
     }
     memcpy(waiting->bytes, bytes, length);
@@ -87,7 +98,7 @@ static void answer(struct map_inlet *inlet, const uint8_t *bytes, size_t length)
     write_answers(inlet);
 }
 
-static void answer_done(struct map_inlet *inlet, uint64_t number, bool is_refused)
+void map_inlet_answer(struct map_inlet *inlet, uint64_t number, bool is_refused)
 {
     struct map_done done = {.number = number, .is_refused = is_refused};
     uint8_t bytes[MAP_SHORT_BYTES];
@@ -117,6 +128,33 @@ static td_status_t map_pool(struct map_inlet *inlet, int fd, uint64_t pool_bytes
     return TD_OK;
 }
 
+/* Opens the pool of a peer's device, or says why not. */
+static td_status_t open_share(struct map_inlet *inlet, const struct map_hello *hello)
+{
+    struct kvt_device *device = inlet->transport->memory.device;
+    struct td_error error = {0};
+    td_status_t status =
+        device->ops->open(device, hello->share, hello->pool_bytes, &inlet->mapping, &error);
+
+    if (status != TD_OK) {
+        td_log(TD_LOG_WARN, "kvtransfer", "map: a peer's KV cannot be read from here: %s",
+               error.text);
+        return status;
+    }
+    inlet->pool = inlet->mapping->base;
+    inlet->pool_bytes = inlet->mapping->bytes;
+    return TD_OK;
+}
+
+static td_status_t open_pool(struct map_inlet *inlet, const struct map_hello *hello, int fd)
+{
+    if (hello->is_shared != (inlet->transport->memory.device != NULL))
+        return TD_UNSUPPORTED; /* one is in ordinary memory and one in a device's */
+    if (hello->is_shared)
+        return fd < 0 ? open_share(inlet, hello) : TD_INVALID;
+    return fd < 0 ? TD_INVALID : map_pool(inlet, fd, hello->pool_bytes);
+}
+
 static td_status_t on_hello(struct map_inlet *inlet, const uint8_t *bytes, size_t length, int fd)
 {
     struct map_transport *transport = inlet->transport;
@@ -124,10 +162,9 @@ static td_status_t on_hello(struct map_inlet *inlet, const uint8_t *bytes, size_
     struct map_hello hello;
     td_status_t status;
 
-    if (fd < 0 || !map_hello_decode(bytes, length, &hello) ||
-        !td_u128_equal(hello.to, transport->token))
+    if (!map_hello_decode(bytes, length, &hello) || !td_u128_equal(hello.to, transport->token))
         return TD_INVALID;
-    status = map_pool(inlet, fd, hello.pool_bytes);
+    status = open_pool(inlet, &hello, fd);
     if (status != TD_OK)
         return status;
     inlet->has_greeted = true;
@@ -196,7 +233,7 @@ td_status_t map_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
         return TD_PEER_LOST;
     }
     if (copy == NULL) {
-        answer_done(inlet, arrival->chunk->number, true);
+        map_inlet_answer(inlet, arrival->chunk->number, true);
         return TD_NO_MEMORY;
     }
     copy->transport = td_container_of(base, struct map_transport, base);
@@ -206,7 +243,7 @@ td_status_t map_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
     td_list_init(&copy->in_list);
     if (!copy_pieces(copy, arrival->chunk, pieces, piece_count)) {
         map_operation_free(copy);
-        answer_done(inlet, arrival->chunk->number, true);
+        map_inlet_answer(inlet, arrival->chunk->number, true);
         return TD_NO_MEMORY;
     }
     td_list_push_back(&inlet->copies, &copy->in_list);
@@ -219,84 +256,7 @@ void map_reject(struct kvt_transport *base, struct kvt_arrival *arrival, td_stat
     (void)base;
     (void)status; /* the sender learns that it was refused; why is in our log and counters */
     arrival->is_answered = true;
-    answer_done(arrival->inlet, arrival->chunk->number, true);
-}
-
-/* Copies up to budget bytes; returns how many. At the end of the lists the copy has ended. */
-static size_t copy_some(struct map_operation *copy, size_t budget)
-{
-    size_t copied = 0;
-
-    while (copied < budget && copy->from_index < copy->from_count &&
-           copy->to_index < copy->to_count) {
-        struct kvt_piece *from = &copy->from[copy->from_index];
-        struct kvt_piece *to = &copy->to[copy->to_index];
-        size_t length = from->length < to->length ? from->length : to->length;
-
-        if (length > budget - copied)
-            length = budget - copied;
-        memcpy(to->base, from->base, length);
-        from->base = (uint8_t *)from->base + length;
-        to->base = (uint8_t *)to->base + length;
-        from->length -= length;
-        to->length -= length;
-        copied += length;
-        copy->from_index += from->length == 0;
-        copy->to_index += to->length == 0;
-    }
-    return copied;
-}
-
-static size_t inlet_copy(struct map_inlet *inlet, size_t budget)
-{
-    size_t left = budget;
-    struct td_list *node;
-
-    while (left > 0 && inlet->socket.fd >= 0 && (node = td_list_first(&inlet->copies)) != NULL) {
-        struct map_operation *copy = td_container_of(node, struct map_operation, in_list);
-        uint64_t number = copy->number;
-
-        left -= copy_some(copy, left);
-        if (copy->from_index < copy->from_count && copy->to_index < copy->to_count)
-            break; /* the budget is spent */
-        inlet->copy_count--;
-        map_operation_end(copy, TD_OK);
-        answer_done(inlet, number, false);
-    }
-    if (inlet->socket.fd >= 0)
-        watch(inlet);
-    return budget - left;
-}
-
-bool map_inlets_copy(struct map_transport *transport)
-{
-    size_t left = MAP_COPY_PER_TURN;
-
-    td_list_for_each(node, &transport->inlets)
-    {
-        struct map_inlet *inlet = td_container_of(node, struct map_inlet, in_transport);
-
-        if (inlet->copy_count == 0)
-            continue;
-        left -= inlet_copy(inlet, left);
-        if (left > 0)
-            continue;
-        if (inlet->socket.fd >= 0) { /* whoever used the budget up goes last in the next turn */
-            td_list_remove(&inlet->in_transport);
-            td_list_push_back(&transport->inlets, &inlet->in_transport);
-        }
-        return true;
-    }
-    return left < MAP_COPY_PER_TURN;
-}
-
-bool map_inlets_have_work(const struct map_transport *transport)
-{
-    td_list_for_each(
-        node,
-        &transport->inlets) if (td_container_of(node, struct map_inlet, in_transport)->copy_count >
-                                0) return true;
-    return false;
+    map_inlet_answer(arrival->inlet, arrival->chunk->number, true);
 }
 
 /* ----------------------------------------------------------------------------------- connections */
@@ -326,10 +286,10 @@ static void read_packets(struct map_inlet *inlet)
         if (status != TD_PEER_LOST)
             td_log(TD_LOG_WARN, "kvtransfer", "map: a peer was cut off: %s",
                    td_status_text(status));
-        inlet_end(inlet, TD_PEER_LOST);
+        map_inlet_end(inlet, TD_PEER_LOST);
     }
     if (inlet->socket.fd >= 0)
-        watch(inlet);
+        map_inlet_watch(inlet);
 }
 
 void map_inlet_ready(struct map_inlet *inlet, uint32_t events)
@@ -351,7 +311,7 @@ static bool make_room(struct map_transport *transport)
 
         if (inlet->has_greeted)
             continue;
-        inlet_end(inlet, TD_LIMIT);
+        map_inlet_end(inlet, TD_LIMIT);
         return true;
     }
     return false;
@@ -373,6 +333,7 @@ static void inlet_add(struct map_transport *transport, int fd)
     }
     inlet->socket = (struct map_socket){.role = MAP_INLET, .fd = fd};
     inlet->transport = transport;
+    inlet->ending_fd = -1;
     td_list_init(&inlet->copies);
     td_list_init(&inlet->answers);
     if (map_socket_add(transport, &inlet->socket) != TD_OK) {
@@ -418,7 +379,7 @@ void map_inlets_cut(struct map_transport *transport, struct td_u128 remote)
         struct map_inlet *inlet = td_container_of(node, struct map_inlet, in_transport);
 
         if (inlet->has_greeted && td_u128_equal(inlet->remote, remote))
-            inlet_end(inlet, TD_CANCELED);
+            map_inlet_end(inlet, TD_CANCELED);
     }
 }
 
@@ -432,7 +393,12 @@ void map_inlet_free(struct map_inlet *inlet)
         free(td_container_of(node, struct map_answer, in_inlet));
     }
     map_socket_close(&inlet->socket);
-    if (inlet->pool != NULL)
+    if (inlet->ending_fd >= 0)
+        close(inlet->ending_fd);
+    if (inlet->mapping != NULL)
+        inlet->transport->memory.device->ops->unmap(inlet->transport->memory.device,
+                                                    inlet->mapping);
+    else if (inlet->pool != NULL)
         munmap(inlet->pool, inlet->pool_bytes);
     td_list_remove(&inlet->in_transport);
     free(inlet);

@@ -48,22 +48,30 @@ uint32_t map_message_kind(const uint8_t *bytes, size_t length)
 
 size_t map_hello_encode(const struct map_hello *hello, uint8_t out[static MAP_SHORT_BYTES])
 {
-    struct td_writer writer = begin(out, MAP_SHORT_BYTES, MAP_HELLO);
+    struct td_writer writer = begin(out, MAP_SHORT_BYTES, hello->is_shared ? MAP_SHARE : MAP_HELLO);
 
     td_write_u128(&writer, hello->from);
     td_write_u128(&writer, hello->to);
     td_write_u64(&writer, hello->pool_bytes);
+    if (hello->is_shared)
+        td_write_bytes(&writer, hello->share, sizeof hello->share);
     assert(writer.ok);
     return (size_t)(writer.cursor - out);
 }
 
 bool map_hello_decode(const uint8_t *bytes, size_t length, struct map_hello *hello_out)
 {
-    struct td_reader reader = open_message(bytes, length, MAP_HELLO);
+    bool is_shared = map_message_kind(bytes, length) == MAP_SHARE;
+    struct td_reader reader = open_message(bytes, length, is_shared ? MAP_SHARE : MAP_HELLO);
+    const uint8_t *share;
 
     hello_out->from = td_read_u128(&reader);
     hello_out->to = td_read_u128(&reader);
     hello_out->pool_bytes = td_read_u64(&reader);
+    hello_out->is_shared = is_shared;
+    share = is_shared ? td_read_bytes(&reader, KVT_SHARE_BYTES) : NULL;
+    if (share != NULL && reader.ok)
+        memcpy(hello_out->share, share, KVT_SHARE_BYTES);
     return reader.ok && td_reader_left(&reader) == 0;
 }
 

@@ -3,6 +3,7 @@
  *
  *   all      magic u32, kind u32
  *   HELLO    from u128, to u128, pool_bytes u64; the pool's descriptor comes along
+ *   SHARE    the same for a pool in a device's memory, then the text that opens it (memory.h), and no descriptor
  *   WELCOME  nothing
  *   CHUNK    number u64, header_bytes u32, piece_count u32, header,
  *            piece_count x { offset u64, length u64 }, inline bytes
@@ -18,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kvtransfer/memory.h"
 #include "kvtransfer/transport.h"
 #include "lib/base/status.h"
 #include "lib/base/u128.h"
@@ -25,19 +27,22 @@
 #define MAP_INLINE      UINT64_MAX
 #define MAP_PIECES_MAX  256
 #define MAP_MESSAGE_MAX (24 + KVT_HEADER_BYTES_MAX + MAP_PIECES_MAX * 16 + KVT_ATTACHMENT_BYTES_MAX)
-#define MAP_SHORT_BYTES 48 /* the longest message but CHUNK */
+#define MAP_SHORT_BYTES 176 /* the longest message but CHUNK */
 
 enum map_kind {
     MAP_HELLO = 1,
     MAP_WELCOME,
     MAP_CHUNK,
     MAP_DONE,
+    MAP_SHARE,
 };
 
 struct map_hello {
     struct td_u128 from; /* tokens of the two transports */
     struct td_u128 to;
     uint64_t pool_bytes;
+    bool is_shared; /* SHARE */
+    uint8_t share[KVT_SHARE_BYTES];
 };
 
 struct map_done {
@@ -70,7 +75,7 @@ size_t map_hello_encode(const struct map_hello *hello, uint8_t out[static MAP_SH
 size_t map_welcome_encode(uint8_t out[static MAP_SHORT_BYTES]);
 size_t map_done_encode(const struct map_done *done, uint8_t out[static MAP_SHORT_BYTES]);
 
-/* false: malformed. */
+/* false: malformed. Of HELLO and SHARE. */
 bool map_hello_decode(const uint8_t *bytes, size_t length, struct map_hello *hello_out);
 bool map_done_decode(const uint8_t *bytes, size_t length, struct map_done *done_out);
 

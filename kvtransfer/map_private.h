@@ -3,7 +3,8 @@
  *
  *   map.c          the transport: listening, progress, closing
  *   map_endpoint.c sending: connections that we have made
- *   map_inlet.c    receiving: connections that were made to us, mappings, copying
+ *   map_inlet.c    receiving: connections that were made to us, mappings
+ *   map_copy.c     copying what the inlets have received, by the processor or by a device
  *   map_socket.c   packets, credentials and descriptors over sockets
  *   map_message.c  encoding and checking of messages
  *
@@ -21,9 +22,9 @@
 #include "kvtransfer/map_message.h"
 #include "lib/base/list.h"
 
-enum map_role { MAP_LISTENER, MAP_ENDPOINT, MAP_INLET };
+enum map_role { MAP_LISTENER, MAP_ENDPOINT, MAP_INLET, MAP_QUEUE };
 
-/* A socket in the epoll set: the first member of what owns it. */
+/* A socket, or the descriptor of a queue, in the epoll set: the first member of what owns it. */
 struct map_socket {
     enum map_role role;
     int fd;          /* -1: closed */
@@ -33,7 +34,10 @@ struct map_socket {
 struct map_transport {
     struct kvt_transport base;
     struct kvt_memory memory;
-    int read_only_fd; /* the pool's memfd, opened again for reading: what peers get */
+    int read_only_fd;               /* the pool's memfd, opened again for reading: what peers get */
+    struct kvt_queue *queue;        /* of copies, where the pool is a device's; else NULL */
+    struct map_socket woken;        /* its descriptor, which the queue closes */
+    uint8_t share[KVT_SHARE_BYTES]; /* what peers get then */
     int epoll_fd;
     int spare_fd; /* given up for a moment to refuse a connection when descriptors have run out */
     struct map_socket listener;
@@ -44,7 +48,8 @@ struct map_transport {
     struct td_list draining;  /* disconnected, with sends that the peer may still read */
     struct td_list inlets;    /* struct map_inlet, the oldest first */
     size_t inlet_count;
-    struct td_list ended; /* struct map_operation, to be reported by the next progress */
+    struct td_list ending; /* inlets that are closed as soon as a device has ended its copies */
+    struct td_list ended;  /* struct map_operation, to be reported by the next progress */
     struct td_list dead_endpoints;
     struct td_list dead_inlets;
     bool has_news;
@@ -74,6 +79,8 @@ struct map_inlet {
     struct td_u128 remote;
     uint8_t *pool; /* the peer's, read-only */
     size_t pool_bytes;
+    struct kvt_mapping *mapping; /* where the pool is a device's */
+    int ending_fd; /* the socket, out of the epoll set: the peer must not see its end before copies have ended */
     struct td_list copies; /* receives, in the order of their arrival */
     size_t copy_count;
     struct td_list answers; /* struct map_answer that have not left */
@@ -99,7 +106,8 @@ struct map_operation {
     size_t to_count;
     size_t from_index;
     size_t to_index;
-    uint8_t *inlined; /* what came inside the message */
+    uint8_t *inlined;      /* what came inside the message */
+    struct kvt_mark *mark; /* a device copies, up to here */
 };
 
 /* An answer that the socket had no room for. */
@@ -131,15 +139,26 @@ void map_endpoint_free(struct map_endpoint *endpoint);
 
 void map_inlet_accept(struct map_transport *transport);
 void map_inlet_ready(struct map_inlet *inlet, uint32_t events);
-/* Copies a bounded number of bytes; true if any. */
-bool map_inlets_copy(struct map_transport *transport);
-bool map_inlets_have_work(const struct map_transport *transport);
 /* Ends all receives and closes the connections of a peer. */
 void map_inlets_cut(struct map_transport *transport, struct td_u128 remote);
 void map_inlet_free(struct map_inlet *inlet);
 td_status_t map_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
                         const struct kvt_piece *pieces, size_t piece_count, void *tag);
 void map_reject(struct kvt_transport *base, struct kvt_arrival *arrival, td_status_t status);
+
+/* Closes the connection; its copies end with that status, those that a device is at when it is done. */
+void map_inlet_end(struct map_inlet *inlet, td_status_t status);
+/* Tells the peer that a chunk was copied or refused. */
+void map_inlet_answer(struct map_inlet *inlet, uint64_t number, bool is_refused);
+/* Takes packets again, if there is room for what they bring. */
+void map_inlet_watch(struct map_inlet *inlet);
+
+/* ---- map_copy.c */
+
+/* Copies a bounded number of bytes, or sees how far a device is; true if anything happened. */
+bool map_inlets_copy(struct map_transport *transport);
+/* Whether there is something to do that no descriptor tells of. */
+bool map_inlets_have_work(const struct map_transport *transport);
 
 /* ---- map_socket.c */
 
@@ -167,5 +186,7 @@ void map_socket_watch(struct map_transport *transport, struct map_socket *socket
 /* Adds to the epoll set; TD_IO if it cannot be. */
 td_status_t map_socket_add(struct map_transport *transport, struct map_socket *socket);
 void map_socket_close(struct map_socket *socket);
+/* Takes it out of the epoll set and hands over its descriptor. */
+int map_socket_take(struct map_transport *transport, struct map_socket *socket);
 
 #endif

@@ -154,6 +154,16 @@ td_status_t map_socket_add(struct map_transport *transport, struct map_socket *s
     return epoll_ctl(transport->epoll_fd, EPOLL_CTL_ADD, socket->fd, &event) == 0 ? TD_OK : TD_IO;
 }
 
+int map_socket_take(struct map_transport *transport, struct map_socket *socket)
+{
+    int fd = socket->fd;
+
+    if (fd >= 0)
+        (void)epoll_ctl(transport->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    socket->fd = -1;
+    return fd;
+}
+
 void map_socket_close(struct map_socket *socket)
 {
     if (socket->fd >= 0)

@@ -18,7 +18,6 @@
 #define GPUS            2
 #define ALLOCATIONS_MAX 64
 #define FAILURES_MAX    8
-#define STICKY          700 /* errors from here on stay for the life of the process */
 #define INVALID_VALUE   1
 #define INVALID_CONTEXT 201
 #define ILLEGAL_ADDRESS 700
@@ -74,6 +73,12 @@ static void unlock(void)
     pthread_mutex_unlock(&driver.lock);
 }
 
+/* Errors that stay for the life of the process. */
+static bool is_sticky(int result)
+{
+    return result >= 700 && result < 800;
+}
+
 /* What a call must return before it does anything: a failure that was asked for, or one that stays. */
 static int begin_locked(const char *symbol, bool needs_context)
 {
@@ -86,7 +91,7 @@ static int begin_locked(const char *symbol, bool needs_context)
         if (result == 0 || strcmp(failure->symbol, symbol) != 0 || failure->after-- > 0)
             continue;
         failure->result = 0;
-        if (result >= STICKY)
+        if (is_sticky(result))
             driver.sticky = result;
         return result;
     }
@@ -536,7 +541,7 @@ static void carry_out(const struct work *work)
     if (result == DRIVER_SUCCESS && work->bytes > 0)
         result = copy_now(work->to, work->from, work->bytes);
     lock();
-    if (result >= STICKY)
+    if (is_sticky(result))
         driver.sticky = result;
     driver.copied_bytes += work->bytes;
     if (work->event != NULL)

@@ -3,7 +3,7 @@
  *
  * The double is a shared object with the symbols of libcuda.so.1 that this project uses, loaded by its path. "Memory of a
  * GPU" is shared memory behind addresses that the processor may not touch: who dereferences one crashes. Copies run on a
- * thread of each stream, in order; handles open in other processes and not in their own; errors from 700 up stay.
+ * thread of each stream, in order; handles open in other processes and not in their own; errors from 700 to 799 stay.
  */
 #ifndef TANDEM_TESTS_KVTRANSFER_STUB_DRIVER_H
 #define TANDEM_TESTS_KVTRANSFER_STUB_DRIVER_H

@@ -1,0 +1,246 @@
+/*
+ * test_gpu_map.c: pools of GPUs, opened from process to process by CUDA's handles: the contract, and what happens when
+ * a peer dies while it is copied from, when GPUs do not reach each other, and when a GPU fails.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvtransfer/map.h"
+#include "tests/kvtransfer/contract.h"
+#include "tests/kvtransfer/gpu_pool.h"
+
+static void begin_and_send(struct contract *contract, const struct site_transfer *transfer)
+{
+    contract_begin(contract, transfer);
+    site_send(contract->sender, transfer, CONTRACT_RECEIVER, 0, transfer->block_count);
+}
+
+static void nothing_goes_through_the_host(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 24, 100);
+
+    assert_string_equal(contract->sender_up.lanes, "map (cuda ipc)");
+    assert_string_equal(contract->receiver_up.lanes, "map (cuda ipc)");
+    begin_and_send(contract, &transfer);
+    contract_assert_landed(contract, &transfer);
+    assert_int_equal(site_stat(contract->sender, KVT_STAT_BYTES_STAGED), 0);
+    assert_int_equal(site_stat(contract->receiver, KVT_STAT_BYTES_STAGED), 0);
+    assert_int_equal(site_stat(contract->receiver, KVT_STAT_BYTES_HASHED_ON_HOST),
+                     24 * SITE_BLOCK_BYTES);
+}
+
+/* The GPU is still at it: the slots are nobody's until it has ended, and the mapping stays. */
+static void a_sender_killed_while_its_pool_is_copied_is_waited_for(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 24, 100);
+    struct site_event end;
+
+    gpu_pool_double()->hold(true);
+    begin_and_send(contract, &transfer);
+    site_wait(contract->receiver, KVT_ARRIVING, &transfer, false);
+    site_kill(contract->sender);
+    assert_int_equal(site_wait_peer(contract->receiver, CONTRACT_SENDER).kind, KVT_PEER_LOST);
+    end = site_wait_end(contract->receiver, &transfer, false);
+    assert_int_equal(end.kind, KVT_QUARANTINED); /* 600 ms have not been enough */
+    assert_true(site_stat(contract->receiver, KVT_STAT_RECEIVING) > 0);
+    assert_int_equal(gpu_pool_double()->open_handles(), 1);
+    gpu_pool_double()->hold(false);
+    site_wait_idle(contract->receiver, KVT_STAT_RECEIVING);
+    site_wait_idle(contract->receiver, KVT_STAT_QUARANTINED);
+    while (gpu_pool_double()->open_handles() > 0)
+        ;
+}
+
+/* The sender learns only when the copy has ended that its blocks are free. */
+static void a_receiver_that_is_cut_off_keeps_the_senders_blocks_until_its_copy_ends(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 24, 100);
+
+    gpu_pool_double()->hold(true);
+    begin_and_send(contract, &transfer);
+    site_wait(contract->receiver, KVT_ARRIVING, &transfer, false);
+    site_peer_drop(contract->receiver, CONTRACT_SENDER);
+    assert_int_equal(site_wait_peer(contract->receiver, CONTRACT_SENDER).kind, KVT_PEER_LOST);
+    site_wait(contract->receiver, KVT_FAILED, &transfer, false);
+    site_stop(contract->sender, &transfer, CONTRACT_RECEIVER);
+    assert_int_equal(site_wait_end(contract->sender, &transfer, true).kind, KVT_QUARANTINED);
+    gpu_pool_double()->hold(false);
+    site_wait_end(contract->receiver, &transfer, false);
+    site_wait_idle(contract->sender, KVT_STAT_QUARANTINED);
+    site_wait_idle(contract->sender, KVT_STAT_SENDING);
+}
+
+/* The mapping is refused, and so is the connection: never another way behind the owner's back. */
+static void a_pool_that_cannot_be_opened_is_a_lost_peer(void **state)
+{
+    struct contract *contract = *state;
+
+    gpu_pool_double()->break_call("cuIpcOpenMemHandle_v2", 1, 0);
+    site_peer_add(contract->sender, contract->receiver);
+    assert_int_equal(site_wait_peer(contract->sender, CONTRACT_RECEIVER).kind, KVT_PEER_LOST);
+    assert_int_equal(gpu_pool_double()->open_handles(), 0);
+    contract_connect(contract); /* the next time it works */
+}
+
+static void a_copy_that_cannot_be_queued_refuses_its_chunk(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 8, 0);
+    struct site_transfer next = site_transfer_make(2, 8, 0);
+
+    gpu_pool_double()->break_call("cuMemcpyAsync", 1, 1);
+    begin_and_send(contract, &transfer);
+    assert_int_equal(site_wait_end(contract->receiver, &transfer, false).status, TD_INTERNAL);
+    assert_int_equal(site_wait_end(contract->sender, &transfer, true).status, TD_REFUSED);
+    begin_and_send(contract, &next);
+    contract_assert_landed(contract, &next);
+}
+
+/* ------------------------------------------------------------------------- which GPUs reach which */
+
+static struct td_u128 reach_of(int gpu, bool can_access_others)
+{
+    struct kvt_memory memory;
+    struct td_u128 reach;
+    struct td_error error = {0};
+
+    gpu_pool_double()->use_gpu(gpu, can_access_others);
+    gpu_pool_open(1 << 16, &memory);
+    assert_int_equal(kvt_memory_reach(&memory, &reach, &error), TD_OK);
+    gpu_pool_close(&memory);
+    gpu_pool_double()->use_gpu(0, true);
+    return reach;
+}
+
+static void gpus_that_access_each_other_say_so_when_they_pair(void **state)
+{
+    struct kvt_memory ordinary = {.fd = -1};
+    struct td_u128 host;
+
+    (void)state;
+    assert_int_equal(kvt_memory_reach(&ordinary, &host, NULL), TD_OK);
+    assert_true(td_u128_equal(reach_of(0, true), reach_of(1, true)));
+    assert_true(td_u128_equal(reach_of(0, false), reach_of(0, false)));
+    assert_false(td_u128_equal(reach_of(0, false), reach_of(1, false)));
+    assert_false(td_u128_equal(reach_of(0, true), reach_of(0, false)));
+    assert_false(td_u128_equal(reach_of(0, true), host));
+}
+
+/* A share of this process with another's token: it is opened by its handle, of which the GPU is looked at first. */
+static td_status_t open_from(const struct kvt_memory *memory, const uint8_t *share, uint64_t bytes,
+                             struct td_error *error)
+{
+    struct kvt_mapping *mapping = NULL;
+    td_status_t status = memory->device->ops->open(memory->device, share, bytes, &mapping, error);
+
+    assert_int_equal(mapping != NULL, status == TD_OK);
+    if (mapping != NULL)
+        memory->device->ops->unmap(memory->device, mapping);
+    return status;
+}
+
+static void a_share_is_checked_before_it_is_opened(void **state)
+{
+    const uint64_t bytes = 1 << 16;
+    struct kvt_memory here;
+    struct kvt_memory other;
+    uint8_t share[KVT_SHARE_BYTES];
+    struct td_error error = {0};
+
+    (void)state;
+    gpu_pool_open(bytes, &here);
+    gpu_pool_double()->use_gpu(1, false);
+    gpu_pool_open(bytes, &other);
+    assert_int_equal(other.device->ops->share(other.device, share, &error), TD_OK);
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_OK); /* of our own process */
+    assert_int_equal(open_from(&here, share, bytes + 1, &error), TD_INVALID);
+    assert_int_equal(open_from(&here, share, 0, &error), TD_INVALID);
+    share[4] ^= 1; /* of another process now */
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "cannot read directly"));
+    gpu_pool_double()->use_gpu(0, true);
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_INTERNAL); /* the handle is ours */
+    assert_non_null(strstr(error.text, "cuIpcOpenMemHandle"));
+    share[36] ^= 1; /* of a GPU that is not here */
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "CUDA_VISIBLE_DEVICES"));
+    share[0] ^= 1;
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_INVALID);
+    gpu_pool_close(&other);
+    gpu_pool_close(&here);
+}
+
+static void a_pool_that_cannot_be_shared_is_refused_at_opening(void **state)
+{
+    struct kvt_memory memory;
+    struct kvt_transport *transport;
+    struct td_error error = {0};
+
+    (void)state;
+    gpu_pool_open(1 << 16, &memory);
+    gpu_pool_double()->break_call("cuIpcGetMemHandle", 801, 0);
+    assert_int_equal(kvt_map_open(&memory, &transport, &error), TD_INTERNAL);
+    assert_non_null(strstr(error.text, "cuIpcGetMemHandle"));
+    gpu_pool_double()->break_call("cuStreamCreate", 2, 0);
+    assert_int_equal(kvt_map_open(&memory, &transport, &error), TD_NO_MEMORY);
+    gpu_pool_close(&memory);
+}
+
+/* An error that stays: nothing lands any more, everything ends, and nothing hangs. Last: the double stays broken. */
+static void a_gpu_that_has_failed_ends_everything(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 8, 0);
+    struct site_event end;
+
+    gpu_pool_double()->break_call("copy engine", 719, 3);
+    begin_and_send(contract, &transfer);
+    site_wait(contract->receiver, KVT_ARRIVING, &transfer, false);
+    site_stop(contract->sender, &transfer, CONTRACT_RECEIVER);
+    site_abandon(contract->receiver, &transfer);
+    end = site_wait_end(contract->receiver, &transfer, false);
+    assert_true(end.kind == KVT_QUIESCED || end.kind == KVT_QUARANTINED);
+    site_wait_end(contract->sender, &transfer, true);
+}
+
+/* What a broken GPU holds cannot be given back: descriptors are not counted. */
+static int teardown_of_ruins(void **state)
+{
+    struct contract *contract = *state;
+
+    site_close(contract->sender);
+    site_close(contract->receiver);
+    free(contract);
+    return 0;
+}
+
+#define CASE(test, test_case) \
+    cmocka_unit_test_prestate_setup_teardown(test, contract_setup, contract_teardown, test_case)
+
+int main(int argc, char **argv)
+{
+    static struct contract_case apart = {.transport = SITE_GPU_MAP, .sender_elsewhere = true};
+    const struct CMUnitTest tests[] = {
+        CASE(nothing_goes_through_the_host, &apart),
+        CASE(a_sender_killed_while_its_pool_is_copied_is_waited_for, &apart),
+        CASE(a_receiver_that_is_cut_off_keeps_the_senders_blocks_until_its_copy_ends, &apart),
+        cmocka_unit_test_prestate_setup_teardown(a_pool_that_cannot_be_opened_is_a_lost_peer,
+                                                 contract_setup_apart, contract_teardown, &apart),
+        CASE(a_copy_that_cannot_be_queued_refuses_its_chunk, &apart),
+        cmocka_unit_test(gpus_that_access_each_other_say_so_when_they_pair),
+        cmocka_unit_test(a_share_is_checked_before_it_is_opened),
+        cmocka_unit_test(a_pool_that_cannot_be_shared_is_refused_at_opening),
+    };
+    const struct CMUnitTest last[] = {
+        cmocka_unit_test_prestate_setup_teardown(a_gpu_that_has_failed_ends_everything,
+                                                 contract_setup, teardown_of_ruins, &apart),
+    };
+
+    if (argc > 1 && strcmp(argv[1], SITE_ARGUMENT) == 0)
+        return site_serve();
+    return cmocka_run_group_tests(tests, NULL, NULL) + contract_run(SITE_GPU_MAP, "gpu map") +
+           cmocka_run_group_tests(last, NULL, NULL);
+}
