@@ -10,6 +10,8 @@
 
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/team.h"
+#include "engine/cuda/choice.h"
+#include "engine/cuda/cuda.h"
 #include "lib/base/cpus.h"
 
 #define OPTIONS struct cli_cluster_options
@@ -28,13 +30,22 @@ static const struct td_flag cluster_flags[] = {
      .help = "Decode workers."},
     {TD_FLAG_AS_TEXT(OPTIONS, host), .name = "host", .value = "HOST", .fallback = "127.0.0.1",
      .help = "Where the OpenAI API is offered; 0.0.0.0 is every interface."},
+    {TD_FLAG_AS_BOOL(OPTIONS, gpu), .name = "gpu",
+     .help =
+         "All workers compute on one NVIDIA GPU, the first that CUDA_VISIBLE_DEVICES shows, and "
+         "share its memory. 'tandem check --gpu' says whether that will work."},
+    {TD_FLAG_AS_TEXT(OPTIONS, gpu_memory_fraction), .name = "gpu-memory-fraction", .value = "SHARE",
+     .help = "With --gpu, what each worker takes of the GPU's memory, above 0 and at most 1. Not "
+             "given: 0.9 divided by the number of workers, which is 0.45 for two."},
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .fallback = "0", .max = 256,
-     .help = "Compute threads of each worker. 0: the CPUs that this process may use are divided "
+     .help = "Compute threads of each worker, without --gpu. 0: the CPUs that this process may use "
+             "are divided "
              "among the workers."},
     {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = CPU_NUMERICS_FALLBACK,
      .choices = numerics,
-     .help = "Activations in products with quantised weights, of all workers: int8, or f32, which "
-             "takes about twice as long and is closer to the model's own arithmetic."},
+     .help =
+         "Activations in products with quantised weights, of all workers, without --gpu: int8, "
+         "or f32, which takes about twice as long and is closer to the model's own arithmetic."},
     {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .value = "SIZE",
      .help = "Memory for the KV cache of each worker. Not given: the worker's own default."},
     {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
@@ -164,6 +175,25 @@ static void add_names(struct planner *planner)
         add_pair(planner, "--served-model-name", planner->options->served_names.items[i]);
 }
 
+double cli_cluster_gpu_fraction(const struct cli_cluster_options *options)
+{
+    double fraction = CUDA_FRACTION_DEFAULT / (options->prefill + options->decode);
+    struct td_error error = {0};
+
+    if (options->gpu_memory_fraction != NULL &&
+        cuda_fraction_parse(options->gpu_memory_fraction, &fraction, &error) != TD_OK)
+        return 0; /* check_gpu says why */
+    return fraction;
+}
+
+static void add_gpu(struct planner *planner)
+{
+    double fraction = cli_cluster_gpu_fraction(planner->options);
+
+    add_pair(planner, "--device", "gpu");
+    add_pair(planner, "--gpu-memory-fraction", format(planner, "%.6f", fraction));
+}
+
 static void plan_worker(struct planner *planner, const char *model, const char *name,
                         const char *binary, unsigned stop_rank)
 {
@@ -176,8 +206,12 @@ static void plan_worker(struct planner *planner, const char *model, const char *
     add_pair(planner, "--listen", socket_target(planner, name));
     add_pair(planner, "--http-listen", "127.0.0.1:0");
     add_pair(planner, "--scheduler", socket_target(planner, "scheduler"));
-    add_pair(planner, "--threads", format(planner, "%u", threads));
-    add_pair(planner, "--numerics", numerics[options->numerics]);
+    if (options->gpu) {
+        add_gpu(planner);
+    } else {
+        add_pair(planner, "--threads", format(planner, "%u", threads));
+        add_pair(planner, "--numerics", numerics[options->numerics]);
+    }
     add_pair(planner, "--kv-transport", cli_kv_transports[options->kv_transport]);
     if (options->kv_bytes != 0)
         add_pair(planner, "--kv-bytes",
@@ -192,6 +226,23 @@ static const char *worker_name(struct planner *planner, const char *role, uint32
     return count == 1 ? role : format(planner, "%s-%u", role, i + 1);
 }
 
+static td_status_t check_gpu(const struct cli_cluster_options *options, struct td_error *error)
+{
+    double fraction = 0;
+
+    if (!options->gpu && options->gpu_memory_fraction != NULL)
+        return td_fail(error, TD_INVALID, "--gpu-memory-fraction is for --gpu");
+    if (!options->gpu)
+        return TD_OK;
+    if (options->threads != 0)
+        return td_fail(error, TD_INVALID, "--threads is for workers without --gpu");
+    if (options->numerics != CPU_NUMERICS_INT8)
+        return td_fail(error, TD_INVALID, "--numerics is for workers without --gpu");
+    if (options->gpu_memory_fraction == NULL)
+        return TD_OK;
+    return cuda_fraction_parse(options->gpu_memory_fraction, &fraction, error);
+}
+
 td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,
                              const struct cli_cluster_surroundings *surroundings,
                              struct td_arena *arena, struct cli_cluster *cluster_out,
@@ -199,6 +250,7 @@ td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options
 {
     struct planner planner = {
         .arena = arena, .options = options, .surroundings = surroundings, .cluster = cluster_out};
+    td_status_t status;
 
     cluster_out->count = 0;
     if (options->prefill > CLI_WORKERS_MAX || options->decode > CLI_WORKERS_MAX - options->prefill)
@@ -208,6 +260,9 @@ td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options
         return td_fail(error, TD_INVALID, "--host is longer than a host name can be");
     if (options->served_names.count > 16)
         return td_fail(error, TD_INVALID, "--served-model-name: at most 16 names");
+    status = check_gpu(options, error);
+    if (status != TD_OK)
+        return status;
     plan_scheduler(&planner);
     plan_router(&planner);
     for (uint32_t i = 0; i < options->prefill; i++)

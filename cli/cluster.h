@@ -18,9 +18,11 @@ struct cli_cluster_options {
     uint32_t prefill;
     uint32_t decode;
     const char *host;
-    uint32_t threads;  /* of each worker; 0: the CPUs are divided */
-    unsigned numerics; /* enum cpu_numerics */
-    uint64_t kv_bytes; /* of each worker; 0: its own default */
+    bool gpu;                        /* all workers compute on one GPU */
+    const char *gpu_memory_fraction; /* of each worker; NULL: the card is divided */
+    uint32_t threads;                /* of each worker; 0: the CPUs are divided */
+    unsigned numerics;               /* enum cpu_numerics */
+    uint64_t kv_bytes;               /* of each worker; 0: its own default */
     struct td_flag_list served_names;
     uint64_t start_ms;
     uint64_t drain_ms;
@@ -61,6 +63,9 @@ struct cli_cluster {
 /* Threads of the worker at a place (prefill workers first), if so many CPUs are divided among all. */
 uint32_t cli_cluster_threads(const struct cli_cluster_options *options, uint32_t cpus,
                              uint32_t place);
+
+/* With --gpu, what each worker is told to take of the card's memory; 0: what was given is no share. */
+double cli_cluster_gpu_fraction(const struct cli_cluster_options *options);
 
 /* TD_INVALID with a sentence for options that make no cluster; all texts are in the arena. */
 td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,

@@ -229,6 +229,20 @@ static td_status_t check_programs(const char *folder, struct td_error *error)
     return TD_OK;
 }
 
+static void say_plan(const struct cli_local *local, uint32_t cpus)
+{
+    const struct cli_cluster_options *options = local->config->options;
+    char where[64];
+
+    if (options->gpu)
+        snprintf(where, sizeof where, "one GPU, %.0f %% of its memory each",
+                 cli_cluster_gpu_fraction(options) * 100);
+    else
+        snprintf(where, sizeof where, "%u CPUs", cpus);
+    cli_say("starting a scheduler, a router, %u prefill and %u decode (%s); loading %s",
+            options->prefill, options->decode, where, local->config->model);
+}
+
 static td_status_t plan(struct cli_local *local, struct td_error *error)
 {
     struct cli_cluster_surroundings surroundings = {.runtime_folder = local->folder,
@@ -244,8 +258,7 @@ static td_status_t plan(struct cli_local *local, struct td_error *error)
         status = cli_cluster_plan(local->config->model, options, &surroundings, &local->arena,
                                   &local->cluster, error);
     if (status == TD_OK)
-        cli_say("starting a scheduler, a router, %u prefill and %u decode (%u CPUs); loading %s",
-                options->prefill, options->decode, surroundings.cpus, local->config->model);
+        say_plan(local, surroundings.cpus);
     return status;
 }
 

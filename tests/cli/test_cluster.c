@@ -209,9 +209,61 @@ static void a_runtime_directory_that_is_too_long_is_not_used(void **state)
     unsetenv("XDG_RUNTIME_DIR");
 }
 
+static void expect_refused(const struct cli_cluster_options *options, const char *part)
+{
+    struct planned planned;
+
+    assert_int_equal(plan(&planned, options), TD_INVALID);
+    if (strstr(planned.error.text, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, planned.error.text);
+    td_arena_fini(&planned.arena);
+}
+
+static void one_gpu_is_divided_among_the_workers(void **state)
+{
+    struct cli_cluster_options options = defaults();
+    struct planned planned;
+
+    (void)state;
+    options.gpu = true;
+    assert_int_equal(plan(&planned, &options), TD_OK);
+    for (size_t i = CLI_CLUSTER_WORKERS; i < planned.cluster.count; i++) {
+        assert_value(&planned.cluster.plans[i], "--device", "gpu");
+        assert_value(&planned.cluster.plans[i], "--gpu-memory-fraction", "0.450000");
+        assert_null(value(&planned.cluster.plans[i], "--threads", 0));
+        assert_null(value(&planned.cluster.plans[i], "--numerics", 0));
+    }
+    td_arena_fini(&planned.arena);
+    options.decode = 2;
+    options.gpu_memory_fraction = "0.25";
+    assert_int_equal(plan(&planned, &options), TD_OK);
+    assert_value(&planned.cluster.plans[4], "--gpu-memory-fraction", "0.250000");
+    td_arena_fini(&planned.arena);
+}
+
+static void flags_that_do_not_go_with_a_gpu_are_refused(void **state)
+{
+    struct cli_cluster_options options = defaults();
+
+    (void)state;
+    options.gpu_memory_fraction = "0.5";
+    expect_refused(&options, "--gpu");
+    options.gpu = true;
+    options.gpu_memory_fraction = "2";
+    expect_refused(&options, "at most 1");
+    options.gpu_memory_fraction = NULL;
+    options.threads = 3;
+    expect_refused(&options, "--threads");
+    options.threads = 0;
+    options.numerics = CPU_NUMERICS_F32;
+    expect_refused(&options, "--numerics");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_gpu_is_divided_among_the_workers),
+        cmocka_unit_test(flags_that_do_not_go_with_a_gpu_are_refused),
         cmocka_unit_test(a_cluster_is_a_scheduler_a_router_and_workers),
         cmocka_unit_test(workers_are_numbered_and_the_cpus_divided),
         cmocka_unit_test(no_worker_gets_more_threads_than_a_worker_can_have),
