@@ -1,11 +1,13 @@
 /*
  * bench.c: how fast steps of models of real shapes are on the first GPU, with random weights made there.
  *
- *   gpu_bench [SHAPE [TYPE [SECONDS]]]     tiny, qwen2.5-0.5b, qwen2.5-7b, llama-3.1-8b; bf16, q8_0, q4_k ...; per figure
+ *   gpu_bench [SHAPE [TYPE [SECONDS]]] [--graphs on|off] [--load]
  *
- * Prints a line of JSON for each figure: decode at several batch sizes, every sequence with 1,023 tokens behind it, and
- * prompts of 2,048 tokens in chunks of 512. Times are of whole steps, with logits copied to the host: the median. Keys
- * and values of the tokens behind are random too, each sequence's own.
+ * SHAPE: tiny, qwen2.5-0.5b, qwen2.5-7b, llama-3.1-8b; TYPE: bf16, q8_0, q4_k ...; SECONDS for each figure. Prints a line of
+ * JSON for each: prompts of 2,048 tokens in chunks of 512, and decode at several batch sizes, every sequence with 1,023 tokens
+ * behind it. Times are of whole steps, with logits copied to the host: the median. Keys and values of the tokens behind are
+ * random too, each sequence's own. "bits" is a hash of the first sequence's logits, which neither the size of the batch nor graphs
+ * may change; where batches disagree, the exit status is 1. --load times how weights come from the host's memory instead.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -15,6 +17,7 @@
 
 #include "engine/cuda/cuda.h"
 #include "engine/cuda/gpu/gpu.h"
+#include "lib/base/hash.h"
 #include "lib/base/time.h"
 #include "model/model.h"
 
@@ -56,7 +59,11 @@ struct bench {
     const struct shape *shape;
     const char *type;
     struct engine_backend *backend;
+    bool has_graphs;
     double seconds;
+    uint64_t bits;    /* of the last step's first logits */
+    uint64_t decoded; /* of the first decode step's; 0: none yet */
+    bool disagrees;
     uint32_t slots[BATCH_MAX * CONTEXT / BLOCK_TOKENS];
     struct engine_batch_sequence sequences[BATCH_MAX];
     struct engine_row rows[CHUNK];
@@ -159,6 +166,8 @@ static double time_step(struct bench *bench, const struct engine_batch *batch)
     for (uint32_t i = 0; i < batch->output_count; i++)
         if (!isfinite(result.outputs[i][i]))
             die("run", &wrong);
+    if (batch->output_count > 0)
+        bench->bits = td_hash128(result.outputs[0], bench->shape->vocab * sizeof(float)).lo;
     return ms;
 }
 
@@ -176,9 +185,11 @@ static void report(struct bench *bench, const char *what, uint32_t batch, uint32
     }
     qsort(bench->times, count, sizeof bench->times[0], by_size);
     printf("{\"model\": \"%s\", \"type\": \"%s\", \"what\": \"%s\", \"batch\": %" PRIu32
-           ", \"ms\": %.3f, \"tokens_per_s\": %.1f, \"least_ms\": %.3f, \"times\": %" PRIu32 "}\n",
-           bench->shape->name, bench->type, what, batch, bench->times[count / 2],
-           tokens / bench->times[count / 2] * 1e3, bench->times[0], count);
+           ", \"graphs\": \"%s\", \"ms\": %.3f, \"tokens_per_s\": %.1f, \"least_ms\": %.3f"
+           ", \"times\": %" PRIu32 ", \"bits\": \"%016" PRIx64 "\"}\n",
+           bench->shape->name, bench->type, what, batch, bench->has_graphs ? "on" : "off",
+           bench->times[count / 2], tokens / bench->times[count / 2] * 1e3, bench->times[0], count,
+           bench->bits);
     fflush(stdout);
 }
 
@@ -237,7 +248,7 @@ static void fill_pool(struct cuda_device *device, const struct engine_kv *kv)
         die("cannot fill the pool", &error);
 }
 
-static void run(struct bench *bench)
+static void measure(struct bench *bench)
 {
     static const uint32_t batches[] = {1, 8, 32, BATCH_MAX};
 
@@ -248,8 +259,39 @@ static void run(struct bench *bench)
             (struct engine_batch_sequence){.slots = bench->slots + i * (CONTEXT / BLOCK_TOKENS),
                                            .slot_count = CONTEXT / BLOCK_TOKENS};
     report(bench, "prefill", 1, PROMPT, prefill_once);
-    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++)
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
         report(bench, "decode", batches[i], batches[i], decode_once);
+        if (i == 0)
+            bench->decoded = bench->bits;
+        bench->disagrees = bench->disagrees || bench->bits != bench->decoded;
+    }
+}
+
+/* What recorded steps have taken of the device's memory, for which plan.h has only a guess. */
+static void report_graphs(const struct bench *bench, struct cuda_device *device, size_t free_before)
+{
+    const struct cuda_graph_counts counts = cuda_backend_graphs(bench->backend);
+    struct td_error error = {0};
+    size_t free_after = 0;
+
+    if (cuda_device_free_bytes(device, &free_after, &error) != TD_OK)
+        die("free memory", &error);
+    printf("{\"model\": \"%s\", \"type\": \"%s\", \"what\": \"graphs\", \"recorded\": %" PRIu64
+           ", \"failed\": %" PRIu64 ", \"mib\": %.1f}\n",
+           bench->shape->name, bench->type, counts.recorded, counts.failed,
+           ((double)free_before - (double)free_after) / (1 << 20));
+}
+
+static void run(struct bench *bench, struct cuda_device *device, const struct engine_kv *kv)
+{
+    struct td_error error = {0};
+    size_t free_bytes = 0;
+
+    fill_pool(device, kv);
+    if (cuda_device_free_bytes(device, &free_bytes, &error) != TD_OK)
+        die("free memory", &error);
+    measure(bench);
+    report_graphs(bench, device, free_bytes);
 }
 
 /* ------------------------------------------------------------------ main */
@@ -277,37 +319,118 @@ static enum model_type find_type(const char *name)
     return MODEL_TYPE_F32;
 }
 
+/* Options may stand anywhere; returns how many words are left. */
+static int take_options(int argc, char **argv, struct bench *bench, bool *is_load)
+{
+    const struct td_error error = {.text = "--graphs on, --graphs off and --load are known"};
+    int left = 1;
+
+    bench->has_graphs = true;
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--", 2) != 0) {
+            argv[left++] = argv[i];
+        } else if (strcmp(argv[i], "--load") == 0) {
+            *is_load = true;
+        } else if (strcmp(argv[i], "--graphs") == 0 && i + 1 < argc &&
+                   (strcmp(argv[i + 1], "on") == 0 || strcmp(argv[i + 1], "off") == 0)) {
+            bench->has_graphs = strcmp(argv[++i], "on") == 0;
+        } else {
+            die(argv[i], &error);
+        }
+    }
+    return left;
+}
+
+/* Gives every matrix the same bytes of ordinary memory, so that they are copied. Returns the bytes of all of them. */
+static size_t give_data(struct model *model, uint8_t **memory_out)
+{
+    struct model_matrix *ends[] = {&model->embedding, &model->output};
+    const struct td_error error = {.text = "no memory for weights"};
+    size_t largest = model->embedding.rows * model->embedding.row_bytes;
+    size_t total = largest; /* the output is tied to it */
+    uint8_t *memory;
+
+    for (uint32_t i = 0; i < model->layers; i++) {
+        const struct model_layer *layer = &model->layer[i];
+        const struct model_matrix *const matrices[] = {
+            &layer->q,    &layer->k,  &layer->v,   &layer->attention_output,
+            &layer->gate, &layer->up, &layer->down};
+
+        for (size_t k = 0; k < sizeof matrices / sizeof matrices[0]; k++)
+            total += matrices[k]->rows * matrices[k]->row_bytes;
+        if (layer->down.rows * layer->down.row_bytes > largest)
+            largest = layer->down.rows * layer->down.row_bytes;
+    }
+    memory = malloc(largest);
+    if (memory == NULL)
+        die("--load", &error);
+    memset(memory, 0, largest); /* zero is a number in every type */
+    for (uint32_t i = 0; i < model->layers; i++) {
+        struct model_layer *layer = &model->layer[i];
+
+        layer->q.data = layer->k.data = layer->v.data = layer->attention_output.data = memory;
+        layer->gate.data = layer->up.data = layer->down.data = memory;
+    }
+    for (size_t i = 0; i < 2; i++)
+        ends[i]->data = memory;
+    *memory_out = memory;
+    return total;
+}
+
+static void report_load(const struct bench *bench, size_t bytes, double ms)
+{
+    printf("{\"model\": \"%s\", \"type\": \"%s\", \"what\": \"load\", \"gib\": %.2f, \"ms\": %.0f"
+           ", \"gib_per_s\": %.2f}\n",
+           bench->shape->name, bench->type, (double)bytes / (1 << 30), ms,
+           (double)bytes / (1 << 30) / ms * 1e3);
+}
+
 int main(int argc, char **argv)
 {
     static struct bench bench;
-    const struct cuda_options options = {.memory_fraction = 0.95,
-                                         .block_tokens = BLOCK_TOKENS,
-                                         .block_count = BATCH_MAX * CONTEXT / BLOCK_TOKENS,
-                                         .rows_max = CHUNK,
-                                         .outputs_max = BATCH_MAX};
+    struct cuda_options options = {.memory_fraction = 0.95,
+                                   .block_tokens = BLOCK_TOKENS,
+                                   .block_count = BATCH_MAX * CONTEXT / BLOCK_TOKENS,
+                                   .rows_max = CHUNK,
+                                   .outputs_max = BATCH_MAX};
     struct cuda_device *device = NULL;
     struct td_error error = {0};
     struct engine_kv kv;
+    bool is_load = false;
+    uint8_t *data = NULL;
+    size_t bytes = 0;
+    uint64_t start_ns;
     struct model *model;
     td_status_t status;
 
+    argc = take_options(argc, argv, &bench, &is_load);
     bench.shape = find_shape(argc > 1 ? argv[1] : "tiny");
     bench.type = argc > 2 ? argv[2] : "bf16";
     bench.seconds = argc > 3 ? strtod(argv[3], NULL) : 1;
+    options.is_without_graphs = !bench.has_graphs;
     model = make_model(bench.shape, find_type(bench.type));
+    if (is_load)
+        bytes = give_data(model, &data);
     status = gpu_open(0, &device, &error);
     if (status == TD_NOT_FOUND) {
         printf("[  SKIPPED ] %s\n", error.text);
         model_close(model);
+        free(data);
         return EXIT_SKIPPED;
     }
+    start_ns = td_now_ns();
     if (status != TD_OK ||
         cuda_backend_open(model, device, &options, &kv, &bench.backend, &error) != TD_OK)
         die("cannot open", &error);
-    fill_pool(device, &kv);
-    run(&bench);
+    if (is_load)
+        report_load(&bench, bytes, td_ns_to_ms(td_now_ns() - start_ns));
+    else
+        run(&bench, device, &kv);
     bench.backend->ops->close(bench.backend);
     cuda_device_close(device);
     model_close(model);
-    return 0;
+    free(data);
+    if (bench.disagrees)
+        fprintf(stderr, "error: the first sequence's logits depend on the size of the batch\n");
+    return bench.disagrees ? 1 : 0;
 }
