@@ -34,6 +34,18 @@ static void release(struct http_connection *connection)
     free(connection);
 }
 
+/* While draining, what is left of a request comes soon or not at all. */
+static void hurry(struct http_connection *connection)
+{
+    uint64_t until_ns = connection->server->drain_until_ns;
+
+    if (!connection->server->draining ||
+        (connection->phase != HTTP_HEADED && connection->phase != HTTP_BODIED))
+        return;
+    if (!net_timer_armed(&connection->timer) || connection->timer.timer.at_ns > until_ns)
+        net_timer_set(&connection->timer, until_ns);
+}
+
 static void set_phase(struct http_connection *connection, enum http_phase phase,
                       uint32_t deadline_ms)
 {
@@ -42,6 +54,7 @@ static void set_phase(struct http_connection *connection, enum http_phase phase,
         net_timer_set_in(&connection->timer, deadline_ms);
     else
         net_timer_cancel(&connection->timer);
+    hurry(connection);
 }
 
 /* What the connection waits for at present. */
@@ -451,7 +464,12 @@ static void deadline(struct net_timer *timer, uint64_t now_ns)
     (void)now_ns;
     switch (connection->phase) {
     case HTTP_HEADED:
-    case HTTP_BODIED: http_answer_error(connection, 408, "the request came too slowly"); break;
+    case HTTP_BODIED:
+        if (connection->server->draining)
+            http_answer_error(connection, 503, "the server is stopping");
+        else
+            http_answer_error(connection, 408, "the request came too slowly");
+        break;
     case HTTP_ASKED:
     case HTTP_FLUSH:
         td_log(TD_LOG_INFO, "http", "client took nothing for too long, cut off peer %s",
@@ -498,4 +516,6 @@ void http_connection_drain(struct http_connection *connection)
     connection->close_after = true;
     if (connection->phase == HTTP_IDLE)
         http_connection_close(connection, TD_OK);
+    else
+        hurry(connection);
 }

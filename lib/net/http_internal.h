@@ -82,6 +82,7 @@ struct http_server {
     int64_t date_second; /* what `date` says */
     char date[32];
     bool draining;
+    uint64_t drain_until_ns; /* by then requests have come, or are refused */
     struct net_defer drained;
     void (*on_drained)(void *ctx);
     void *drained_ctx;
@@ -97,7 +98,7 @@ td_status_t http_connection_open(struct http_server *server, int fd, struct td_u
 /* Takes it out of everything; a request in the handler's hands hears on_gone(why). */
 void http_connection_close(struct http_connection *connection, td_status_t why);
 
-/* Drain: closes it now if it is idle, otherwise after its present request. */
+/* Drain: closes it now if it is idle, otherwise after its present request, which has until drain_until_ns to come. */
 void http_connection_drain(struct http_connection *connection);
 
 /* There is output: send it at the end of this turn. */

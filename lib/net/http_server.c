@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 
 #include "lib/base/log.h"
+#include "lib/base/time.h"
 #include "lib/net/http_internal.h"
 
 #define ACCEPTS_PER_TURN     64  /* then others get their turn */
@@ -36,6 +37,7 @@ void http_limits_init(struct http_limits *limits)
         .idle_ms = 75000,
         .stall_ms = 30000,
         .linger_ms = 2000,
+        .drain_ms = 2000,
     };
 }
 
@@ -260,6 +262,7 @@ void http_server_drain(struct http_server *server, void (*on_drained)(void *ctx)
 {
     assert(!server->draining);
     server->draining = true;
+    server->drain_until_ns = td_now_ns() + server->config.limits.drain_ms * TD_NS_PER_MS;
     server->on_drained = on_drained;
     server->drained_ctx = ctx;
     stop_listening(server);

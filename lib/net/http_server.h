@@ -45,9 +45,10 @@ struct http_limits {
     uint32_t idle_ms;   /* between requests */
     uint32_t stall_ms;  /* output is waiting and the client takes nothing */
     uint32_t linger_ms; /* to read off what a client still sends before a close */
+    uint32_t drain_ms;  /* draining: for the rest of requests that are still coming; then 503 */
 };
 
-/* The defaults: 10,000 and 256 connections, 1 GiB, 256 KiB, 10 s, 60 s, 75 s, 30 s, 2 s. */
+/* The defaults: 10,000 and 256 connections, 1 GiB, 256 KiB, 10 s, 60 s, 75 s, 30 s, 2 s, 2 s. */
 void http_limits_init(struct http_limits *limits);
 
 /*
@@ -92,8 +93,10 @@ td_status_t http_server_open(struct net_loop *loop, const struct http_server_con
 const char *http_server_address(const struct http_server *server);
 
 /*
- * Stops accepting, closes idle connections, lets requests in flight finish. on_drained (may be
- * NULL) runs once, from the loop, when no connection is left; not after http_server_close.
+ * Stops accepting, closes idle connections, lets requests in flight finish. A request whose head or body is
+ * not complete has drain_ms for the rest, and is answered with 503 then: nobody has begun to work on it, so it can be
+ * sent elsewhere. on_drained (may be NULL) runs once, from the loop, when no connection is left; not after
+ * http_server_close.
  */
 void http_server_drain(struct http_server *server, void (*on_drained)(void *ctx), void *ctx);
 

@@ -359,14 +359,36 @@ struct http_server_counts test_http_counts(struct test_http *http)
     return counting.counts;
 }
 
-void test_http_wait_connections(struct test_http *http, uint32_t wanted)
+typedef uint32_t (*count_fn)(struct test_http *http);
+
+static uint32_t connections_of(struct test_http *http)
+{
+    return test_http_counts(http).connections;
+}
+
+static uint32_t requests_of(struct test_http *http)
+{
+    return test_http_counts(http).requests;
+}
+
+static void wait_count(struct test_http *http, count_fn counted, uint32_t wanted, const char *what)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
 
     for (int i = 0; i < TEST_WAIT_SECONDS * 1000; i++) {
-        if (test_http_counts(http).connections == wanted)
+        if (counted(http) == wanted)
             return;
         nanosleep(&moment, NULL);
     }
-    fail_msg("there are %u connections instead of %u", test_http_counts(http).connections, wanted);
+    fail_msg("there are %u %s instead of %u", counted(http), what, wanted);
+}
+
+void test_http_wait_connections(struct test_http *http, uint32_t wanted)
+{
+    wait_count(http, connections_of, wanted, "connections");
+}
+
+void test_http_wait_requests(struct test_http *http, uint32_t wanted)
+{
+    wait_count(http, requests_of, wanted, "requests");
 }

@@ -55,7 +55,8 @@ void test_http_drain(struct test_http *http);
 
 struct http_server_counts test_http_counts(struct test_http *http);
 
-/* Waits until as many connections are open. */
+/* Waits until as many connections are open, or requests in flight (their heads are complete). */
 void test_http_wait_connections(struct test_http *http, uint32_t count);
+void test_http_wait_requests(struct test_http *http, uint32_t count);
 
 #endif

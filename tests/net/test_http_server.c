@@ -868,6 +868,55 @@ static void draining_finishes_what_runs_and_takes_nothing_new(void **state)
     td_buf_fini(&text);
 }
 
+/* Head or body: nobody works on it yet, so the drain does not wait as long for it as a running server would. */
+static void draining_gives_up_requests_that_do_not_come(void **state)
+{
+    struct test_http *http = *state;
+    struct answer answer;
+    int fds[2];
+
+    http->config.limits.drain_ms = 30; /* the other limits are longer than any test may take */
+    http->config.limits.head_ms = http->config.limits.body_ms = 3600 * 1000;
+    test_http_start(http);
+    open_answer(&answer);
+    for (int i = 0; i < 2; i++)
+        fds[i] = test_connect(http->address);
+    ask(fds[0], GET("/hello") "GET /hello HTTP/1.1\r\nHo", &answer);
+    check_answer(&answer, 200, "hello\n");
+    test_send_text(fds[1], "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhell");
+    test_http_wait_requests(http, 1);
+    test_http_drain(http);
+    for (int i = 0; i < 2; i++) {
+        read_answer(fds[i], &answer);
+        check_error(&answer, 503, "the server is stopping", true);
+        check_closed(fds[i]);
+    }
+    test_event_wait(&http->drained);
+    close_answer(&answer);
+}
+
+static void a_request_that_comes_while_draining_is_answered(void **state)
+{
+    struct test_http *http = *state;
+    struct answer answer;
+    int fd;
+
+    http->config.limits.drain_ms = 3600 * 1000;
+    test_http_start(http);
+    fd = test_connect(http->address);
+    test_send_text(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhell");
+    test_http_wait_requests(http, 1);
+    test_http_drain(http);
+    assert_false(test_event_try(&http->drained));
+    open_answer(&answer);
+    ask(fd, "o", &answer);
+    check_answer(&answer, 200, "hello");
+    assert_true(has(&answer, "Connection: close\r\n"));
+    check_closed(fd);
+    test_event_wait(&http->drained);
+    close_answer(&answer);
+}
+
 static void draining_an_idle_server_is_over_at_once(void **state)
 {
     struct test_http *http = *state;
@@ -974,6 +1023,8 @@ int main(void)
         OWN_SERVER(bodies_of_all_requests_together_are_limited),
         WITH_SERVER(running_out_of_descriptors_passes),
         WITH_SERVER(draining_finishes_what_runs_and_takes_nothing_new),
+        OWN_SERVER(draining_gives_up_requests_that_do_not_come),
+        OWN_SERVER(a_request_that_comes_while_draining_is_answered),
         WITH_SERVER(draining_an_idle_server_is_over_at_once),
         OWN_SERVER(closing_tells_everybody_who_waits),
         OWN_SERVER(a_port_in_use_is_an_error_that_names_it),
