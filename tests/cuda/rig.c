@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "model/gguf.h"
-
 struct model *cuda_rig_file(const char *path)
 {
     struct model *model = NULL;
@@ -17,18 +15,9 @@ struct model *cuda_rig_file(const char *path)
 
 struct model *cuda_rig_shape(const struct model_shape *shape, uint8_t **bytes_out)
 {
-    struct gguf_build build;
     struct gguf_bytes file;
-    struct model_gguf *gguf = NULL;
-    struct model *model = NULL;
-    struct td_error error = {0};
+    struct model *model = gguf_build_open(shape, &file);
 
-    gguf_build_init(&build);
-    gguf_build_model(&build, shape);
-    file = gguf_build_finish(&build);
-    if (model_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
-        model_from_gguf(gguf, &model, &error) != TD_OK)
-        fail_msg("%s", error.text);
     *bytes_out = file.bytes;
     return model;
 }

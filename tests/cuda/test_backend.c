@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/random.h"
 #include "tests/cuda/rig.h"
 
 #define OUTPUTS_MAX 64
@@ -230,15 +229,6 @@ static const struct model_shape shapes[] = {
      .seed = 13},
 };
 
-static void draw_tokens(uint32_t vocab, uint64_t seed, uint32_t *tokens, uint32_t count)
-{
-    struct td_rng rng;
-
-    td_rng_init(&rng, seed);
-    for (uint32_t i = 0; i < count; i++)
-        tokens[i] = (uint32_t)td_rng_below(&rng, vocab);
-}
-
 /* Both have halves as keys and values, rounded from nearly the same floats: a rounding may fall to either side. */
 static void check_shape(const struct model_shape *shape)
 {
@@ -255,7 +245,7 @@ static void check_shape(const struct model_shape *shape)
     char what[64];
     struct model *model = cuda_rig_shape(shape, &bytes);
 
-    draw_tokens(shape->vocab, shape->seed, tokens, TOKENS);
+    cpu_rig_tokens(shape->vocab, shape->seed, tokens, TOKENS);
     cuda_rig_open(&rig, cuda_rig_device(), model, &options);
     rig.bytes = bytes;
     cpu_rig_open(&cpu, cuda_rig_shape(shape, &cpu_bytes), &cpu_options);
@@ -322,7 +312,7 @@ static void chunks_change_no_bit(void **state)
     struct cuda_rig rig;
 
     (void)state;
-    draw_tokens(24, 1, tokens, TOKENS_MAX);
+    cpu_rig_tokens(24, 1, tokens, TOKENS_MAX);
     open_invariant(&rig);
     logits_in_chunks(&rig, tokens, TOKENS_MAX, TOKENS_MAX, whole);
     for (size_t i = 0; i < tried; i++) {
@@ -354,7 +344,7 @@ static void mates_change_no_bit(void **state)
     for (uint32_t mate = 0; mate < MATES; mate++) {
         uint32_t length = COUNT - 11 * mate;
 
-        draw_tokens(24, 30 + mate, tokens[mate], COUNT);
+        cpu_rig_tokens(24, 30 + mate, tokens[mate], COUNT);
         logits_in_chunks(&rig, tokens[mate], length, length, alone[mate]);
         sequences[mate] =
             (struct engine_batch_sequence){.slots = rig.base.slots + 8 * mate, .slot_count = 3};
@@ -388,7 +378,7 @@ static void logits_of_a_given_state_are_those_of_its_row(void **state)
     struct cuda_rig rig;
 
     (void)state;
-    draw_tokens(24, 50, tokens, 20);
+    cpu_rig_tokens(24, 50, tokens, 20);
     open_invariant(&rig);
     logits_in_chunks(&rig, tokens, 20, 20, expected);
     cpu_rig_feed(&rig.base, 0, tokens, 0, 20, ENGINE_WANT_HIDDEN, 1, &hidden);

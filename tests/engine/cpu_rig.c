@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/random.h"
+
 #define OUTPUTS_MAX 64
 #define ROWS_MAX    2048
 
@@ -47,6 +49,15 @@ void cpu_rig_close(struct cpu_rig *rig)
     engine_kv_close(&rig->kv);
     model_close(rig->model);
     free(rig->slots);
+}
+
+void cpu_rig_tokens(uint32_t vocab, uint64_t seed, uint32_t *tokens, uint32_t count)
+{
+    struct td_rng rng;
+
+    td_rng_init(&rng, seed);
+    for (uint32_t i = 0; i < count; i++)
+        tokens[i] = (uint32_t)td_rng_below(&rng, vocab);
 }
 
 struct engine_result cpu_rig_run(struct cpu_rig *rig, const struct engine_batch *batch)

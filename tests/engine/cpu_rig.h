@@ -33,6 +33,9 @@ void cpu_rig_open_file(struct cpu_rig *rig, const char *path,
                        const struct cpu_rig_options *options);
 void cpu_rig_close(struct cpu_rig *rig);
 
+/* Random tokens, the same for the same seed. */
+void cpu_rig_tokens(uint32_t vocab, uint64_t seed, uint32_t *tokens, uint32_t count);
+
 /* Runs a batch; fails the test if the backend does. */
 struct engine_result cpu_rig_run(struct cpu_rig *rig, const struct engine_batch *batch);
 

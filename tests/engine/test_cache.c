@@ -81,8 +81,6 @@ static int open_site(void **state)
                                       .type = MODEL_TYPE_Q8_0,
                                       .seed = 11};
     struct site *site = calloc(1, sizeof *site);
-    struct gguf_build build;
-    struct model_gguf *gguf = NULL;
     struct cpu_weights_options alone = {.threads = 1};
     struct cpu_weights *weights = NULL;
     struct td_error error = {0};
@@ -90,12 +88,8 @@ static int open_site(void **state)
     assert_non_null(site);
     snprintf(site->folder, sizeof site->folder, "/tmp/tandem-cache-XXXXXX");
     assert_non_null(mkdtemp(site->folder));
-    gguf_build_init(&build);
-    gguf_build_model(&build, &shape);
-    site->file = gguf_build_finish(&build);
-    if (model_gguf_parse(site->file.bytes, site->file.length, &gguf, &error) != TD_OK ||
-        model_from_gguf(gguf, &site->model, &error) != TD_OK ||
-        cpu_weights_open(site->model, &alone, &weights, &error) != TD_OK)
+    site->model = gguf_build_open(&shape, &site->file);
+    if (cpu_weights_open(site->model, &alone, &weights, &error) != TD_OK)
         fail_msg("%s", error.text);
     site->expected = hash_of(weights);
     cpu_weights_close(weights);

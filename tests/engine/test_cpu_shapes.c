@@ -11,7 +11,6 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/rope.h"
 #include "lib/base/hash.h"
-#include "lib/base/random.h"
 #include "tests/engine/cpu_rig.h"
 #include "tests/model/gguf_build.h"
 
@@ -154,24 +153,6 @@ static const struct model_shape shapes[] = {
 };
 
 #define SHAPES_PINNED 9 /* the first ones, whatever follows */
-
-static struct model *open_shape(const struct model_shape *shape, uint8_t **bytes_out)
-{
-    struct gguf_build build;
-    struct gguf_bytes file;
-    struct model_gguf *gguf = NULL;
-    struct model *model = NULL;
-    struct td_error error = {0};
-
-    gguf_build_init(&build);
-    gguf_build_model(&build, shape);
-    file = gguf_build_finish(&build);
-    if (model_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
-        model_from_gguf(gguf, &model, &error) != TD_OK)
-        fail_msg("%s", error.text);
-    *bytes_out = file.bytes;
-    return model;
-}
 
 /* ---- the plain computation ---- */
 
@@ -351,11 +332,7 @@ static double *plain_logits(const struct model *model, const uint32_t *tokens, u
 
 static void make_tokens(const struct model_shape *shape, uint32_t *tokens, uint32_t count)
 {
-    struct td_rng rng;
-
-    td_rng_init(&rng, 77);
-    for (uint32_t i = 0; i < count; i++)
-        tokens[i] = (uint32_t)td_rng_below(&rng, shape->vocab);
+    cpu_rig_tokens(shape->vocab, 77, tokens, count);
 }
 
 /* Logits of the last token, in chunks; written to out. */
@@ -363,10 +340,10 @@ static void backend_logits(const struct model_shape *shape, const struct cpu_rig
                            const uint32_t *tokens, uint32_t count, uint32_t chunk, float *out)
 {
     struct cpu_rig rig;
-    uint8_t *bytes;
+    struct gguf_bytes file;
     const float *logits = NULL;
 
-    cpu_rig_open(&rig, open_shape(shape, &bytes), options);
+    cpu_rig_open(&rig, gguf_build_open(shape, &file), options);
     for (uint32_t from = 0; from < count; from += chunk) {
         uint32_t end = from + chunk < count ? from + chunk : count;
 
@@ -374,7 +351,7 @@ static void backend_logits(const struct model_shape *shape, const struct cpu_rig
     }
     memcpy(out, logits, shape->vocab * sizeof *out);
     cpu_rig_close(&rig);
-    free(bytes);
+    free(file.bytes);
 }
 
 static void check_plain(const struct model_shape *shape, uint32_t count)
@@ -382,8 +359,8 @@ static void check_plain(const struct model_shape *shape, uint32_t count)
     struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
     uint32_t tokens[TOKENS_MAX];
     float actual[VOCAB_MAX];
-    uint8_t *bytes;
-    struct model *model = open_shape(shape, &bytes);
+    struct gguf_bytes file;
+    struct model *model = gguf_build_open(shape, &file);
     double *expected;
     double largest = 0.0;
 
@@ -398,7 +375,7 @@ static void check_plain(const struct model_shape *shape, uint32_t count)
                      id, (double)actual[id], expected[id]);
     free(expected);
     model_close(model);
-    free(bytes);
+    free(file.bytes);
 }
 
 static void logits_are_those_of_a_plain_computation(void **state)
@@ -512,7 +489,7 @@ static void a_head_gives_the_logits_of_the_row_its_state_came_from(void **state)
     struct cpu_rig_options options = {.cpu = {.threads = 2}};
     const struct model_shape *shape = &shapes[4];
     struct cpu_rig rig;
-    uint8_t *bytes;
+    struct gguf_bytes file;
     uint32_t tokens[9];
     const float *results[9];
     float hidden[9][96];
@@ -533,7 +510,7 @@ static void a_head_gives_the_logits_of_the_row_its_state_came_from(void **state)
 
     (void)state;
     make_tokens(shape, tokens, 9);
-    cpu_rig_open(&rig, open_shape(shape, &bytes), &options);
+    cpu_rig_open(&rig, gguf_build_open(shape, &file), &options);
     cpu_rig_feed(&rig, 0, tokens, 0, 9, ENGINE_WANT_HIDDEN, 9, results);
     for (uint32_t i = 0; i < 9; i++)
         memcpy(hidden[i], results[i], sizeof hidden[i]);
@@ -554,7 +531,7 @@ static void a_head_gives_the_logits_of_the_row_its_state_came_from(void **state)
         assert_memory_equal(result.outputs[1 + i], logits[i], shape->vocab * sizeof(float));
     assert_memory_equal(result.outputs[10], logits[0], shape->vocab * sizeof(float));
     cpu_rig_close(&rig);
-    free(bytes);
+    free(file.bytes);
 }
 
 /* Phases are parts of what a step took, with those in it that it had. */
@@ -567,12 +544,12 @@ static void phases_tell_of_every_step(void **state)
         .rows = &row, .row_count = 1, .sequences = &sequence, .sequence_count = 1};
     struct cpu_phases phases;
     struct cpu_rig rig;
-    uint8_t *bytes;
+    struct gguf_bytes file;
     uint64_t duration_ns = 0;
     uint64_t sum_ns = 0;
 
     (void)state;
-    cpu_rig_open(&rig, open_shape(&shapes[0], &bytes), &options);
+    cpu_rig_open(&rig, gguf_build_open(&shapes[0], &file), &options);
     sequence = (struct engine_batch_sequence){.slots = rig.slots, .slot_count = 1};
     for (row.position = 0; row.position < 3; row.position++)
         duration_ns += cpu_rig_run(&rig, &batch).duration_ns;
@@ -590,14 +567,14 @@ static void phases_tell_of_every_step(void **state)
     assert_int_equal(phases.steps, 0);
     assert_int_equal(phases.ns[CPU_PHASE_QKV], 0);
     cpu_rig_close(&rig);
-    free(bytes);
+    free(file.bytes);
 }
 
 static void batches_that_make_no_sense_are_refused(void **state)
 {
     struct cpu_rig_options options = {.cpu = {.rows_max = 2, .outputs_max = 1}};
     struct cpu_rig rig;
-    uint8_t *bytes;
+    struct gguf_bytes file;
     struct engine_row rows[3] = {{0}, {.position = 1}, {.position = 2}};
     struct engine_batch_sequence sequence;
     struct engine_output outputs[2] = {{.want = ENGINE_WANT_LOGITS}, {.want = ENGINE_WANT_LOGITS}};
@@ -612,7 +589,7 @@ static void batches_that_make_no_sense_are_refused(void **state)
     uint32_t no_slot;
 
     (void)state;
-    cpu_rig_open(&rig, open_shape(&shapes[0], &bytes), &options);
+    cpu_rig_open(&rig, gguf_build_open(&shapes[0], &file), &options);
     no_slot = rig.kv.block_count;
     sequence = (struct engine_batch_sequence){.slots = rig.slots, .slot_count = 1};
 #define REFUSED(status) \
@@ -647,7 +624,7 @@ static void batches_that_make_no_sense_are_refused(void **state)
     outputs[0].want = ENGINE_WANT_LOGITS;
     assert_int_equal(rig.backend->ops->run(rig.backend, &right, &result), TD_OK);
     cpu_rig_close(&rig);
-    free(bytes);
+    free(file.bytes);
 }
 
 int main(void)

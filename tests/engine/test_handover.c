@@ -27,19 +27,9 @@ static void open_rig(struct cpu_rig *rig, const struct model_shape *shape, const
                      uint8_t **bytes_out)
 {
     struct cpu_rig_options options = {.kernels = kernels, .cpu = {.threads = 2}};
-    struct gguf_build build;
     struct gguf_bytes file;
-    struct model_gguf *gguf = NULL;
-    struct model *model = NULL;
-    struct td_error error = {0};
 
-    gguf_build_init(&build);
-    gguf_build_model(&build, shape);
-    file = gguf_build_finish(&build);
-    if (model_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
-        model_from_gguf(gguf, &model, &error) != TD_OK)
-        fail_msg("%s", error.text);
-    cpu_rig_open(rig, model, &options);
+    cpu_rig_open(rig, gguf_build_open(shape, &file), &options);
     *bytes_out = file.bytes;
 }
 

@@ -179,18 +179,8 @@ static struct model *open_model(enum model_type type, struct gguf_bytes *file_ou
                                       .head_dim = 64,
                                       .type = type,
                                       .seed = 7};
-    struct gguf_build build;
-    struct model_gguf *gguf = NULL;
-    struct model *model = NULL;
-    struct td_error error = {0};
 
-    gguf_build_init(&build);
-    gguf_build_model(&build, &shape);
-    *file_out = gguf_build_finish(&build);
-    if (model_gguf_parse(file_out->bytes, file_out->length, &gguf, &error) != TD_OK ||
-        model_from_gguf(gguf, &model, &error) != TD_OK)
-        fail_msg("%s", error.text);
-    return model;
+    return gguf_build_open(&shape, file_out);
 }
 
 static void assert_same_matrix(const struct cpu_matrix *matrix, const struct model_matrix *source)

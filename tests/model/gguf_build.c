@@ -326,3 +326,21 @@ void gguf_build_model(struct gguf_build *build, const struct model_shape *shape)
     for (uint32_t layer = 0; layer < shape->layers; layer++)
         add_layer(build, shape, &rng, layer);
 }
+
+struct model *gguf_build_open(const struct model_shape *shape, struct gguf_bytes *file_out)
+{
+    struct gguf_build build;
+    struct gguf_bytes file;
+    struct model_gguf *gguf = NULL;
+    struct model *model = NULL;
+    struct td_error error = {0};
+
+    gguf_build_init(&build);
+    gguf_build_model(&build, shape);
+    file = gguf_build_finish(&build);
+    if (model_gguf_parse(file.bytes, file.length, &gguf, &error) != TD_OK ||
+        model_from_gguf(gguf, &model, &error) != TD_OK)
+        fail_msg("%s", error.text);
+    *file_out = file;
+    return model;
+}

@@ -7,6 +7,7 @@
 
 #include "lib/base/buf.h"
 #include "model/gguf.h"
+#include "model/model.h"
 #include "model/quant.h"
 #include "tests/support/support.h"
 
@@ -70,5 +71,8 @@ struct model_shape {
 };
 
 void gguf_build_model(struct gguf_build *build, const struct model_shape *shape);
+
+/* Builds a model and opens it; fails the test if it cannot be. The bytes are to be freed after the model. */
+struct model *gguf_build_open(const struct model_shape *shape, struct gguf_bytes *file_out);
 
 #endif
