@@ -40,10 +40,10 @@ struct engine_kv {
 };
 
 /*
- * What the engine core has done with blocks of a pool that the host cannot read: hashing and hand-over are up to
- * whoever knows that memory. Called on the thread that runs the backend; land also between the halves of a step, which
- * has nothing to do with those blocks. A failure ends the sequences that the blocks are of. A hash of zero is one that
- * is not known, which is fine for blocks that nobody sends.
+ * What the engine core has done with blocks of a pool that the host cannot read: hashing is up to whoever knows that
+ * memory. What a transfer has landed there is in its place. Called on the thread that runs the backend, and never during
+ * a step. A failure ends the sequences that the blocks are of. A hash of zero is one that is not known: whoever sends
+ * the block makes it then, and blocks of equal tokens are not compared.
  */
 struct engine_kv_ops {
     /* These blocks are full, and nobody writes to them again: their content hashes. Transfers may read them from now on. */
@@ -51,8 +51,6 @@ struct engine_kv_ops {
                         struct td_u128 *hashes_out);
     /* The same for the tail of a prompt, which holds so many tokens; what lies behind them travels as zeros. */
     td_status_t (*seal_tail)(void *impl, uint32_t slot, uint32_t tokens, struct td_u128 *hash_out);
-    /* A transfer has landed in these blocks: the steps that follow find in them what came. */
-    td_status_t (*land)(void *impl, const uint32_t *slots, uint32_t count);
 };
 
 /*

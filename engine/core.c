@@ -269,22 +269,12 @@ static void take_landed(struct engine_core *core, struct engine_sequence *sequen
     landed->hidden = NULL;
 }
 
-/* For a pool that is not the host's: what has landed is brought to where steps read it. */
-static bool bring_landed(const struct engine_core *core, const struct engine_sequence *sequence)
-{
-    const struct engine_kv *kv = &core->kv;
-    uint32_t from = sequence->claimed_from;
-
-    return kv->ops == NULL || from == sequence->slot_count ||
-           kv->ops->land(kv->impl, sequence->slots + from, sequence->slot_count - from) == TD_OK;
-}
-
 static bool land(struct engine_core *core, struct engine_sequence *sequence,
                  struct engine_landed *landed)
 {
     if (td_fsm_cell(&sequence_fsm, sequence->state, SEQUENCE_ON_LAND)->action != SEQUENCE_DO_COMMIT)
         return engine_sequence_step(core, sequence, SEQUENCE_ON_LAND);
-    if (!landed_fits(core, sequence, landed) || !bring_landed(core, sequence)) {
+    if (!landed_fits(core, sequence, landed)) {
         core->totals.stray_commands++; /* what came is of no use: compute it here */
         return engine_sequence_step(core, sequence, SEQUENCE_ON_RELEASE);
     }

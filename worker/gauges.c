@@ -92,11 +92,7 @@ static const struct td_metric step_age = {.name = "tandem_engine_step_age_second
 #define GPU_MAP(X)                                                                               \
     X(memory_bytes, "tandem_gpu_memory_bytes", GAUGE, "Memory of the GPU; 0: the CPU computes.") \
     X(kv_bytes, "tandem_gpu_kv_bytes", GAUGE,                                                    \
-      "Of that, the KV block pool, whose blocks tandem_kv_blocks counts.")                       \
-    X(staged_in, "tandem_gpu_staged_in_bytes_total", COUNTER,                                    \
-      "KV that came to the GPU through memory of this host.")                                    \
-    X(staged_out, "tandem_gpu_staged_out_bytes_total", COUNTER,                                  \
-      "KV that was copied from the GPU to memory of this host, to be sent.")
+      "Of that, the KV block pool, whose blocks tandem_kv_blocks counts.")
 
 static const struct td_metric gpu_families[] = {
 #define X(member, text, kind_, about) {.name = text, .kind = TD_METRIC_##kind_, .help = about},
@@ -183,8 +179,6 @@ static void look_at_gpu(struct worker_runtime *runtime)
     runtime->gpu = (struct worker_gpu_gauges){
         .memory_bytes = engines->device->info.memory_bytes,
         .kv_bytes = (uint64_t)engines->kv.block_count * engines->kv.block_bytes,
-        .staged_in = cuda_staging_bytes_in(engines->staging),
-        .staged_out = cuda_staging_bytes_out(engines->staging),
     };
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "engine/cpu/team.h"
-#include "kvtransfer/host.h"
+#include "kvtransfer/memory.h"
 #include "lib/base/cpus.h"
 #include "worker/interrupt.h"
 #include "worker/runtime_internal.h"
@@ -123,108 +123,6 @@ static td_status_t open_engine(struct worker_runtime *runtime, struct worker_ide
     return status;
 }
 
-/* --- transfers --- */
-
-/* As many as the worker core lets in, so that nothing it has accepted is refused below. */
-static struct kvt_limits transfer_limits(const struct worker_counts *counts)
-{
-    struct kvt_limits limits = kvt_limits_default();
-
-    limits.peers_max = 2 * counts->pairs_max; /* one that was dropped is there a little longer */
-    limits.incoming_max = counts->requests_max;
-    limits.outgoing_max = counts->exports_max;
-    return limits;
-}
-
-static td_status_t ucx_config(const struct worker_options *options, struct kvt_ucx_config *ucx_out,
-                              struct td_error *error)
-{
-    *ucx_out = kvt_ucx_config_default();
-    ucx_out->shm = options->ucx_shm;
-    ucx_out->tcp = options->ucx_tcp;
-    if (strlen(options->ucx_interface) >= sizeof ucx_out->interface)
-        return td_fail(error, TD_INVALID, "ucx-interface: longer than %zu bytes",
-                       sizeof ucx_out->interface - 1);
-    snprintf(ucx_out->interface, sizeof ucx_out->interface, "%s", options->ucx_interface);
-    return TD_OK;
-}
-
-static td_status_t open_transfers(struct worker_runtime *runtime, uint64_t epoch,
-                                  struct td_error *error)
-{
-    const struct worker_options *options = runtime->config.options;
-    struct worker_engines *engines = &runtime->engines;
-    const struct engine_kv *kv =
-        engines->staging != NULL ? cuda_staging_mirror(engines->staging) : &engines->kv;
-    struct kvt_runtime_config config = {
-        .epoch = epoch,
-        .memory = {.base = kv->base,
-                   .bytes = (size_t)kv->block_count * kv->block_bytes,
-                   .fd = kv->fd},
-        .block_bytes = kv->block_bytes,
-        .limits = transfer_limits(&options->counts),
-        .use_ucx = options->kv_transport != WORKER_KV_MAP,
-        .use_map = options->kv_transport != WORKER_KV_UCX,
-        .ring_capacity = WORKER_RING_CAPACITY,
-        .wake = worker_pump_wake,
-        .wake_impl = runtime,
-    };
-    struct td_error why = {0};
-    td_status_t status = ucx_config(options, &config.ucx, error);
-
-    if (status != TD_OK)
-        return status;
-    status = kvt_runtime_open(&config, &engines->transfers, &why);
-    if (status != TD_OK && options->kv_transport == WORKER_KV_AUTO) {
-        td_log(TD_LOG_WARN, "load", "KV travels by map alone, to workers of this host: %s",
-               why.text);
-        config.use_ucx = false;
-        status = kvt_runtime_open(&config, &engines->transfers, &why);
-    }
-    return status == TD_OK ? TD_OK : td_fail(error, status, "%s", why.text);
-}
-
-/* Adds one of our transports to the identity, if it is in use. */
-static td_status_t add_transport(const struct worker_engines *engines, const char *name,
-                                 const char *host, struct worker_identity *identity)
-{
-    struct worker_transport *transport = &identity->transports[identity->transport_count];
-    const uint8_t *address;
-    size_t length;
-
-    if (kvt_runtime_address(engines->transfers, name, &address, &length) != TD_OK)
-        return TD_OK;
-    transport->address = malloc(length > 0 ? length : 1);
-    if (transport->address == NULL)
-        return TD_NO_MEMORY;
-    memcpy(transport->address, address, length);
-    transport->address_bytes = length;
-    snprintf(transport->name, sizeof transport->name, "%s", name);
-    snprintf(transport->library, sizeof transport->library, "%s",
-             kvt_runtime_library(engines->transfers, name));
-    snprintf(transport->host, sizeof transport->host, "%s", host);
-    identity->transport_count++;
-    return TD_OK;
-}
-
-/* In the order of preference: map copies once and needs no connection. */
-static td_status_t take_transports(const struct worker_engines *engines,
-                                   struct worker_identity *identity, struct td_error *error)
-{
-    struct td_u128 host;
-    char text[33];
-    td_status_t status = kvt_host_identity(&host, error);
-
-    if (status != TD_OK)
-        return status;
-    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)host.hi,
-             (unsigned long long)host.lo);
-    status = add_transport(engines, "map", text, identity);
-    if (status == TD_OK)
-        status = add_transport(engines, "ucx", text, identity);
-    return status == TD_OK ? TD_OK : td_fail(error, status, "no memory for transport addresses");
-}
-
 /* --- all of it --- */
 
 static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
@@ -232,7 +130,6 @@ static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
                             struct td_error *error)
 {
     const struct worker_options *options = runtime->config.options;
-    struct worker_engines *engines = &runtime->engines;
     td_status_t status = worker_gpu_open(runtime, error);
 
     take_names(options, identity);
@@ -241,9 +138,7 @@ static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
     if (status == TD_OK)
         status = open_engine(runtime, identity, error);
     if (status == TD_OK)
-        status = open_transfers(runtime, epoch, error);
-    if (status == TD_OK)
-        status = take_transports(engines, identity, error);
+        status = worker_transfers_open(runtime, epoch, identity, error);
     return status;
 }
 
@@ -283,6 +178,7 @@ void worker_engines_close(struct worker_engines *engines)
 {
     if (engines->transfers != NULL)
         kvt_runtime_close(engines->transfers);
+    kvt_device_close(engines->kv_device); /* while there is the pool, which goes with the backend */
     if (engines->engine != NULL)
         engine_runtime_close(engines->engine);
     if (engines->device != NULL)

@@ -1,5 +1,5 @@
 /*
- * load_gpu.c: what a worker has on a GPU: the device, the backend with its pool, and the way of KV through the host.
+ * load_gpu.c: what a worker has on a GPU: the device, the backend, and its pool for whoever else reads it.
  *
  * The device is opened before the model is read, so that a machine without one says so at once.
  */
@@ -45,6 +45,22 @@ static td_status_t blocks_wanted(const struct worker_options *options, const str
     return TD_OK;
 }
 
+/* The pool that the backend has made, for the engine core and for transfers. */
+static td_status_t open_pool(struct worker_runtime *runtime, const struct engine_backend *backend,
+                             struct td_error *error)
+{
+    struct worker_engines *engines = &runtime->engines;
+    struct kvt_cuda_config config = {.pool = engines->kv.base,
+                                     .pool_bytes =
+                                         (size_t)engines->kv.block_count * engines->kv.block_bytes};
+    td_status_t status =
+        cuda_blocks_open(engines->device, &backend->info, &engines->kv, &engines->blocks, error);
+
+    if (status == TD_OK)
+        status = runtime->config.open_gpu_pool(&config, &engines->kv_device, error);
+    return status;
+}
+
 td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
                                     struct engine_backend **backend_out, struct td_error *error)
 {
@@ -62,23 +78,15 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
                                    backend_out, error);
     if (status != TD_OK)
         return status;
-    status =
-        cuda_staging_open(engines->device, &(*backend_out)->info, runtime->config.policy.exports,
-                          &engines->kv, &engines->staging, error);
-    if (status != TD_OK) {
+    status = open_pool(runtime, *backend_out, error);
+    if (status != TD_OK)
         (*backend_out)->ops->close(*backend_out);
-        return status;
-    }
-    td_log(TD_LOG_INFO, "load",
-           "KV between this GPU and other workers is host-staged: copied through memory of this "
-           "host, at most %zu MiB of it",
-           engines->kv.block_count * engines->kv.block_bytes >> 20);
-    return TD_OK;
+    return status;
 }
 
-/* The engine has let go of the pool, which went with the backend. */
+/* Transfers and engine have let go of the pool, which went with the backend. */
 void worker_gpu_close(struct worker_engines *engines)
 {
-    cuda_staging_close(engines->staging);
+    cuda_blocks_close(engines->blocks);
     cuda_device_close(engines->device);
 }

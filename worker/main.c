@@ -111,6 +111,7 @@ static td_status_t open_runtime(struct worker_program *worker, struct td_error *
         .limits = &worker->limits,
         .policy = worker->role->policy,
         .open_gpu = gpu_open,
+        .open_gpu_pool = kvt_cuda_open,
         .stopped = on_stopped,
         .hung = on_hung,
         .ctx = worker,

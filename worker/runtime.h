@@ -8,6 +8,7 @@
 #ifndef TANDEM_WORKER_RUNTIME_H
 #define TANDEM_WORKER_RUNTIME_H
 
+#include "kvtransfer/cuda.h"
 #include "lib/api/limits.h"
 #include "lib/net/program.h"
 #include "worker/options.h"
@@ -28,6 +29,9 @@ struct worker_runtime_config {
     /* Opens the GPU with this index, see engine/cuda/gpu/gpu.h; tests open an interpreted one. */
     td_status_t (*open_gpu)(uint32_t index, struct cuda_device **device_out,
                             struct td_error *error);
+    /* The same for its pool, see kvtransfer/cuda.h. */
+    td_status_t (*open_gpu_pool)(const struct kvt_cuda_config *config,
+                                 struct kvt_device **device_out, struct td_error *error);
     /* Everything has ended: the runtime may be closed. Comes once, after drain or stop, or because the
      * worker cannot go on safely. */
     void (*stopped)(void *ctx, int exit_status);

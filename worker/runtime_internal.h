@@ -4,6 +4,7 @@
  *   load.c        pool, engine thread, transfer thread
  *   load_model.c  model, tokenizer, packed weights
  *   load_gpu.c    the GPU, and what is on it
+ *   load_transfers.c  the transfer thread and its transports
  *   pump.c        rings of the two threads <-> worker core
  *   serve.c       RPC that others call: Generate, Prefill, Pair, Text
  *   dial.c        RPC that we call: Pair, Prefill
@@ -17,9 +18,9 @@
 #define TANDEM_WORKER_RUNTIME_INTERNAL_H
 
 #include "engine/cpu/cpu.h"
+#include "engine/cuda/blocks.h"
 #include "engine/cuda/choice.h"
 #include "engine/cuda/cuda.h"
-#include "engine/cuda/staging.h"
 #include "engine/runtime.h"
 #include "front/front.h"
 #include "kvtransfer/runtime.h"
@@ -49,7 +50,8 @@ struct worker_engines {
     struct cpu_weights *weights; /* NULL with a GPU */
     struct cuda_choice choice;
     struct cuda_device *device;   /* NULL: the CPU computes */
-    struct cuda_staging *staging; /* NULL without a GPU */
+    struct cuda_blocks *blocks;   /* NULL without a GPU */
+    struct kvt_device *kv_device; /* the pool, for transfers; likewise */
     struct text_model *text;
     struct td_buf text_bytes; /* the serialised source, for routers */
     struct td_u128 text_id;
@@ -71,8 +73,6 @@ enum worker_phase {
 struct worker_gpu_gauges {
     uint64_t memory_bytes;
     uint64_t kv_bytes;
-    uint64_t staged_in;
-    uint64_t staged_out;
 };
 
 /* watch.c's own. */
@@ -137,6 +137,11 @@ struct worker_load_times {
 /* load_model.c: the parts that the model file is behind. The caller closes what is open, also on failure. */
 td_status_t worker_model_open(struct worker_runtime *runtime, struct worker_load_times *times_out,
                               struct td_error *error) TD_MUST_USE;
+
+/* load_transfers.c: opens the transfers, and adds their addresses to the identity. */
+td_status_t worker_transfers_open(struct worker_runtime *runtime, uint64_t epoch,
+                                  struct worker_identity *identity,
+                                  struct td_error *error) TD_MUST_USE;
 
 /* load_gpu.c: opens the device, if one was asked for; the model on it; and closes both. */
 td_status_t worker_gpu_open(struct worker_runtime *runtime, struct td_error *error) TD_MUST_USE;

@@ -15,6 +15,8 @@
 bool ring_is_full;
 td_status_t (*site_open_gpu)(uint32_t index, struct cuda_device **device_out,
                              struct td_error *error);
+td_status_t (*site_open_gpu_pool)(const struct kvt_cuda_config *config,
+                                  struct kvt_device **device_out, struct td_error *error);
 
 td_status_t __real_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command);
 td_status_t __wrap_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command);
@@ -299,6 +301,7 @@ td_status_t station_try(struct site *site, struct station *station, const char *
                    .imports = is_decode,
                    .exports = !is_decode},
         .open_gpu = site_open_gpu,
+        .open_gpu_pool = site_open_gpu_pool,
         .stopped = on_stopped,
         .hung = on_hung,
         .ctx = station};

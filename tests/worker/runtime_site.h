@@ -82,9 +82,11 @@ uint64_t station_epoch(const struct station *station);
 /* Stands between the runtime and the transfer thread's ring: true makes it look full. */
 extern bool ring_is_full;
 
-/* What --device gpu opens; NULL unless the test says what. */
+/* What --device gpu opens, and its pool for transfers; NULL unless the test says what. */
 extern td_status_t (*site_open_gpu)(uint32_t index, struct cuda_device **device_out,
                                     struct td_error *error);
+extern td_status_t (*site_open_gpu_pool)(const struct kvt_cuda_config *config,
+                                         struct kvt_device **device_out, struct td_error *error);
 
 /*
  * Holds all engines before their next step, at once or after so many steps that make tokens, so that what

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/cuda/interpreted/interpreter.h"
+#include "tests/worker/gpu_double.h"
 #include "tests/worker/runtime_site.h"
 
 #define DEVICE_BYTES ((size_t)64 << 20)
@@ -67,6 +68,7 @@ static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, str
 static int set_up(void **state)
 {
     site_open_gpu = open_gpu;
+    site_open_gpu_pool = gpu_double_open;
     return site_warm_up(state);
 }
 
@@ -74,6 +76,12 @@ static int set_up(void **state)
 
 static const char *const prefill_flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4", NULL};
 static const char *const decode_flags[] = {"--device=gpu:1", "--gpu-memory-fraction=0.4", NULL};
+
+static uint64_t staged_bytes(const struct station *station)
+{
+    return kvt_stats_get(kvt_runtime_stats(station->runtime->engines.transfers),
+                         KVT_STAT_BYTES_STAGED);
+}
 
 static void expect_metric(struct station *station, const char *name, uint64_t value)
 {
@@ -90,21 +98,28 @@ static void expect_metric(struct station *station, const char *name, uint64_t va
     td_buf_fini(&page);
 }
 
-static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **state)
+struct crossing {
+    bool devices_reach;
+    const char *transport; /* by which it goes then */
+    uint32_t staged_blocks;
+};
+
+/* Three blocks: two full ones and a tail. */
+static void cross(const struct crossing *crossing)
 {
     struct site site;
     struct router router;
     struct start start = {.prompt_tokens = PROMPT, .max_new_tokens = OUTPUT};
     uint32_t expected[OUTPUT];
     struct heard *heard;
+    size_t block_bytes;
 
-    (void)state;
+    gpu_double_reach(crossing->devices_reach);
     site_open(&site);
     station_open(&site, &site.prefill, prefill_flags);
     station_open(&site, &site.decode, decode_flags);
     assert_string_equal(site.decode.runtime->core->identity.model.numerics, CUDA_NUMERICS);
-    assert_false(site.decode.runtime->engines.kv.base ==
-                 cuda_staging_mirror(site.decode.runtime->engines.staging)->base);
+    block_bytes = site.decode.runtime->engines.kv.block_bytes;
     router_open(&router, &site.prefill);
     memcpy(expected, router_ask(&router, &start)->tokens, sizeof expected);
     router_close(&router);
@@ -117,17 +132,11 @@ static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **sta
     assert_memory_equal(heard->tokens, expected, sizeof expected);
     assert_string_equal(heard->fallback, "");
     assert_int_equal(heard->remote_blocks, (PROMPT + 15) / 16);
+    if (strstr(heard->transport, crossing->transport) == NULL)
+        fail_msg("by '%s' instead of '%s'", heard->transport, crossing->transport);
     assert_int_equal(station_counters(&site.decode)->imports_landed, 1);
-    /* both ways through the host, each block once: prefill kept its own as they filled */
-    assert_int_equal(cuda_staging_bytes_in(site.decode.runtime->engines.staging),
-                     3 * site.decode.runtime->engines.kv.block_bytes);
-    assert_int_equal(cuda_staging_bytes_out(site.decode.runtime->engines.staging), 0);
-    assert_int_equal(cuda_staging_bytes_in(site.prefill.runtime->engines.staging), 0);
-    assert_true(cuda_staging_bytes_out(site.prefill.runtime->engines.staging) >=
-                3 * site.prefill.runtime->engines.kv.block_bytes);
-
-    expect_metric(&site.decode, "tandem_gpu_staged_in_bytes_total",
-                  3 * site.decode.runtime->engines.kv.block_bytes);
+    assert_in_range(staged_bytes(&site.decode), crossing->staged_blocks * block_bytes,
+                    crossing->staged_blocks * (block_bytes + KVT_ATTACHMENT_BYTES_MAX));
     expect_metric(&site.decode, "tandem_gpu_memory_bytes", DEVICE_BYTES);
 
     heard = router_ask(&router, &start); /* full blocks are cached on the device now */
@@ -136,6 +145,18 @@ static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **sta
     station_end(&site.decode);
     station_end(&site.prefill);
     site_close(&site);
+}
+
+static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **state)
+{
+    (void)state;
+    cross(&(struct crossing){.devices_reach = true, .transport = "map"});
+}
+
+static void kv_goes_through_the_host_where_devices_cannot_reach_each_other(void **state)
+{
+    (void)state;
+    cross(&(struct crossing){.transport = "through the host (map)", .staged_blocks = 3});
 }
 
 /* It says why, is not healthy, and ends by itself with the status for which supervisors start another. */
@@ -274,6 +295,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_goes_from_device_to_device_and_the_tokens_are_the_same),
+        cmocka_unit_test(kv_goes_through_the_host_where_devices_cannot_reach_each_other),
         cmocka_unit_test(a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone),
         cmocka_unit_test(a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
