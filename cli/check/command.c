@@ -90,6 +90,8 @@ static int run(const char *model, const OPTIONS *options)
     td_log_set_level(TD_LOG_ERROR);
     check_machine(table, options, "");
     show(table, &shown, options);
+    check_gpu(table, options);
+    show(table, &shown, options);
     check_ports(table, options);
     check_certs(table, options->certs);
     show(table, &shown, options);

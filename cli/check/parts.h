@@ -11,6 +11,9 @@
 void check_machine(struct check_table *table, const struct cli_check_options *options,
                    const char *root);
 
+/* CUDA and GPUs: what is missing is a problem with --gpu. */
+void check_gpu(struct check_table *table, const struct cli_check_options *options);
+
 /* The addresses that will be listened on. */
 void check_ports(struct check_table *table, const struct cli_check_options *options);
 

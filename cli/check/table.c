@@ -68,6 +68,7 @@ static const char *heading(const char *area)
         const char *heading;
     } headings[] = {
         {"machine", "This machine"},
+        {"gpu", "GPUs"},
         {"network", "Ports and certificates"},
         {"transports", "Transports of KV, between two processes"},
         {"model", "The model"},

@@ -39,7 +39,7 @@ struct check_value {
 };
 
 struct check_row {
-    const char *area; /* "machine", "network", "transports", "model" */
+    const char *area; /* "machine", "gpu", "network", "transports", "model" */
     enum check_result result;
     char what[CHECK_WHAT_BYTES];
     char figure[CHECK_FIGURE_BYTES];

@@ -10,6 +10,7 @@
 
 #include "cli/check/parts.h"
 #include "cli/memory.h"
+#include "engine/cuda/gpu/gpu.h"
 #include "lib/net/certs.h"
 #include "tests/net/tls_support.h"
 #include "tests/support/support.h"
@@ -383,12 +384,36 @@ static void a_table_that_is_full_keeps_the_last_row(void **state)
     assert_string_equal(table.rows[CHECK_ROWS_MAX - 1].figure, "100");
 }
 
+/* A GPU that is missing matters to those who want one. */
+static void gpus_are_described_and_missed_only_with_the_flag(void **state)
+{
+    struct cli_check_options options = {.cluster = {.prefill = 1, .decode = 1}};
+    struct td_error error = {0};
+    uint32_t count = 0;
+    bool is_usable = gpu_count(&count, &error) == TD_OK && count > 0;
+
+    (void)state;
+    check_gpu(&table, &options);
+    assert_true(table.count >= 1);
+    assert_string_equal(table.rows[0].area, "gpu");
+    assert_string_equal(table.rows[0].what, "CUDA");
+    assert_int_equal(check_count(&table, CHECK_PROBLEM), 0);
+    if (is_usable)
+        return; /* what else uses it is not ours to say */
+    table.count = 0;
+    options.cluster.gpu = true;
+    check_gpu(&table, &options);
+    assert_int_equal(check_count(&table, CHECK_PROBLEM), 1);
+    assert_non_null(strstr(table.rows[table.count - 1].advice, "leave --gpu out"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(memory_is_what_the_host_has_without_limits, clear),
         cmocka_unit_test_setup(the_tightest_group_limits_memory, clear),
         cmocka_unit_test_setup(version_1_of_control_groups_limits_memory_too, clear),
+        cmocka_unit_test_setup(gpus_are_described_and_missed_only_with_the_flag, clear),
         cmocka_unit_test_setup(the_machine_is_described_by_its_limits, clear),
         cmocka_unit_test_setup(an_unknown_set_of_kernels_is_a_problem, clear),
         cmocka_unit_test_setup(the_folder_for_sockets_is_left_as_it_was, clear),

@@ -288,7 +288,7 @@ static const struct cuda_device_ops ops = {
 /* ------------------------------------------------------------------ opening */
 
 /* The runtime says "insufficient driver" also where there is none at all. */
-static td_status_t check_driver(struct td_error *error)
+td_status_t gpu_count(uint32_t *count_out, struct td_error *error)
 {
     int driver = 0;
     int count = 0;
@@ -304,7 +304,17 @@ static td_status_t check_driver(struct td_error *error)
                        driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
     if (code == cudaSuccess)
         code = cudaGetDeviceCount(&count);
+    if (code == cudaSuccess)
+        *count_out = (uint32_t)count;
     return check(code, "no GPU can be used", error);
+}
+
+const char *gpu_toolkit(void)
+{
+    static char text[16];
+
+    snprintf(text, sizeof text, "%d.%d", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    return text;
 }
 
 static td_status_t describe(struct gpu *gpu, struct td_error *error)
@@ -358,7 +368,8 @@ static td_status_t load_kernels(struct td_error *error)
 
 static td_status_t prepare(struct gpu *gpu, struct td_error *error)
 {
-    td_status_t status = check_driver(error);
+    uint32_t count;
+    td_status_t status = gpu_count(&count, error);
 
     if (status == TD_OK)
         status = check(cudaSetDevice(gpu->index), "cudaSetDevice", error);

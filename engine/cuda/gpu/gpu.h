@@ -17,4 +17,10 @@
 td_status_t gpu_open(uint32_t index, struct cuda_device **device_out,
                      struct td_error *error) TD_MUST_USE;
 
+/* "13.0", of the toolkit that this program was built with; NULL: built without CUDA. */
+const char *gpu_toolkit(void);
+
+/* How many GPUs the driver shows. TD_NOT_FOUND, TD_UNSUPPORTED: none can be used, and the text says why. */
+td_status_t gpu_count(uint32_t *count_out, struct td_error *error) TD_MUST_USE;
+
 #endif
