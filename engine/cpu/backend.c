@@ -174,18 +174,21 @@ static void choose_strides(struct cpu_backend *backend)
     backend->strides.scratch = cpu_pad((uint32_t)cpu_forward_scratch_floats(backend));
 }
 
-/* One mapping for all arrays of floats: zero at first, and touched when first used. */
-static td_status_t map_memory(struct cpu_backend *backend, struct td_error *error)
+struct array {
+    float **array;
+    size_t count;
+    size_t floats;
+};
+
+#define ARRAYS 11
+
+static void list_arrays(struct cpu_backend *backend, struct array arrays_out[static ARRAYS])
 {
     const struct cpu_strides *strides = &backend->strides;
     size_t rows = backend->base.rows_max;
     size_t outputs = backend->base.outputs_max;
     size_t pairs = cpu_pad(backend->rope.pairs);
-    const struct {
-        float **array;
-        size_t count;
-        size_t floats;
-    } arrays[] = {
+    const struct array arrays[] = {
         {&backend->x, rows, strides->hidden},
         {&backend->normed, rows > outputs ? rows : outputs, strides->hidden},
         {&backend->q, rows, strides->attention},
@@ -198,24 +201,44 @@ static td_status_t map_memory(struct cpu_backend *backend, struct td_error *erro
         {&backend->results, outputs, strides->result},
         {&backend->scratch, backend->threads, strides->scratch},
     };
+
+    _Static_assert(sizeof arrays / sizeof arrays[0] == ARRAYS, "all arrays");
+    memcpy(arrays_out, arrays, sizeof arrays);
+}
+
+/* SIZE_MAX: it overflows. */
+static size_t bytes_of(const struct array arrays[static ARRAYS])
+{
     size_t floats = 0;
     size_t bytes = 0;
+
+    for (size_t i = 0; i < ARRAYS; i++)
+        if (!td_size_add(&floats, arrays[i].count, arrays[i].floats))
+            return SIZE_MAX;
+    return td_size_add(&bytes, floats, sizeof(float)) ? bytes : SIZE_MAX;
+}
+
+/* One mapping for all arrays of floats: zero at first, and touched when first used. */
+static td_status_t map_memory(struct cpu_backend *backend, struct td_error *error)
+{
+    uint32_t rows = backend->base.rows_max;
+    struct array arrays[ARRAYS];
+    size_t floats = 0;
+    size_t bytes;
     void *memory;
 
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
-        if (!td_size_add(&floats, arrays[i].count, arrays[i].floats))
-            return td_fail(error, TD_LIMIT, "the memory for %zu rows overflows", rows);
-    if (!td_size_add(&bytes, floats, sizeof(float)))
-        return td_fail(error, TD_LIMIT, "the memory for %zu rows overflows", rows);
+    list_arrays(backend, arrays);
+    bytes = bytes_of(arrays);
+    if (bytes == SIZE_MAX)
+        return td_fail(error, TD_LIMIT, "the memory for %" PRIu32 " rows overflows", rows);
     memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                   -1, 0);
     if (memory == MAP_FAILED)
-        return td_fail(error, TD_NO_MEMORY, "cannot map %zu bytes for %zu rows: %s", bytes, rows,
-                       strerror(errno));
+        return td_fail(error, TD_NO_MEMORY, "cannot map %zu bytes for %" PRIu32 " rows: %s", bytes,
+                       rows, strerror(errno));
     backend->memory = memory;
     backend->memory_bytes = bytes;
-    floats = 0;
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+    for (size_t i = 0; i < ARRAYS; i++) {
         *arrays[i].array = backend->memory + floats;
         floats += arrays[i].count * arrays[i].floats;
     }
@@ -251,11 +274,10 @@ static td_status_t take_weights(struct cpu_backend *backend, const struct cpu_op
     return status;
 }
 
-static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
-                        const struct cpu_options *options, struct td_error *error)
+/* All numbers; no memory yet. */
+static void size_up(struct cpu_backend *backend, const struct engine_kv *kv,
+                    const struct cpu_options *options)
 {
-    td_status_t status;
-
     backend->base.ops = &ops;
     backend->base.rows_max = options->rows_max > 0 ? options->rows_max : CPU_ROWS_DEFAULT;
     backend->base.outputs_max =
@@ -267,6 +289,26 @@ static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
     cpu_attention_init(&backend->attention, backend->kernels, kv, options->kv_dtype,
                        &backend->base.info);
     choose_strides(backend);
+}
+
+size_t cpu_workspace_bytes(const struct model *model, const struct cpu_options *options)
+{
+    static const struct cpu_kernels none; /* sizes do not depend on them */
+    const struct engine_kv kv = {.block_tokens = CPU_KV_GROUP};
+    struct cpu_backend backend = {.model = model, .kernels = &none};
+    struct array arrays[ARRAYS];
+
+    size_up(&backend, &kv, options);
+    list_arrays(&backend, arrays);
+    return bytes_of(arrays);
+}
+
+static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
+                        const struct cpu_options *options, struct td_error *error)
+{
+    td_status_t status;
+
+    size_up(backend, kv, options);
     status = take_memory(backend, error);
     if (status == TD_OK)
         status = take_weights(backend, options, error);

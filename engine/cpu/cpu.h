@@ -67,9 +67,15 @@ td_status_t cpu_block_bytes(const struct model *model, enum cpu_kv_dtype kv_dtyp
                             struct td_error *error) TD_MUST_USE;
 
 /*
+ * cpu_workspace_bytes: the memory of steps, which a backend with these options reserves: of each row its states,
+ * projections and angles, of each output its logits, and scratch memory of each thread. SIZE_MAX: it overflows.
+ */
+size_t cpu_workspace_bytes(const struct model *model, const struct cpu_options *options);
+
+/*
  * cpu_backend_open: a backend for a model and a pool, which must both outlive it.
- * All memory that steps need is reserved here: about rows_max * (8 * hidden + 2 * ffn + 128 * threads) and
- * outputs_max * vocab floats. TD_INVALID, TD_LIMIT, TD_UNSUPPORTED, TD_EXHAUSTED or TD_NO_MEMORY.
+ * All memory that steps need is reserved here: cpu_workspace_bytes, and a little for attention over long
+ * contexts. TD_INVALID, TD_LIMIT, TD_UNSUPPORTED, TD_EXHAUSTED or TD_NO_MEMORY.
  * Closed by the ops of the backend.
  */
 td_status_t cpu_backend_open(const struct model *model, const struct engine_kv *kv,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/cpu/forward.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/rope.h"
 #include "lib/base/hash.h"
@@ -570,6 +571,27 @@ static void phases_tell_of_every_step(void **state)
     free(file.bytes);
 }
 
+/* What is told before a backend is opened is what it takes, whatever the heads are beside the hidden state. */
+static void the_workspace_is_as_large_as_it_was_said_to_be(void **state)
+{
+    static const struct cpu_options sizes[] = {{.threads = 1},
+                                               {.threads = 3, .rows_max = 7, .outputs_max = 60}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+            const struct cpu_rig_options options = {.cpu = sizes[k]};
+            struct gguf_bytes file;
+            struct cpu_rig rig;
+
+            cpu_rig_open(&rig, gguf_build_open(&shapes[i], &file), &options);
+            assert_int_equal(((struct cpu_backend *)rig.backend)->memory_bytes,
+                             cpu_workspace_bytes(rig.model, &sizes[k]));
+            cpu_rig_close(&rig);
+            free(file.bytes);
+        }
+}
+
 static void batches_that_make_no_sense_are_refused(void **state)
 {
     struct cpu_rig_options options = {.cpu = {.rows_max = 2, .outputs_max = 1}};
@@ -636,6 +658,7 @@ int main(void)
         cmocka_unit_test(the_int8_class_has_not_changed_by_a_bit),
         cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),
         cmocka_unit_test(phases_tell_of_every_step),
+        cmocka_unit_test(the_workspace_is_as_large_as_it_was_said_to_be),
         cmocka_unit_test(batches_that_make_no_sense_are_refused),
     };
 
