@@ -1,7 +1,7 @@
 /*
  * forward.c: see forward.h.
  *
- * Inputs of a step travel as one copy (inputs.h). Then thirteen kernels a layer, launched one by one or as a graph
+ * Inputs of a step travel as one copy (inputs.h). Then eight kernels a layer, launched one by one or as a graph
  * that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
  * alone; whatever else changes from step to step is in the inputs.
  */
@@ -12,6 +12,7 @@
 
 #include "engine/cuda/attention.h"
 #include "engine/cuda/inputs.h"
+#include "engine/cuda/multiply.h"
 
 /* A step while it is queued. */
 struct step {
@@ -115,23 +116,9 @@ static struct cuda_bucket send_inputs(struct step *step)
 
 /* ------------------------------------------------------------------ kernels */
 
-static enum cuda_kernel product_kernel(uint32_t type)
-{
-    switch ((enum cuda_type)type) {
-#define X(name, member, id) \
-    case CUDA_TYPE_##member: return CUDA_KERNEL_PRODUCT_##member;
-        CUDA_TYPES(X)
-#undef X
-    }
-    return CUDA_KERNEL_COUNT; /* not reached: weights.c takes only types of the table */
-}
-
 static void multiply(const struct step *step, const struct cuda_product_args *args)
 {
-    cuda_device_launch(step->backend->device, product_kernel(args->matrix.type),
-                       grid(pieces(args->matrix.rows, CUDA_PRODUCT_ROWS),
-                            pieces(args->tokens, CUDA_PRODUCT_TILE), 1),
-                       args);
+    cuda_multiply(step->backend->device, cuda_multiply_choose(args->tokens), args);
 }
 
 /* Queries, keys and values, side by side. */
@@ -139,22 +126,17 @@ static void project_heads(const struct step *step)
 {
     const struct cuda_workspace *work = &step->backend->workspace;
     const struct cuda_layer *layer = step->layer;
-    struct cuda_product_args args = {.matrix = layer->q,
-                                     .x = work->normed,
-                                     .bias = layer->q_bias,
+    struct cuda_product_args args = {.x = work->normed,
                                      .y = work->qkv,
                                      .stride = (uint32_t)cuda_qkv_count(&step->backend->shape),
                                      .tokens = step->count};
 
-    multiply(step, &args);
-    args.y += layer->q.rows;
-    args.matrix = layer->k;
-    args.bias = layer->k_bias;
-    multiply(step, &args);
-    args.y += layer->k.rows;
-    args.matrix = layer->v;
-    args.bias = layer->v_bias;
-    multiply(step, &args);
+    for (uint32_t i = 0; i < layer->qkv_count; i++) {
+        args.matrix = layer->qkv[i].matrix;
+        args.bias = layer->qkv[i].bias;
+        multiply(step, &args);
+        args.y += args.matrix.rows;
+    }
 }
 
 static void project(const struct step *step, const struct cuda_matrix *matrix, const uint16_t *x,
@@ -213,11 +195,13 @@ static void place(const struct step *step)
 {
     const struct cuda_backend *backend = step->backend;
     const struct cuda_workspace *work = &backend->workspace;
+    const size_t queries = (size_t)backend->shape.heads * backend->shape.head_dim;
+    const size_t keys = (size_t)backend->shape.kv_heads * backend->shape.head_dim;
     const struct cuda_place_args args = {.rows = step->rows,
                                          .pool = backend->pool,
                                          .q = work->qkv,
-                                         .k = work->qkv + step->layer->q.rows,
-                                         .v = work->qkv + step->layer->q.rows + step->layer->k.rows,
+                                         .k = work->qkv + queries,
+                                         .v = work->qkv + queries + keys,
                                          .stride = (uint32_t)cuda_qkv_count(&backend->shape),
                                          .q_norm = step->layer->q_norm,
                                          .k_norm = step->layer->k_norm,
@@ -298,21 +282,30 @@ static void attend_floats(const struct step *step)
     }
 }
 
-static void feed_forward(const struct step *step)
+/* Gate and up, and what becomes of them: in one kernel where they are one matrix. */
+static void project_up(const struct step *step)
 {
-    const struct cuda_backend *backend = step->backend;
-    const struct cuda_workspace *work = &backend->workspace;
+    const struct cuda_workspace *work = &step->backend->workspace;
+    const struct cuda_layer *layer = step->layer;
+    const uint32_t ffn = step->backend->shape.ffn;
+    const struct cuda_product_args pair = {.matrix = layer->gate,
+                                           .x = work->normed,
+                                           .gated = work->gated,
+                                           .stride = ffn,
+                                           .tokens = step->count};
     const struct cuda_activate_args args = {.gate = work->gate,
                                             .up = work->up,
                                             .out = work->gated,
-                                            .count = (uint64_t)step->count * backend->shape.ffn};
+                                            .count = (uint64_t)step->count * ffn};
 
-    normalize(step, step->layer->ffn_norm);
-    project(step, &step->layer->gate, work->normed, work->gate);
-    project(step, &step->layer->up, work->normed, work->up);
-    cuda_device_launch(backend->device, CUDA_KERNEL_ACTIVATE,
+    if (layer->gate.is_paired) {
+        multiply(step, &pair);
+        return;
+    }
+    project(step, &layer->gate, work->normed, work->gate);
+    project(step, &layer->up, work->normed, work->up);
+    cuda_device_launch(step->backend->device, CUDA_KERNEL_ACTIVATE,
                        grid((uint32_t)((args.count + 255) / 256), 1, 1), &args);
-    project_back(step, &step->layer->down, work->gated);
 }
 
 static void run_layer(const struct step *step)
@@ -328,7 +321,9 @@ static void run_layer(const struct step *step)
     else
         attend(step);
     project_back(step, &layer->attention_output, work->attended);
-    feed_forward(step);
+    normalize(step, layer->ffn_norm);
+    project_up(step);
+    project_back(step, &layer->down, work->gated);
 }
 
 /* ------------------------------------------------------------------ results */

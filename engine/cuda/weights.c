@@ -4,13 +4,12 @@
 #include "engine/cuda/weights.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "engine/cuda/loader.h"
+#include "engine/cuda/pack.h"
 #include "engine/cuda/plan.h"
-#include "lib/base/bytes.h"
 
 #define X(name, member, id) \
     _Static_assert((int)CUDA_TYPE_##member == (int)MODEL_TYPE_##member, "ids of " #name);
@@ -25,7 +24,7 @@ struct walk {
     uint8_t *memory;
     size_t at; /* bytes so far, aligned */
     uint32_t layer;
-    struct cuda_loader *loader;
+    struct cuda_packer packer; /* or only how large its staging memory should be */
     struct td_error *error;
 };
 
@@ -39,115 +38,163 @@ static td_status_t named(struct walk *walk, const char *name, td_status_t status
     return status;
 }
 
-/* Random weights of about the size that real ones have: sums over a row keep the size of what they are made from. */
-static void make_random(struct walk *walk, const struct model_matrix *matrix, size_t bytes)
-{
-    const struct model_type_info *info = model_type_info((uint32_t)matrix->type);
-    float largest = 1; /* quant, or scale times quant, of a block */
-    struct cuda_fill_args args = {.data = walk->memory + walk->at,
-                                  .blocks = bytes / info->block_bytes,
-                                  .seed = walk->at,
-                                  .type = (uint32_t)matrix->type,
-                                  .block_bytes = info->block_bytes};
-
-    switch (matrix->type) {
-    case MODEL_TYPE_Q4_1:
-    case MODEL_TYPE_Q5_1: args.has_minimum = true; /* fall through */
-    case MODEL_TYPE_Q4_0:
-    case MODEL_TYPE_Q5_0: largest = 16; break;
-    case MODEL_TYPE_Q8_0: largest = 128; break;
-    case MODEL_TYPE_Q4_K:
-    case MODEL_TYPE_Q5_K: args.has_minimum = true, largest = 63 * 16; break;
-    case MODEL_TYPE_Q6_K: args.scale_at = 208, largest = 128 * 32; break;
-    case MODEL_TYPE_F32:
-    case MODEL_TYPE_F16:
-    case MODEL_TYPE_BF16: break;
-    }
-    args.range = 1.0f / sqrtf((float)matrix->columns) / largest;
-    cuda_device_launch(walk->device, CUDA_KERNEL_FILL,
-                       (struct cuda_grid){(uint32_t)((args.blocks + 255) / 256), 1, 1}, &args);
-}
-
-/* Where bytes of the model go, or NULL while only sizes are added up. */
-static td_status_t put(struct walk *walk, const char *name, const void *data, size_t bytes,
-                       const uint8_t **place_out)
+/* Where so many bytes go, or NULL while only sizes are added up. */
+static td_status_t reserve(struct walk *walk, const char *name, size_t bytes, uint8_t **place_out)
 {
     size_t end;
 
     if (__builtin_add_overflow(walk->at, bytes, &end) ||
         __builtin_add_overflow(end, (size_t)CUDA_ALIGNMENT - 1, &end))
         return named(walk, name, td_fail(walk->error, TD_LIMIT, "their size overflows"));
-    *place_out = NULL;
-    if (walk->device != NULL) {
-        *place_out = walk->memory + walk->at;
-        if (data != NULL)
-            cuda_loader_copy(walk->loader, walk->memory + walk->at, data, bytes);
-        if (walk->device->failure.status != TD_OK)
-            return named(walk, name, cuda_device_wait(walk->device, walk->error));
-    }
+    *place_out = walk->device != NULL ? walk->memory + walk->at : NULL;
     walk->at = end / CUDA_ALIGNMENT * CUDA_ALIGNMENT;
     return TD_OK;
 }
 
-static td_status_t put_matrix(struct walk *walk, const char *name,
-                              const struct model_matrix *matrix, struct cuda_matrix *matrix_out)
+/* Behind what was queued for a tensor. */
+static td_status_t check_device(struct walk *walk, const char *name)
 {
+    if (walk->device != NULL && walk->device->failure.status != TD_OK)
+        return named(walk, name, cuda_device_wait(walk->device, walk->error));
+    return TD_OK;
+}
+
+/* Some matrices one below the other. */
+struct stack {
+    const char *name;
+    const struct model_matrix *const *matrices;
+    uint32_t count;
+    const struct model_matrix *mate; /* of a single one; NULL: none */
+};
+
+static td_status_t put_stack(struct walk *walk, const struct stack *stack,
+                             struct cuda_matrix *matrix_out)
+{
+    struct cuda_pack_source source = {
+        .matrix = stack->matrices[0], .mate = stack->mate, .seed = walk->at};
+    struct cuda_matrix matrix = cuda_pack_describe(&source);
+    uint8_t *place = NULL;
     size_t bytes = 0;
-    const uint8_t *place;
     td_status_t status;
 
-    if (matrix->columns % CUDA_GROUP != 0)
-        return named(walk, name,
+    if (matrix.columns % CUDA_GROUP != 0)
+        return named(walk, stack->name,
                      td_fail(walk->error, TD_UNSUPPORTED,
                              "a matrix of %" PRIu32 " x %" PRIu32
                              ": the CUDA backend needs columns in multiples of %d",
-                             matrix->rows, matrix->columns, CUDA_GROUP));
-    if (!td_size_add(&bytes, matrix->rows, matrix->row_bytes))
-        return named(walk, name, td_fail(walk->error, TD_LIMIT, "their size overflows"));
-    if (walk->device != NULL && matrix->data == NULL)
-        make_random(walk, matrix, bytes);
-    status = put(walk, name, matrix->data, bytes, &place);
+                             matrix.rows, matrix.columns, CUDA_GROUP));
+    for (uint32_t i = 1; i < stack->count; i++)
+        matrix.rows += stack->matrices[i]->rows;
+    if (!cuda_packed_bytes(&matrix, &bytes))
+        bytes = SIZE_MAX; /* which nothing can be added to */
+    status = reserve(walk, stack->name, bytes, &place);
     if (status != TD_OK)
         return status;
-    *matrix_out = (struct cuda_matrix){.data = place,
-                                       .row_bytes = matrix->row_bytes,
-                                       .rows = matrix->rows,
-                                       .columns = matrix->columns,
-                                       .type = (uint32_t)matrix->type};
-    return TD_OK;
+    walk->packer.staging_bytes = cuda_pack_staging(source.matrix, walk->packer.staging_bytes);
+    for (uint32_t i = 0; i < stack->count && place != NULL; i++) {
+        source.matrix = stack->matrices[i];
+        cuda_pack(&walk->packer, &source, &matrix, place);
+        source.first_tile += source.matrix->rows / CUDA_TILE_ROWS;
+        source.seed += source.matrix->rows * source.matrix->row_bytes;
+    }
+    matrix.data = place;
+    *matrix_out = matrix;
+    return check_device(walk, stack->name);
+}
+
+static td_status_t put_matrix(struct walk *walk, const char *name,
+                              const struct model_matrix *source, struct cuda_matrix *matrix_out)
+{
+    const struct stack stack = {.name = name, .matrices = &source, .count = 1};
+
+    return put_stack(walk, &stack, matrix_out);
 }
 
 static td_status_t put_vector(struct walk *walk, const char *name, const float *vector,
                               uint32_t count, const float **vector_out)
 {
-    const uint8_t *place = NULL;
+    uint8_t *place = NULL;
+    td_status_t status;
+
+    *vector_out = NULL;
+    if (vector == NULL)
+        return TD_OK;
+    status = reserve(walk, name, count * sizeof *vector, &place);
+    if (status != TD_OK)
+        return status;
+    if (place != NULL)
+        cuda_loader_copy(walk->packer.loader, place, vector, count * sizeof *vector);
+    *vector_out = (const float *)(const void *)place;
+    return check_device(walk, name);
+}
+
+/* The biases of matrices that are one below the other. */
+static td_status_t put_biases(struct walk *walk, const struct stack *stack,
+                              const float *const *biases, const float **bias_out)
+{
+    uint8_t *place = NULL;
+    size_t bytes = 0;
+    td_status_t status;
+
+    *bias_out = NULL;
+    if (biases[0] == NULL)
+        return TD_OK;
+    for (uint32_t i = 0; i < stack->count; i++)
+        bytes += stack->matrices[i]->rows * sizeof(float);
+    status = reserve(walk, stack->name, bytes, &place);
+    if (status != TD_OK)
+        return status;
+    *bias_out = (const float *)(const void *)place;
+    for (uint32_t i = 0; i < stack->count && place != NULL; i++) {
+        bytes = stack->matrices[i]->rows * sizeof(float);
+        cuda_loader_copy(walk->packer.loader, place, biases[i], bytes);
+        place += bytes;
+    }
+    return check_device(walk, stack->name);
+}
+
+/* Queries, keys and values, as few matrices as their types allow. */
+static td_status_t put_heads(struct walk *walk, const struct model_layer *source,
+                             struct cuda_layer *target)
+{
+    static const char *const names[] = {"q", "k", "v"};
+    const struct model_matrix *const matrices[] = {&source->q, &source->k, &source->v};
+    const float *const biases[] = {source->q_bias, source->k_bias, source->v_bias};
     td_status_t status = TD_OK;
 
-    if (vector != NULL)
-        status = put(walk, name, vector, count * sizeof *vector, &place);
-    if (status == TD_OK)
-        *vector_out = (const float *)(const void *)place;
+    for (uint32_t first = 0; first < 3 && status == TD_OK;) {
+        struct cuda_projection *projection = &target->qkv[target->qkv_count++];
+        struct stack stack = {.name = names[first], .matrices = &matrices[first], .count = 1};
+        uint32_t rows = matrices[first]->rows;
+
+        while (first + stack.count < 3 &&
+               cuda_pack_can_join(matrices[first], rows, matrices[first + stack.count]) &&
+               (biases[first] == NULL) == (biases[first + stack.count] == NULL))
+            rows += matrices[first + stack.count++]->rows;
+        status = put_stack(walk, &stack, &projection->matrix);
+        if (status == TD_OK)
+            status = put_biases(walk, &stack, &biases[first], &projection->bias);
+        first += stack.count;
+    }
     return status;
+}
+
+static td_status_t put_gate_and_up(struct walk *walk, const struct model_layer *source,
+                                   struct cuda_layer *target)
+{
+    const struct model_matrix *gate = &source->gate;
+    const struct stack pair = {.name = "gate", .matrices = &gate, .count = 1, .mate = &source->up};
+    td_status_t status;
+
+    if (cuda_pack_can_pair(gate, &source->up))
+        return put_stack(walk, &pair, &target->gate);
+    status = put_matrix(walk, "gate", gate, &target->gate);
+    return status == TD_OK ? put_matrix(walk, "up", &source->up, &target->up) : status;
 }
 
 static td_status_t put_layer(struct walk *walk, const struct model *model,
                              const struct model_layer *source, struct cuda_layer *target)
 {
-    uint32_t queries = model->heads * model->head_dim;
-    uint32_t keys = model->kv_heads * model->head_dim;
-    const struct {
-        const char *name;
-        const struct model_matrix *source;
-        struct cuda_matrix *target;
-    } matrices[] = {
-        {"q", &source->q, &target->q},
-        {"k", &source->k, &target->k},
-        {"v", &source->v, &target->v},
-        {"attention_output", &source->attention_output, &target->attention_output},
-        {"gate", &source->gate, &target->gate},
-        {"up", &source->up, &target->up},
-        {"down", &source->down, &target->down},
-    };
     const struct {
         const char *name;
         const float *source;
@@ -156,16 +203,18 @@ static td_status_t put_layer(struct walk *walk, const struct model *model,
     } vectors[] = {
         {"attention_norm", source->attention_norm, model->hidden, &target->attention_norm},
         {"ffn_norm", source->ffn_norm, model->hidden, &target->ffn_norm},
-        {"q_bias", source->q_bias, queries, &target->q_bias},
-        {"k_bias", source->k_bias, keys, &target->k_bias},
-        {"v_bias", source->v_bias, keys, &target->v_bias},
         {"q_norm", source->q_norm, model->head_dim, &target->q_norm},
         {"k_norm", source->k_norm, model->head_dim, &target->k_norm},
     };
-    td_status_t status = TD_OK;
+    td_status_t status = put_heads(walk, source, target);
 
-    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0] && status == TD_OK; i++)
-        status = put_matrix(walk, matrices[i].name, matrices[i].source, matrices[i].target);
+    if (status == TD_OK)
+        status = put_matrix(walk, "attention_output", &source->attention_output,
+                            &target->attention_output);
+    if (status == TD_OK)
+        status = put_gate_and_up(walk, source, target);
+    if (status == TD_OK)
+        status = put_matrix(walk, "down", &source->down, &target->down);
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && status == TD_OK; i++)
         status = put_vector(walk, vectors[i].name, vectors[i].source, vectors[i].count,
                             vectors[i].target);
@@ -210,30 +259,54 @@ static td_status_t walk_model(const struct model *model, struct walk *walk,
     return put_all(walk, model, weights);
 }
 
-td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, struct td_error *error)
+/* Sizes of the weights and of staging memory. */
+static td_status_t measure(const struct model *model, size_t *bytes_out, size_t *staging_bytes_out,
+                           struct td_error *error)
 {
-    struct walk walk = {.error = error};
+    struct walk walk = {.packer = {.staging_bytes = CUDA_STAGING_BYTES}, .error = error};
     struct cuda_weights weights = {0};
     td_status_t status = walk_model(model, &walk, &weights);
 
     free(weights.layer);
-    if (status == TD_OK)
-        *bytes_out = weights.bytes;
-    return status;
+    if (status != TD_OK)
+        return status;
+    *bytes_out = weights.bytes;
+    *staging_bytes_out = walk.packer.staging_bytes;
+    return TD_OK;
 }
 
-/* Into memory that was taken. */
+td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, struct td_error *error)
+{
+    size_t staging_bytes;
+
+    return measure(model, bytes_out, &staging_bytes, error);
+}
+
+/* Into memory that was taken. Staging memory goes back before the KV pool takes what is left. */
 static td_status_t load(const struct model *model, struct cuda_device *device, size_t bytes,
                         struct cuda_weights *weights, struct td_error *error)
 {
     const struct cuda_loader_options options = {.total_bytes = bytes};
-    struct walk walk = {.device = device, .memory = weights->memory, .error = error};
-    td_status_t status = cuda_loader_open(device, &options, &walk.loader, error);
+    struct walk walk = {.device = device,
+                        .memory = weights->memory,
+                        .packer = {.device = device, .staging_bytes = CUDA_STAGING_BYTES},
+                        .error = error};
+    size_t weights_bytes;
+    void *staging = NULL;
+    td_status_t status = measure(model, &weights_bytes, &walk.packer.staging_bytes, error);
 
     if (status == TD_OK)
+        status = cuda_device_take(device, walk.packer.staging_bytes, &staging, error);
+    walk.packer.staging = staging;
+    if (status == TD_OK)
+        status = cuda_loader_open(device, &options, &walk.packer.loader, error);
+    if (status == TD_OK)
         status = walk_model(model, &walk, weights);
-    cuda_loader_close(walk.loader);
-    return status == TD_OK ? cuda_device_wait(device, error) : status;
+    cuda_loader_close(walk.packer.loader);
+    if (status == TD_OK)
+        status = cuda_device_wait(device, error);
+    cuda_device_give(device, staging);
+    return status;
 }
 
 td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,

@@ -1,8 +1,8 @@
 /*
- * weights.h: a model's weights in a device's memory, in the types of the model file.
+ * weights.h: a model's weights in a device's memory.
  *
- * Nothing is converted: kernels take blocks apart while they read. Norms and biases are floats. One allocation. A matrix
- * without data (NULL) gets random weights, made on the device: for benchmarks of models that no file is needed for.
+ * Matrices are packed (pack.h), F32 and F16 rounded to bf16; norms and biases are floats. What products have in common
+ * becomes one matrix: queries, keys and values where their types are the same, gate and up too. One allocation.
  */
 #ifndef TANDEM_ENGINE_CUDA_WEIGHTS_H
 #define TANDEM_ENGINE_CUDA_WEIGHTS_H
@@ -14,21 +14,23 @@
 #include "lib/base/status.h"
 #include "model/model.h"
 
+/* Some of queries, keys and values. */
+struct cuda_projection {
+    struct cuda_matrix matrix;
+    const float *bias; /* NULL: none */
+};
+
 /* As struct model_layer, with pointers into the device's memory. */
 struct cuda_layer {
     const float *attention_norm;
-    struct cuda_matrix q;
-    struct cuda_matrix k;
-    struct cuda_matrix v;
-    const float *q_bias;
-    const float *k_bias;
-    const float *v_bias;
+    struct cuda_projection qkv[3]; /* one below the other */
+    uint32_t qkv_count;
     const float *q_norm;
     const float *k_norm;
     struct cuda_matrix attention_output;
     const float *ffn_norm;
-    struct cuda_matrix gate;
-    struct cuda_matrix up;
+    struct cuda_matrix gate; /* paired: with up in it */
+    struct cuda_matrix up;   /* else */
     struct cuda_matrix down;
 };
 

@@ -1,17 +1,10 @@
-/*
- * test_kernels.c: kernels one by one against plain C: weights of all types to the bit, sums in double precision, and
- * the same bits however many rows share a launch.
- */
+/* test_kernels.c: kernels other than products and attention, one by one, against double precision. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/random.h"
 #include "tests/cuda/rig.h"
-
-#define TOKENS  19 /* more than two tiles */
-#define ROWS    11
-#define COLUMNS 512
 
 /* Memory of a device with a copy of something in it; freed with the device's. */
 static void *sent(struct cuda_device *device, const void *data, size_t bytes)
@@ -24,23 +17,6 @@ static void *sent(struct cuda_device *device, const void *data, size_t bytes)
     if (data != NULL)
         cuda_device_upload(device, memory, data, bytes);
     return memory;
-}
-
-static void fetch(struct cuda_device *device, float *to, const float *from, size_t count)
-{
-    struct td_error error = {0};
-
-    cuda_device_download(device, to, from, count * sizeof *to);
-    if (cuda_device_wait(device, &error) != TD_OK)
-        fail_msg("%s", error.text);
-}
-
-static uint16_t to_bf16(float value)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 static void fetch_bf16(struct cuda_device *device, float *to, const uint16_t *from, size_t count)
@@ -60,149 +36,6 @@ static void fetch_bf16(struct cuda_device *device, float *to, const uint16_t *fr
 static float unit(struct td_rng *rng)
 {
     return (float)(2 * td_rng_unit(rng) - 1);
-}
-
-/* ------------------------------------------------------------------ products */
-
-struct product {
-    enum model_type type;
-    enum cuda_kernel kernel;
-    uint8_t *bytes; /* [ROWS][row_bytes] */
-    size_t row_bytes;
-    float weights[ROWS][COLUMNS]; /* what the bytes mean */
-};
-
-/* Random bytes; half floats among them are made small, so that none is an infinity or NaN. */
-static void make_weights(struct product *product, struct td_rng *rng)
-{
-    const struct model_type_info *info = model_type_info(product->type);
-
-    assert_true(model_type_row_bytes(product->type, COLUMNS, &product->row_bytes));
-    product->bytes = malloc(ROWS * product->row_bytes);
-    assert_non_null(product->bytes);
-    for (size_t i = 0; i < ROWS * product->row_bytes; i++)
-        product->bytes[i] = (uint8_t)td_rng_next(rng);
-    for (size_t block = 0; block < ROWS * product->row_bytes; block += info->block_bytes)
-        for (size_t i = 1; i < info->block_bytes; i += 2)
-            product->bytes[block + i] &= product->type == MODEL_TYPE_Q8_0 ? 0xbf : 0xbb;
-    if (product->type == MODEL_TYPE_F32)
-        for (size_t i = 0; i < (size_t)ROWS * COLUMNS; i++)
-            ((float *)(void *)product->bytes)[i] = unit(rng);
-    for (uint32_t row = 0; row < ROWS; row++)
-        model_dequantize(product->type, product->bytes + row * product->row_bytes, COLUMNS,
-                         product->weights[row]);
-}
-
-/* y = W x + bias on the device, for the first tokens of x. */
-static void multiply(const struct product *product, const float *x, const float *bias,
-                     uint32_t tokens, float *y)
-{
-    struct cuda_device *device = cuda_rig_device();
-    void *bytes = sent(device, product->bytes, ROWS * product->row_bytes);
-    uint16_t *rounded = malloc((size_t)tokens * COLUMNS * sizeof *rounded);
-    uint16_t *inputs = sent(device, NULL, (size_t)tokens * COLUMNS * sizeof *inputs);
-    float *biases = sent(device, bias, ROWS * sizeof *bias);
-    float *results = sent(device, NULL, (size_t)tokens * ROWS * sizeof *y);
-    const struct cuda_product_args args = {.matrix = {.data = bytes,
-                                                      .row_bytes = product->row_bytes,
-                                                      .rows = ROWS,
-                                                      .columns = COLUMNS,
-                                                      .type = (uint32_t)product->type},
-                                           .x = inputs,
-                                           .bias = biases,
-                                           .y = results,
-                                           .stride = ROWS,
-                                           .tokens = tokens};
-    const struct cuda_grid grid = {.x = (ROWS + CUDA_PRODUCT_ROWS - 1) / CUDA_PRODUCT_ROWS,
-                                   .y = (tokens + CUDA_PRODUCT_TILE - 1) / CUDA_PRODUCT_TILE,
-                                   .z = 1};
-
-    assert_non_null(rounded);
-    for (size_t i = 0; i < (size_t)tokens * COLUMNS; i++)
-        rounded[i] = to_bf16(x[i]);
-    cuda_device_upload(device, inputs, rounded, (size_t)tokens * COLUMNS * sizeof *inputs);
-    cuda_device_launch(device, product->kernel, grid, &args);
-    fetch(device, y, results, (size_t)tokens * ROWS);
-    cuda_device_give(device, bytes);
-    cuda_device_give(device, inputs);
-    cuda_device_give(device, biases);
-    cuda_device_give(device, results);
-    cuda_device_close(device);
-    free(rounded);
-}
-
-/* A column at a time: a product with a unit vector is the weight itself, to the bit. */
-static void check_weights(const struct product *product)
-{
-    static float x[CUDA_GROUP * 4][COLUMNS];
-    static float y[CUDA_GROUP * 4][ROWS];
-    static const float bias[ROWS] = {0};
-
-    for (uint32_t first = 0; first < COLUMNS; first += CUDA_GROUP * 4) {
-        memset(x, 0, sizeof x);
-        for (uint32_t i = 0; i < CUDA_GROUP * 4; i++)
-            x[i][first + i] = 1;
-        multiply(product, x[0], bias, CUDA_GROUP * 4, y[0]);
-        for (uint32_t i = 0; i < CUDA_GROUP * 4; i++)
-            for (uint32_t row = 0; row < ROWS; row++)
-                if (!(y[i][row] == product->weights[row][first + i]))
-                    fail_msg("type %s row %u column %u: %g instead of %g",
-                             model_type_info(product->type)->name, row, first + i,
-                             (double)y[i][row], (double)product->weights[row][first + i]);
-    }
-}
-
-static void check_sums(const struct product *product, struct td_rng *rng)
-{
-    static float x[TOKENS][COLUMNS];
-    static float y[TOKENS][ROWS];
-    static float alone[ROWS];
-    float bias[ROWS];
-
-    for (uint32_t i = 0; i < TOKENS * COLUMNS; i++)
-        x[i / COLUMNS][i % COLUMNS] = model_bfloat_to_float(to_bf16(unit(rng)));
-    for (uint32_t row = 0; row < ROWS; row++)
-        bias[row] = unit(rng);
-    multiply(product, x[0], bias, TOKENS, y[0]);
-    for (uint32_t token = 0; token < TOKENS; token++) {
-        for (uint32_t row = 0; row < ROWS; row++) {
-            double sum = (double)bias[row];
-            double scale = fabs(sum);
-
-            for (uint32_t i = 0; i < COLUMNS; i++) {
-                sum += (double)product->weights[row][i] * (double)x[token][i];
-                scale += fabs((double)product->weights[row][i] * (double)x[token][i]);
-            }
-            assert_true(fabs((double)y[token][row] - sum) <= 1e-6 * scale);
-        }
-        multiply(product, x[token], bias, 1, alone);
-        assert_memory_equal(alone, y[token], sizeof alone);
-    }
-}
-
-static void weights_of_every_type_are_the_reference_to_the_bit(void **state)
-{
-    static const struct {
-        enum model_type type;
-        enum cuda_kernel kernel;
-    } types[] = {
-#define X(name, member, id) {MODEL_TYPE_##member, CUDA_KERNEL_PRODUCT_##member},
-        CUDA_TYPES(X)
-#undef X
-    };
-    struct td_rng rng;
-
-    (void)state;
-    td_rng_init(&rng, 7);
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        static struct product product;
-
-        product = (struct product){.type = types[i].type, .kernel = types[i].kernel};
-        make_weights(&product, &rng);
-        check_weights(&product);
-        check_sums(&product, &rng);
-        free(product.bytes);
-    }
 }
 
 /* ------------------------------------------------------------------ rows */
@@ -343,7 +176,6 @@ static void random_weights_are_numbers_of_the_size_asked_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(weights_of_every_type_are_the_reference_to_the_bit),
         cmocka_unit_test(norms_are_those_of_double_precision),
         cmocka_unit_test(silu_is_that_of_double_precision),
         cmocka_unit_test(random_weights_are_numbers_of_the_size_asked_for),

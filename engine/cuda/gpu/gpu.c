@@ -30,9 +30,11 @@ static const uint32_t threads_of[CUDA_KERNEL_COUNT] = {
 #define X(name, member, dim, height, slots) [CUDA_KERNEL_##member] = CUDA_ATTEND_THREADS,
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define X(name, member, id) [CUDA_KERNEL_PRODUCT_##member] = CUDA_PRODUCT_THREADS,
-            CUDA_TYPES(X)
+#define Y(name, member, shared) [CUDA_KERNEL_##member] = CUDA_PRODUCT_THREADS,
+#define X(name, member)         CUDA_PRODUCTS(Y, name, member)
+            CUDA_PACKED_TYPES(X)
 #undef X
+#undef Y
 };
 
 /* What an error of the runtime means here. */

@@ -6,7 +6,9 @@
 #include "engine/cuda/kernels/attention.h"
 #include "engine/cuda/kernels/attention_floats.h"
 #include "engine/cuda/kernels/fill.h"
+#include "engine/cuda/kernels/pack.h"
 #include "engine/cuda/kernels/products.h"
+#include "engine/cuda/kernels/products_tiled.h"
 #include "engine/cuda/kernels/rows.h"
 
 struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel)
@@ -29,13 +31,16 @@ struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel)
         break;
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define X(label, member, id)                                        \
-    case CUDA_KERNEL_PRODUCT_##member:                              \
-        found.function = (const void *)cuda_kernel_product_##label; \
-        found.name = "product_" #label;                             \
+#define Y(label, member, shared)                            \
+    case CUDA_KERNEL_##member:                              \
+        found.function = (const void *)cuda_kernel_##label; \
+        found.name = #label;                                \
+        found.shared_bytes = (shared);                      \
         break;
-        CUDA_TYPES(X)
+#define X(label, member) CUDA_PRODUCTS(Y, label, member)
+        CUDA_PACKED_TYPES(X)
 #undef X
+#undef Y
     case CUDA_KERNEL_COUNT: break;
     }
     return found;

@@ -26,11 +26,13 @@ CUDA_OTHER_KERNELS(X)
     extern const size_t interpret_bytes_##name;
 CUDA_ATTEND_KERNELS(X)
 #undef X
-#define X(name, member, id)                                 \
-    void interpret_kernel_product_##name(const void *args); \
-    extern const size_t interpret_bytes_product_##name;
-CUDA_TYPES(X)
+#define Y(name, member, shared)                     \
+    void interpret_kernel_##name(const void *args); \
+    extern const size_t interpret_bytes_##name;
+#define X(name, member) CUDA_PRODUCTS(Y, name, member)
+CUDA_PACKED_TYPES(X)
 #undef X
+#undef Y
 
 static const struct {
     struct interpreter_kernel kernel;
@@ -47,12 +49,13 @@ static const struct {
                               &interpret_bytes_##label},
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define X(label, member, id)                                                                       \
-    [CUDA_KERNEL_PRODUCT_##                                                                        \
-        member] = {{interpret_kernel_product_##label, "product_" #label, CUDA_PRODUCT_THREADS, 0}, \
-                   &interpret_bytes_product_##label},
-            CUDA_TYPES(X)
+#define Y(label, member, shared)                                                                  \
+    [CUDA_KERNEL_##member] = {{interpret_kernel_##label, #label, CUDA_PRODUCT_THREADS, (shared)}, \
+                              &interpret_bytes_##label},
+#define X(label, member) CUDA_PRODUCTS(Y, label, member)
+            CUDA_PACKED_TYPES(X)
 #undef X
+#undef Y
 };
 
 /* In front of every piece of memory: how large it is. */

@@ -9,6 +9,7 @@
 #ifndef TANDEM_ENGINE_CUDA_INTERPRETED_INTERPRETER_H
 #define TANDEM_ENGINE_CUDA_INTERPRETED_INTERPRETER_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "engine/cuda/device.h"
@@ -40,10 +41,18 @@ extern uint8_t interpreter_shared[INTERPRETER_SHARED_BYTES];
 void interpreter_mma(float *sums, const uint32_t *a, const uint32_t *b,
                      float (*to_float)(uint16_t));
 void interpreter_load(uint32_t *out, const void *row, bool is_turned);
+uint32_t interpreter_bf16_minus(uint32_t a, uint32_t b);
 float interpreter_exchange(float value, uint32_t apart);
 void interpreter_copy(void *to, const void *from, bool is_real);
 void interpreter_copy_commit(void);
 void interpreter_copy_wait(uint32_t groups);
+
+/* Where a wide load or store goes, which ends the process where a GPU would end the kernel. */
+static inline void *interpreter_aligned(const void *place, size_t bytes)
+{
+    assert((uintptr_t)place % bytes == 0);
+    return (void *)(uintptr_t)place;
+}
 
 /* Before every block: shared memory holds what means nothing, and no copy is under way. */
 void interpreter_tensor_reset(uint32_t threads, uint32_t shared_bytes);

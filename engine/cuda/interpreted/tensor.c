@@ -6,10 +6,10 @@
  * it would on a GPU.
  */
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 #include "engine/cuda/interpreted/interpreter.h"
+#include "model/quant.h"
 
 #define COPIES_MAX 256 /* of a thread, under way */
 #define LANES      32
@@ -45,14 +45,14 @@ static void widen(const uint32_t *words, uint32_t count, float (*to_float)(uint1
     }
 }
 
-/* The product of a row and a column, the first ones in lanes row and column * 4. */
+/* The product of a row and a column, the first ones in lanes row and column * 4. Each product is exact in a float. */
 static float chain(const struct fragments *lanes, uint32_t row, uint32_t column, float sum)
 {
     for (uint32_t k = 0; k < 16; k++) {
         const struct fragments *left = &lanes[row % 8 * 4 + k % 8 / 2];
         const struct fragments *right = &lanes[column * 4 + k % 8 / 2];
 
-        sum = fmaf(left->a[row / 8 + k / 8 * 2][k % 2], right->b[k / 8][k % 2], sum);
+        sum += left->a[row / 8 + k / 8 * 2][k % 2] * right->b[k / 8][k % 2];
     }
     return sum;
 }
@@ -68,6 +68,17 @@ void interpreter_mma(float *sums, const uint32_t *a, const uint32_t *b, float (*
     lanes = interpreter_gather(&mine, sizeof mine);
     for (uint32_t i = 0; i < 4; i++)
         sums[i] = chain(lanes, lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2, sums[i]);
+}
+
+uint32_t interpreter_bf16_minus(uint32_t a, uint32_t b)
+{
+    float left[1][2];
+    float right[1][2];
+
+    widen(&a, 1, model_bfloat_to_float, left);
+    widen(&b, 1, model_bfloat_to_float, right);
+    return interpreter_float_to_bf16(left[0][0] - right[0][0]) |
+           (uint32_t)interpreter_float_to_bf16(left[0][1] - right[0][1]) << 16;
 }
 
 /* Of a tile. */

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* CUDA_TYPES(X): X(name, MEMBER, id): types of weights. The ids are those of model/quant.h. */
+/* CUDA_TYPES(X): X(name, MEMBER, id): types of weights in files. The ids are those of model/quant.h. */
 #define CUDA_TYPES(X) \
     X(f32, F32, 0)    \
     X(f16, F16, 1)    \
@@ -31,7 +31,22 @@ enum cuda_type {
 #undef X
 };
 
-/* Kernels other than products, of which there is one for each type: X(name, MEMBER, threads of a block). */
+/*
+ * CUDA_PACKED_TYPES(X): X(name, MEMBER): types of weights on the device. F32 and F16 are rounded to bf16 at loading,
+ * since tensor cores are given bf16.
+ */
+#define CUDA_PACKED_TYPES(X) \
+    X(bf16, BF16)            \
+    X(q8_0, Q8_0)            \
+    X(q4_0, Q4_0)            \
+    X(q4_1, Q4_1)            \
+    X(q5_0, Q5_0)            \
+    X(q5_1, Q5_1)            \
+    X(q4_k, Q4_K)            \
+    X(q5_k, Q5_K)            \
+    X(q6_k, Q6_K)
+
+/* Kernels other than products and attention: X(name, MEMBER, threads of a block). */
 #define CUDA_OTHER_KERNELS(X)            \
     X(embed, EMBED, 256)                 \
     X(norm, NORM, 256)                   \
@@ -39,6 +54,7 @@ enum cuda_type {
     X(attend_floats, ATTEND_FLOATS, 128) \
     X(merge_floats, MERGE_FLOATS, 128)   \
     X(activate, ACTIVATE, 256)           \
+    X(pack, PACK, 128)                   \
     X(fill, FILL, 256)
 
 /*
@@ -62,7 +78,14 @@ enum cuda_type {
     (2 * ((dim) + 8) * ((queries)*16 + (slots)*CUDA_ATTEND_TILE) + \
      2 * (CUDA_SPLIT + 8) * (queries)*16 + 2 * CUDA_ATTEND_THREADS / 32 * (queries)*16 * 4 + 16)
 
-#define CUDA_PRODUCT_THREADS 128
+/* Products, of which there is each for each packed type: X(name, MEMBER, bytes of shared memory asked for at launch). */
+#define CUDA_PRODUCTS(X, type, TYPE)               \
+    X(product_few_##type, PRODUCT_FEW_##TYPE, 0)   \
+    X(product_some_##type, PRODUCT_SOME_##TYPE, 0) \
+    X(product_many_##type, PRODUCT_MANY_##TYPE, 0) \
+    X(product_tiled_##type, PRODUCT_TILED_##TYPE, CUDA_TILED_SHARED)
+
+#define CUDA_PRODUCT_THREADS 256
 
 enum cuda_kernel {
 #define X(name, member, threads) CUDA_KERNEL_##member,
@@ -71,26 +94,60 @@ enum cuda_kernel {
 #define X(name, member, dim, queries, slots) CUDA_KERNEL_##member,
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define X(name, member, id) CUDA_KERNEL_PRODUCT_##member,
-            CUDA_TYPES(X)
+#define Y(name, member, shared) CUDA_KERNEL_##member,
+#define X(name, member)         CUDA_PRODUCTS(Y, name, member)
+            CUDA_PACKED_TYPES(X)
 #undef X
+#undef Y
                 CUDA_KERNEL_COUNT
 };
 
-#define CUDA_GROUP        8 /* weights that a lane takes at a time: columns are a multiple of it */
-#define CUDA_PRODUCT_ROWS 4 /* rows of a matrix in one block: one for each warp */
-#define CUDA_PRODUCT_TILE 8 /* rows of activations that share one reading of the weights */
+#define CUDA_GROUP        8  /* columns are a multiple of it */
+#define CUDA_TILE_ROWS    16 /* of a packed matrix: see kernels/packed.h */
+#define CUDA_TILE_COLUMNS 64
+#define CUDA_SLICES       8 /* runs of columns that are summed on their own: see kernels/product.h */
+
+/* What a block makes: CUDA_TILE_ROWS times so many rows for 8 times so many tokens. */
+#define CUDA_FEW_ROWS           1
+#define CUDA_FEW_TOKENS         1
+#define CUDA_SOME_ROWS          2
+#define CUDA_SOME_TOKENS        2
+#define CUDA_MANY_ROWS          4
+#define CUDA_MANY_TOKENS        4
+#define CUDA_TILED_ROWS         8
+#define CUDA_TILED_TOKENS       16
+#define CUDA_TILED_BLOCK_TOKENS 8 /* in types with blocks */
+
+/* Two buffers of weights as bf16, of activations, and of four scales for each row. */
+#define CUDA_TILED_SHARED                                                                       \
+    (2 * (CUDA_TILED_ROWS * CUDA_TILE_ROWS * (CUDA_TILE_COLUMNS * 2 + 4 * (int)sizeof(float)) + \
+          CUDA_TILED_TOKENS * 8 * CUDA_TILE_COLUMNS * 2))
+
 #define CUDA_SPLIT        256 /* positions whose attention is summed on its own, counted from 0 */
 #define CUDA_HEAD_DIM_MAX 256
 #define CUDA_ATTEND_HEADS 8 /* query heads of a KV head that are worked on at a time */
 
-/* Rows of weights as they lie in model files. */
+/* Weights in the order of kernels/packed.h. */
 struct cuda_matrix {
     const uint8_t *data;
-    uint64_t row_bytes;
     uint32_t rows;
     uint32_t columns;
-    uint32_t type; /* enum cuda_type */
+    uint32_t type;  /* enum cuda_type, one of CUDA_PACKED_TYPES */
+    bool is_paired; /* of each tile the first 8 rows are a gate's, the others belong to them */
+};
+
+/*
+ * Packs rows of a matrix in the order of files into tiles from first_tile on; of a paired matrix rows of the gate and as
+ * many of the other, else of one. Blocks: four tiles of a row of tiles, rows of tiles.
+ */
+struct cuda_pack_args {
+    const uint8_t *sources[2];
+    uint64_t row_bytes;   /* of the sources */
+    uint32_t source_type; /* enum cuda_type */
+    uint32_t rows;        /* of each source */
+    uint32_t first_tile;  /* row of tiles */
+    struct cuda_matrix matrix;
+    uint8_t *data; /* the matrix's */
 };
 
 /* The pool: as in engine/backend.h, elements are halves or floats. */
@@ -131,13 +188,17 @@ struct cuda_norm_args {
     float epsilon;
 };
 
-/* y[token][row] (+)= matrix[row] * x[token] + bias[row]. Blocks: rows by CUDA_PRODUCT_ROWS, tokens by _TILE. */
+/*
+ * y[token][row] (+)= matrix[row] * x[token] + bias[row]; of a paired matrix instead gated[token][row] = silu(gate) * up,
+ * as bf16. Blocks: see multiply.c.
+ */
 struct cuda_product_args {
     struct cuda_matrix matrix;
     const uint16_t *x; /* bf16 [tokens][columns] */
-    const float *bias;
-    float *y;        /* [tokens][stride], rows of which are written */
-    uint32_t stride; /* of y */
+    const float *bias; /* NULL: none */
+    float *y;          /* [tokens][stride], rows of which are written */
+    uint16_t *gated;   /* the same */
+    uint32_t stride;
     uint32_t tokens;
     bool is_added; /* to what y holds */
 };

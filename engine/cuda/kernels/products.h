@@ -1,64 +1,207 @@
 /*
- * products.h: kernels that multiply rows of activations with a matrix of weights, one for each type of weights.
+ * products.h: products for few tokens, bound by the reading of weights, which happens once for all tokens.
  *
- * A warp makes one row of results for up to CUDA_PRODUCT_TILE rows of activations. Lane l takes columns 8l to 8l + 7
- * of every 256, one after the other; then the warp's tree. So the order of a sum depends on the matrix alone: not on
- * how many rows of activations there are, nor on which of them share a block.
+ * A block makes some rows of tiles; each of its warps sums one slice of their columns, so that many warps read
+ * different weights at once, and the warps' sums are added at the end. Tiles go from global memory to registers, some
+ * steps ahead of their use; no two warps of a block need the same weights or activations, so shared memory would be a
+ * detour.
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_PRODUCTS_H
 #define TANDEM_ENGINE_CUDA_KERNELS_PRODUCTS_H
 
-#include "engine/cuda/kernels/unpack.h"
+#include "engine/cuda/kernels/product.h"
 
-SIMT_INLINE void product(const struct cuda_product_args *args, enum cuda_type type)
+#define STREAM_ROWS_MAX   CUDA_MANY_ROWS
+#define STREAM_TOKENS_MAX CUDA_MANY_TOKENS
+#define STREAM_DEPTH_MAX  4
+#define STREAM_ROUND      8 /* tiles of results that are added up at a time */
+
+SIMT_ASSERT(CUDA_PRODUCT_THREADS == CUDA_SLICES * SIMT_WARP, "a warp sums a slice");
+
+/* What a warp has on its way of one step. */
+struct stream_step {
+    struct packed_lane weights[STREAM_ROWS_MAX];
+    uint32_t x[STREAM_TOKENS_MAX][4][2];
+};
+
+/* One of the sizes; constants, so that all loops over tiles are unrolled. */
+struct stream_size {
+    uint32_t rows;   /* tiles of 16 rows */
+    uint32_t tokens; /* tiles of 8 tokens */
+    uint32_t depth;  /* steps that are loaded ahead; 0: see stream_in_turn */
+};
+
+/* What a lane has of the activations of 8 tokens in one step; zeros where there is nothing. */
+SIMT_INLINE void stream_fetch_x(const struct cuda_product_args *args, uint32_t first_token,
+                                uint32_t step, uint32_t x_out[4][2])
 {
-    const struct cuda_matrix *matrix = &args->matrix;
-    uint32_t row = simt_block_x() * CUDA_PRODUCT_ROWS + simt_warp();
-    uint32_t first = simt_block_y() * CUDA_PRODUCT_TILE;
-    uint32_t tokens =
-        args->tokens - first < CUDA_PRODUCT_TILE ? args->tokens - first : CUDA_PRODUCT_TILE;
-    const uint16_t *x = args->x + (size_t)first * matrix->columns;
-    float sums[CUDA_PRODUCT_TILE] = {0};
+    uint32_t token = first_token + simt_lane() / 4;
+    uint32_t column = step * CUDA_TILE_COLUMNS + simt_lane() % 4 * 4;
 
-    if (row >= matrix->rows) /* the whole warp: there is no barrier of the block below */
-        return;
-    for (uint32_t column = simt_lane() * CUDA_GROUP; column < matrix->columns;
-         column += SIMT_WARP * CUDA_GROUP) {
-        float weights[CUDA_GROUP];
-
-        unpack_group(type, matrix->data + row * matrix->row_bytes, column, weights);
-        SIMT_UNROLL
-        for (uint32_t token = 0; token < CUDA_PRODUCT_TILE; token++) {
-            const uint16_t *values = x + (size_t)token * matrix->columns + column;
-
-            if (token < tokens)
-                for (uint32_t i = 0; i < CUDA_GROUP; i++)
-                    sums[token] =
-                        fmaf(weights[i], unpack_bits((uint32_t)values[i] << 16), sums[token]);
-        }
-    }
     SIMT_UNROLL
-    for (uint32_t token = 0; token < CUDA_PRODUCT_TILE; token++) {
-        float *y = args->y + (size_t)(first + token) * args->stride + row;
-        float sum;
+    for (uint32_t j = 0; j < 4; j++) {
+        struct simt_words2 words = {{0, 0}};
 
-        if (token >= tokens) /* the same for the whole warp */
-            break;
-        sum = simt_warp_sum(sums[token]);
-        if (simt_lane() != 0)
-            continue;
-        if (args->bias != NULL)
-            sum += args->bias[row];
-        *y = args->is_added ? *y + sum : sum;
+        if (token < args->tokens && column + 16 * j < args->matrix.columns)
+            words = simt_load2(args->x + (size_t)token * args->matrix.columns + column + 16 * j);
+        x_out[j][0] = words.word[0];
+        x_out[j][1] = words.word[1];
     }
 }
 
-#define X(name, member, id)                                                     \
-    SIMT_KERNEL(product_##name, CUDA_PRODUCT_THREADS, struct cuda_product_args) \
-    {                                                                           \
-        product(&args, CUDA_TYPE_##member);                                     \
+SIMT_INLINE void stream_fetch(const struct cuda_product_args *args, enum cuda_type type,
+                              const struct stream_size size, uint32_t step,
+                              struct stream_step *step_out)
+{
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < size.rows; i++)
+        packed_fetch(&args->matrix, type, simt_block_x() * size.rows + i, step,
+                     &step_out->weights[i]);
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < size.tokens; i++)
+        stream_fetch_x(args, (simt_block_y() * size.tokens + i) * 8, step, step_out->x[i]);
+}
+
+SIMT_INLINE void stream_compute(enum cuda_type type, const struct stream_size size,
+                                struct stream_step *step,
+                                float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
+{
+    SIMT_UNROLL
+    for (uint32_t half = 0; half < 2; half++) {
+        float totals[STREAM_TOKENS_MAX][2] = {{0}};
+
+        if (packed_has_minimum(type)) {
+            SIMT_UNROLL
+            for (uint32_t k = 0; k < size.tokens; k++)
+                product_total(&step->x[k][2 * half], totals[k]);
+        }
+        SIMT_UNROLL
+        for (uint32_t i = 0; i < size.rows; i++) {
+            const struct packed_lane *lane = &step->weights[i];
+            uint32_t weights[2][4];
+            float scales[2][2] = {{0}};
+
+            packed_open(type, lane, 2 * half, weights[0]);
+            packed_open(type, lane, 2 * half + 1, weights[1]);
+            if (type != CUDA_TYPE_BF16) {
+                packed_scales(type, lane->scales[0], lane->supers[0], half, scales[0]);
+                packed_scales(type, lane->scales[1], lane->supers[1], half, scales[1]);
+            }
+            SIMT_UNROLL
+            for (uint32_t k = 0; k < size.tokens; k++)
+                product_half_step(type, weights, &step->x[k][2 * half], scales, totals[k],
+                                  sums[i][k]);
+        }
     }
-CUDA_TYPES(X)
+}
+
+/* Adds the warps' sums up, in the order of their slices; a warp does one tile of results. */
+SIMT_INLINE void stream_finish(const struct cuda_product_args *args, const struct stream_size size,
+                               struct simt_floats4 *shared,
+                               float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
+{
+    const uint32_t tiles = size.rows * size.tokens;
+    const uint32_t round = tiles < STREAM_ROUND ? tiles : STREAM_ROUND;
+    uint32_t lane = simt_lane();
+
+    SIMT_UNROLL
+    for (uint32_t first = 0; first < tiles; first += round) {
+        uint32_t mine = first + simt_warp(); /* the tile of results that the warp adds up */
+
+        if (first > 0)
+            simt_barrier();
+        SIMT_UNROLL
+        for (uint32_t i = 0; i < round; i++)
+            SIMT_UNROLL
+        for (uint32_t k = 0; k < 4; k++)
+            shared[(simt_warp() * round + i) * SIMT_WARP + lane].value[k] =
+                sums[(first + i) / size.tokens][(first + i) % size.tokens][k];
+        simt_barrier();
+        if (simt_warp() < round) {
+            float total[4] = {0, 0, 0, 0};
+
+            SIMT_UNROLL
+            for (uint32_t slice = 0; slice < CUDA_SLICES; slice++)
+                SIMT_UNROLL
+            for (uint32_t k = 0; k < 4; k++)
+                total[k] += shared[(slice * round + simt_warp()) * SIMT_WARP + lane].value[k];
+            product_finish(args, simt_block_x() * size.rows + mine / size.tokens,
+                           (simt_block_y() * size.tokens + mine % size.tokens) * 8, total);
+        }
+    }
+}
+
+/* A warp's slice: steps are loaded size.depth ahead of their use, so that many bytes are on their way. */
+SIMT_INLINE void stream_ahead(const struct cuda_product_args *args, enum cuda_type type,
+                              const struct stream_size size, uint32_t begin, uint32_t end,
+                              float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
+{
+    struct stream_step ring[STREAM_DEPTH_MAX];
+
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < size.depth; i++)
+        if (begin + i < end)
+            stream_fetch(args, type, size, begin + i, &ring[i]);
+    for (uint32_t step = begin; step < end; step += size.depth) {
+        SIMT_UNROLL
+        for (uint32_t i = 0; i < size.depth; i++) {
+            if (step + i >= end)
+                break;
+            stream_compute(type, size, &ring[i], sums);
+            if (step + i + size.depth < end)
+                stream_fetch(args, type, size, step + i + size.depth, &ring[i]);
+        }
+    }
+}
+
+/* The same where a single step fills the registers: the other warps' loads are on their way meanwhile. */
+SIMT_INLINE void stream_in_turn(const struct cuda_product_args *args, enum cuda_type type,
+                                const struct stream_size size, uint32_t begin, uint32_t end,
+                                float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
+{
+    for (uint32_t step = begin; step < end; step++) {
+        struct stream_step loaded;
+
+        stream_fetch(args, type, size, step, &loaded);
+        stream_compute(type, size, &loaded, sums);
+    }
+}
+
+SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_type type,
+                                const struct stream_size size, struct simt_floats4 *shared)
+{
+    const uint32_t steps = packed_steps(&args->matrix);
+    const uint32_t begin = product_slice_begin(steps, simt_warp());
+    const uint32_t end = product_slice_begin(steps, simt_warp() + 1);
+    float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4] = {{{0}}};
+
+    if (size.depth > 0)
+        stream_ahead(args, type, size, begin, end, sums);
+    else
+        stream_in_turn(args, type, size, begin, end, sums);
+    stream_finish(args, size, shared, sums);
+}
+
+/* Few tokens, or many rows for each of the block's; see CUDA_FEW_ROWS and the like in args.h. */
+#define PRODUCT_STREAM(label, type, rows_, tokens_, depth_)                                    \
+    SIMT_KERNEL(product_##label, CUDA_PRODUCT_THREADS, struct cuda_product_args)               \
+    {                                                                                          \
+        SIMT_SHARED struct simt_floats4                                                        \
+            shared[CUDA_SLICES *                                                               \
+                   ((rows_) * (tokens_) < STREAM_ROUND ? (rows_) * (tokens_) : STREAM_ROUND) * \
+                   SIMT_WARP];                                                                 \
+        const struct stream_size size = {(rows_), (tokens_), (depth_)};                        \
+                                                                                               \
+        product_stream(&args, type, size, shared);                                             \
+    }
+
+#define X(name, member)                                                               \
+    PRODUCT_STREAM(few_##name, CUDA_TYPE_##member, CUDA_FEW_ROWS, CUDA_FEW_TOKENS,    \
+                   CUDA_TYPE_##member == CUDA_TYPE_BF16 ? 2 : 4)                      \
+    PRODUCT_STREAM(some_##name, CUDA_TYPE_##member, CUDA_SOME_ROWS, CUDA_SOME_TOKENS, \
+                   CUDA_TYPE_##member == CUDA_TYPE_Q6_K ? 1 : 2)                      \
+    PRODUCT_STREAM(many_##name, CUDA_TYPE_##member, CUDA_MANY_ROWS, CUDA_MANY_TOKENS, 0)
+CUDA_PACKED_TYPES(X)
 #undef X
 
 #endif

@@ -5,8 +5,8 @@
 #define TANDEM_ENGINE_CUDA_KERNELS_ROWS_H
 
 #include "engine/cuda/kernels/arithmetic.h"
+#include "engine/cuda/kernels/packed.h"
 #include "engine/cuda/kernels/pool.h"
-#include "engine/cuda/kernels/unpack.h"
 
 #define NORM_THREADS 256
 #define NORM_WARPS   (NORM_THREADS / SIMT_WARP)
@@ -15,16 +15,10 @@ SIMT_KERNEL(embed, 256, struct cuda_embed_args)
 {
     uint32_t row = simt_block_x();
     uint32_t columns = args.table.columns;
-    const uint8_t *source = args.table.data + args.tokens[row] * args.table.row_bytes;
 
-    for (uint32_t column = simt_thread() * CUDA_GROUP; column < columns;
-         column += 256 * CUDA_GROUP) {
-        float values[CUDA_GROUP];
-
-        unpack_group((enum cuda_type)args.table.type, source, column, values);
-        for (uint32_t i = 0; i < CUDA_GROUP; i++)
-            args.x[(size_t)row * columns + column + i] = values[i];
-    }
+    for (uint32_t column = simt_thread(); column < columns; column += 256)
+        args.x[(size_t)row * columns + column] =
+            packed_value(&args.table, args.tokens[row], column);
 }
 
 /* What a norm multiplies a row with, from the sum of its squares. */

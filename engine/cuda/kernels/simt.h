@@ -28,6 +28,7 @@
 #define SIMT_INLINE static __device__ __forceinline__
 #define SIMT_SHARED __shared__
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_ASSERT static_assert /* while it is compiled */
 
 /* SIMT_KERNEL(name, threads, struct args): a kernel whose blocks have that many threads. */
 #define SIMT_KERNEL(name, threads, type) \
@@ -104,6 +105,7 @@ SIMT_INLINE uint16_t simt_float_to_bf16(float value)
 #define SIMT_INLINE static inline __attribute__((always_inline))
 #define SIMT_SHARED static
 #define SIMT_UNROLL
+#define SIMT_ASSERT _Static_assert
 
 #define SIMT_KERNEL(name, threads, type)                \
     static void cuda_kernel_##name(const type args);    \

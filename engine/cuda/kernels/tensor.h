@@ -17,6 +17,25 @@
 #include "engine/cuda/kernels/simt.h"
 
 #ifdef __CUDACC__
+#define TENSOR_ALIGNED(bytes) __align__(bytes)
+#else
+#define TENSOR_ALIGNED(bytes) __attribute__((aligned(bytes)))
+#endif
+
+/* What is loaded and stored at once, and aligned to its size. */
+struct TENSOR_ALIGNED(16) simt_words4 {
+    uint32_t word[4];
+};
+
+struct TENSOR_ALIGNED(8) simt_words2 {
+    uint32_t word[2];
+};
+
+struct TENSOR_ALIGNED(16) simt_floats4 {
+    float value[4];
+};
+
+#ifdef __CUDACC__
 
 /* sums += a * b: 16 x 16 halves times 16 x 8 halves, in floats. */
 SIMT_INLINE void simt_mma_half(float *sums, const uint32_t *a, const uint32_t *b)
@@ -25,6 +44,54 @@ SIMT_INLINE void simt_mma_half(float *sums, const uint32_t *a, const uint32_t *b
                  "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* The same with bf16. */
+SIMT_INLINE void simt_mma_bf16(float *sums, const uint32_t *a, const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* a - b for two bf16 in a word each. */
+SIMT_INLINE uint32_t simt_bf16_minus(uint32_t a, uint32_t b)
+{
+    __nv_bfloat162 left;
+    __nv_bfloat162 right;
+
+    memcpy(&left, &a, sizeof left);
+    memcpy(&right, &b, sizeof right);
+    left = __hsub2(left, right);
+    memcpy(&a, &left, sizeof a);
+    return a;
+}
+
+SIMT_INLINE struct simt_words4 simt_load4(const void *from)
+{
+    return *(const struct simt_words4 *)from;
+}
+
+SIMT_INLINE struct simt_words2 simt_load2(const void *from)
+{
+    return *(const struct simt_words2 *)from;
+}
+
+/* The same for global memory that is read once in a launch, and never written in it. */
+SIMT_INLINE struct simt_words4 simt_stream4(const void *from)
+{
+    struct simt_words4 words;
+
+    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(words.word[0]), "=r"(words.word[1]), "=r"(words.word[2]), "=r"(words.word[3])
+        : "l"(__cvta_generic_to_global(from)));
+    return words;
+}
+
+SIMT_INLINE void simt_store4(void *to, struct simt_words4 words)
+{
+    *(struct simt_words4 *)to = words;
 }
 
 SIMT_INLINE uint32_t simt_shared_address(const void *shared)
@@ -98,7 +165,14 @@ SIMT_INLINE bool simt_arrive(uint32_t *counter, uint32_t count)
 
 #else
 
-#define simt_mma_half(sums, a, b)            interpreter_mma(sums, a, b, model_half_to_float)
+#define simt_mma_half(sums, a, b) interpreter_mma(sums, a, b, model_half_to_float)
+#define simt_mma_bf16(sums, a, b) interpreter_mma(sums, a, b, model_bfloat_to_float)
+#define simt_bf16_minus(a, b)     interpreter_bf16_minus(a, b)
+#define simt_load4(from)          (*(const struct simt_words4 *)interpreter_aligned(from, 16))
+#define simt_load2(from)          (*(const struct simt_words2 *)interpreter_aligned(from, 8))
+#define simt_stream4(from)        simt_load4(from)
+#define simt_store4(to, words) \
+    ((void)(*(struct simt_words4 *)interpreter_aligned(to, 16) = (words)))
 #define simt_load_tiles(out, row)            interpreter_load(out, row, false)
 #define simt_load_tiles_turned(out, row)     interpreter_load(out, row, true)
 #define simt_copy16(shared, from, is_wanted) interpreter_copy(shared, from, is_wanted)

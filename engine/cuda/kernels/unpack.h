@@ -1,8 +1,7 @@
 /*
- * unpack.h: eight weights of a row as floats, from the bytes of model files.
+ * unpack.h: quants and scales of a row as they lie in model files, for pack.h.
  *
- * Does exactly what model/quant.c does, value by value, so that a weight is the same float on every backend. Bytes
- * are read one by one or as halves: blocks are aligned to two bytes only.
+ * The layouts are those of model/quant.c. Bytes are read one by one or as halves: blocks are aligned to two bytes only.
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_UNPACK_H
 #define TANDEM_ENGINE_CUDA_KERNELS_UNPACK_H
@@ -10,129 +9,128 @@
 #include "engine/cuda/kernels/args.h"
 #include "engine/cuda/kernels/simt.h"
 
-SIMT_INLINE uint16_t unpack_u16(const uint8_t *bytes)
+SIMT_INLINE uint32_t unpack_u16(const uint8_t *bytes)
 {
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8;
 }
 
-SIMT_INLINE float unpack_half(const uint8_t *bytes)
+/* Types without blocks, as the bits of a bf16. */
+SIMT_INLINE uint32_t unpack_plain(enum cuda_type type, const uint8_t *row, uint32_t column)
 {
-    return simt_half_to_float(unpack_u16(bytes));
+    if (type == CUDA_TYPE_F32)
+        return simt_float_to_bf16(((const float *)(const void *)row)[column]);
+    if (type == CUDA_TYPE_F16)
+        return simt_float_to_bf16(
+            simt_half_to_float(((const uint16_t *)(const void *)row)[column]));
+    return ((const uint16_t *)(const void *)row)[column];
 }
 
-SIMT_INLINE float unpack_bits(uint32_t bits)
+/* Bytes of a block of 32 values, and where in it the nibbles or bytes of quants begin. */
+SIMT_INLINE uint32_t unpack_block_bytes(enum cuda_type type)
 {
-    float value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* Types without blocks. */
-SIMT_INLINE void unpack_plain(enum cuda_type type, const uint8_t *row, uint32_t first, float *out)
-{
-    for (uint32_t i = 0; i < CUDA_GROUP; i++) {
-        if (type == CUDA_TYPE_F32)
-            out[i] = ((const float *)(const void *)row)[first + i];
-        else if (type == CUDA_TYPE_F16)
-            out[i] = simt_half_to_float(((const uint16_t *)(const void *)row)[first + i]);
-        else
-            out[i] = unpack_bits((uint32_t)((const uint16_t *)(const void *)row)[first + i] << 16);
+    switch (type) {
+    case CUDA_TYPE_Q4_0: return 18;
+    case CUDA_TYPE_Q4_1: return 20;
+    case CUDA_TYPE_Q5_0: return 22;
+    case CUDA_TYPE_Q5_1: return 24;
+    default: return 34; /* Q8_0 */
     }
 }
 
-/* Blocks of 32 values: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. The first 16 values are the low nibbles. */
-SIMT_INLINE void unpack_small(enum cuda_type type, const uint8_t *row, uint32_t first, float *out)
+/* Blocks of 32 values. The first 16 values are the low nibbles. */
+SIMT_INLINE uint32_t unpack_small(enum cuda_type type, const uint8_t *row, uint32_t column)
 {
-    const bool has_minimum = type == CUDA_TYPE_Q4_1 || type == CUDA_TYPE_Q5_1;
-    const bool has_fifths = type == CUDA_TYPE_Q5_0 || type == CUDA_TYPE_Q5_1;
-    const uint32_t head = has_minimum ? 4 : 2;
-    const uint32_t quants = head + (has_fifths ? 4 : 0);
-    const uint32_t bytes = quants + (type == CUDA_TYPE_Q8_0 ? 32 : 16);
-    const uint8_t *block = row + (size_t)(first / 32) * bytes;
-    uint32_t in_block = first % 32;
-    float scale = unpack_half(block);
-    float minimum = has_minimum ? unpack_half(block + 2) : 0.0f;
+    const uint32_t bytes = unpack_block_bytes(type);
+    const uint8_t *block = row + (size_t)(column / 32) * bytes;
+    uint32_t at = column % 32;
+    uint32_t quant;
 
-    for (uint32_t i = 0; i < CUDA_GROUP; i++) {
-        uint32_t at = in_block + i;
-        int quant;
-
-        if (type == CUDA_TYPE_Q8_0) {
-            out[i] = scale * (float)(int8_t)block[2 + at];
-            continue;
-        }
-        quant = at < 16 ? block[quants + at] & 15 : block[quants + at - 16] >> 4;
-        if (has_fifths)
-            quant |= (block[head + at / 8] >> at % 8 & 1) << 4;
-        if (!has_minimum)
-            quant -= has_fifths ? 16 : 8;
-        out[i] = has_minimum ? scale * (float)quant + minimum : scale * (float)quant;
-    }
+    if (type == CUDA_TYPE_Q8_0)
+        return block[2 + at] ^ 0x80u; /* signed: now 128 more */
+    quant = block[bytes - 16 + at % 16] >> at / 16 * 4 & 15;
+    if (type == CUDA_TYPE_Q5_0 || type == CUDA_TYPE_Q5_1)
+        quant |= (uint32_t)(block[bytes - 20 + at / 8] >> at % 8 & 1) << 4;
+    return quant;
 }
 
-/* Sub-block j of Q4_K and Q5_K: 6 bits each of scale and minimum, packed into 12 bytes. */
-SIMT_INLINE int unpack_k_scale(const uint8_t *packed, uint32_t j, uint32_t is_minimum)
-{
-    const uint32_t own = j % 4 + (is_minimum != 0 ? 4 : 0);
-
-    if (j < 4)
-        return packed[own] & 63;
-    return (is_minimum != 0 ? packed[j + 4] >> 4 : packed[j + 4] & 15) | packed[own] >> 6 << 4;
-}
-
-SIMT_INLINE void unpack_q45_k(enum cuda_type type, const uint8_t *row, uint32_t first, float *out)
+SIMT_INLINE uint32_t unpack_q45_k(enum cuda_type type, const uint8_t *row, uint32_t column)
 {
     const bool has_fifths = type == CUDA_TYPE_Q5_K;
     const uint32_t nibbles = has_fifths ? 48 : 16;
-    const uint8_t *block = row + (size_t)(first / 256) * (nibbles + 128);
-    uint32_t j = first % 256 / 32; /* eight values never cross a sub-block */
-    uint32_t in_sub = first % 32;
-    float scale = unpack_half(block) * (float)unpack_k_scale(block + 4, j, 0);
-    float minimum = unpack_half(block + 2) * (float)unpack_k_scale(block + 4, j, 1);
+    const uint8_t *block = row + (size_t)(column / 256) * (nibbles + 128);
+    uint32_t j = column % 256 / 32;
+    uint32_t quant = block[nibbles + j / 2 * 32 + column % 32] >> j % 2 * 4 & 15;
 
-    for (uint32_t i = 0; i < CUDA_GROUP; i++) {
-        int quant = block[nibbles + j / 2 * 32 + in_sub + i] >> j % 2 * 4 & 15;
-
-        if (has_fifths)
-            quant |= (block[16 + in_sub + i] >> j & 1) << 4;
-        out[i] = scale * (float)quant - minimum;
-    }
+    if (has_fifths)
+        quant |= (uint32_t)(block[16 + column % 32] >> j & 1) << 4;
+    return quant;
 }
 
-SIMT_INLINE void unpack_q6_k(const uint8_t *row, uint32_t first, float *out)
+SIMT_INLINE uint32_t unpack_q6_k(const uint8_t *row, uint32_t column)
 {
-    const uint8_t *block = row + (size_t)(first / 256) * 210;
-    float scale = unpack_half(block + 208);
+    const uint8_t *block = row + (size_t)(column / 256) * 210;
+    uint32_t half = column % 256 / 128;
+    uint32_t run = column / 32 % 4;
+    uint32_t place = column % 32;
+    uint32_t low = block[half * 64 + run % 2 * 32 + place] >> run / 2 * 4 & 15;
+    uint32_t high = block[128 + half * 32 + place] >> run * 2 & 3;
 
-    for (uint32_t i = 0; i < CUDA_GROUP; i++) {
-        uint32_t at = first % 256 + i;
-        uint32_t half = at / 128;
-        uint32_t run = at / 32 % 4;
-        uint32_t place = at % 32;
-        int low = block[half * 64 + run % 2 * 32 + place] >> run / 2 * 4 & 15;
-        int high = block[128 + half * 32 + place] >> run * 2 & 3;
-
-        out[i] = scale * (float)(int8_t)block[192 + at / 16] * (float)((low | high << 4) - 32);
-    }
+    return low | high << 4;
 }
 
-/* Values first to first + 7 of a row; first is a multiple of 8. With a constant type, only that type's code. */
-SIMT_INLINE void unpack_group(enum cuda_type type, const uint8_t *row, uint32_t first, float *out)
+/* A quant as packed.h stores it, or the bits of a bf16. */
+SIMT_INLINE uint32_t unpack_quant(enum cuda_type type, const uint8_t *row, uint32_t column)
 {
     switch (type) {
     case CUDA_TYPE_F32:
     case CUDA_TYPE_F16:
-    case CUDA_TYPE_BF16: unpack_plain(type, row, first, out); return;
-    case CUDA_TYPE_Q4_0:
-    case CUDA_TYPE_Q4_1:
-    case CUDA_TYPE_Q5_0:
-    case CUDA_TYPE_Q5_1:
-    case CUDA_TYPE_Q8_0: unpack_small(type, row, first, out); return;
+    case CUDA_TYPE_BF16: return unpack_plain(type, row, column);
     case CUDA_TYPE_Q4_K:
-    case CUDA_TYPE_Q5_K: unpack_q45_k(type, row, first, out); return;
-    case CUDA_TYPE_Q6_K: unpack_q6_k(row, first, out); return;
+    case CUDA_TYPE_Q5_K: return unpack_q45_k(type, row, column);
+    case CUDA_TYPE_Q6_K: return unpack_q6_k(row, column);
+    default: return unpack_small(type, row, column);
     }
+}
+
+/* Sub-block j of Q4_K and Q5_K: 6 bits each of scale and minimum, packed into 12 bytes. */
+SIMT_INLINE uint32_t unpack_k_scale(const uint8_t *packed, uint32_t j, bool is_minimum)
+{
+    const uint32_t own = j % 4 + (is_minimum ? 4 : 0);
+
+    if (j < 4)
+        return packed[own] & 63u;
+    return (is_minimum ? packed[j + 4] >> 4 : packed[j + 4] & 15u) | packed[own] >> 6 << 4;
+}
+
+/* Word i of the scales of 64 columns of a row, in the order of packed.h. */
+SIMT_INLINE uint32_t unpack_scale_word(enum cuda_type type, const uint8_t *row, uint32_t columns,
+                                       uint32_t step, uint32_t i)
+{
+    const uint32_t bytes = unpack_block_bytes(type);
+    const uint8_t *block = row + (size_t)(step * 2 + i) * bytes;
+    uint32_t j = step % 4 * 2;
+
+    if (type == CUDA_TYPE_Q6_K) {
+        block = row + (size_t)(step / 4) * 210 + 192 + step % 4 * 4;
+        return unpack_u16(block) | unpack_u16(block + 2) << 16;
+    }
+    if (type == CUDA_TYPE_Q4_K || type == CUDA_TYPE_Q5_K) {
+        block = row + (size_t)(step / 4) * (type == CUDA_TYPE_Q5_K ? 176 : 144) + 4;
+        return unpack_k_scale(block, j, false) | unpack_k_scale(block, j + 1, false) << 8 |
+               unpack_k_scale(block, j, true) << 16 | unpack_k_scale(block, j + 1, true) << 24;
+    }
+    if (type == CUDA_TYPE_Q4_1 || type == CUDA_TYPE_Q5_1) /* the last tile may be half a one */
+        return step * 64 + i * 32 < columns ? unpack_u16(block) | unpack_u16(block + 2) << 16 : 0;
+    return unpack_u16(block) | (step * 64 + 32 < columns ? unpack_u16(block + bytes) << 16 : 0);
+}
+
+/* d and m (of Q6_K only d) of the block of 256 values that a tile is in. */
+SIMT_INLINE uint32_t unpack_super_word(enum cuda_type type, const uint8_t *row, uint32_t step)
+{
+    if (type == CUDA_TYPE_Q6_K)
+        return unpack_u16(row + (size_t)(step / 4) * 210 + 208);
+    row += (size_t)(step / 4) * (type == CUDA_TYPE_Q5_K ? 176 : 144);
+    return unpack_u16(row) | unpack_u16(row + 2) << 16;
 }
 
 #endif
