@@ -45,6 +45,22 @@ static td_status_t blocks_wanted(const struct worker_options *options, const str
     return TD_OK;
 }
 
+/* Hashing on the GPU, for the transfer thread; without it blocks are copied to the host for that. */
+static void open_hasher(struct worker_runtime *runtime, struct kvt_hasher *hasher_out)
+{
+    struct worker_engines *engines = &runtime->engines;
+    struct td_error why = {0};
+    td_status_t status =
+        runtime->config.open_gpu(engines->choice.index, &engines->hash_device, &why);
+
+    if (status == TD_OK)
+        status = cuda_hasher_open(engines->hash_device, &engines->hasher, &why);
+    if (status == TD_OK)
+        *hasher_out = (struct kvt_hasher){.impl = engines->hasher, .hash = cuda_hasher_hash};
+    else
+        td_log(TD_LOG_WARN, "load", "KV blocks are copied to the host to be hashed: %s", why.text);
+}
+
 /* The pool that the backend has made, for the engine core and for transfers. */
 static td_status_t open_pool(struct worker_runtime *runtime, const struct engine_backend *backend,
                              struct td_error *error)
@@ -56,9 +72,10 @@ static td_status_t open_pool(struct worker_runtime *runtime, const struct engine
     td_status_t status =
         cuda_blocks_open(engines->device, &backend->info, &engines->kv, &engines->blocks, error);
 
-    if (status == TD_OK)
-        status = runtime->config.open_gpu_pool(&config, &engines->kv_device, error);
-    return status;
+    if (status != TD_OK)
+        return status;
+    open_hasher(runtime, &config.hasher);
+    return runtime->config.open_gpu_pool(&config, &engines->kv_device, error);
 }
 
 td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
@@ -87,6 +104,8 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
 /* Transfers and engine have let go of the pool, which went with the backend. */
 void worker_gpu_close(struct worker_engines *engines)
 {
+    cuda_hasher_close(engines->hasher);
+    cuda_device_close(engines->hash_device);
     cuda_blocks_close(engines->blocks);
     cuda_device_close(engines->device);
 }

@@ -21,6 +21,7 @@
 #include "engine/cuda/blocks.h"
 #include "engine/cuda/choice.h"
 #include "engine/cuda/cuda.h"
+#include "engine/cuda/hash.h"
 #include "engine/runtime.h"
 #include "front/front.h"
 #include "kvtransfer/runtime.h"
@@ -49,8 +50,11 @@ struct worker_engines {
     struct model *model;
     struct cpu_weights *weights; /* NULL with a GPU */
     struct cuda_choice choice;
-    struct cuda_device *device;   /* NULL: the CPU computes */
-    struct cuda_blocks *blocks;   /* NULL without a GPU */
+    struct cuda_device *device; /* NULL: the CPU computes */
+    struct cuda_blocks *blocks; /* NULL without a GPU */
+    struct cuda_device
+        *hash_device;             /* another queue of the GPU, for the transfer thread; likewise */
+    struct cuda_hasher *hasher;   /* NULL: blocks are hashed on the host */
     struct kvt_device *kv_device; /* the pool, for transfers; likewise */
     struct text_model *text;
     struct td_buf text_bytes; /* the serialised source, for routers */

@@ -2,8 +2,8 @@
  * blocks.h: what the engine core asks of KV blocks in a device's memory (struct engine_kv_ops).
  *
  * Transfers read and write the device's pool themselves, and hash what they send and what has landed; so a full block
- * needs nothing here, and its hash stays unknown. A tail that travels is cleared behind its tokens, by way of the host:
- * one block, once for each prompt.
+ * needs nothing here, and its hash stays unknown. A tail that travels is cleared behind its tokens, by a kernel. Pages
+ * hold their tokens one behind the other.
  *
  * On the thread that runs the backend, but for opening and closing.
  */

@@ -77,10 +77,10 @@ static void queue_drain(struct kvt_queue *queue)
 static td_status_t hash(struct kvt_device *device, const void *const *blocks, size_t count,
                         size_t block_bytes, struct td_u128 *hashes_out)
 {
-    (void)device;
-    for (size_t i = 0; i < count; i++)
-        hashes_out[i] = td_hash128(blocks[i], block_bytes);
-    return TD_OK;
+    const struct kvt_hasher *hasher = &((struct double_device *)device)->config.hasher;
+
+    assert_non_null(hasher->hash);
+    return hasher->hash(hasher->impl, blocks, count, block_bytes, hashes_out);
 }
 
 /* Where the pool is, and how large. */
@@ -163,7 +163,6 @@ td_status_t gpu_double_open(const struct kvt_cuda_config *config, struct kvt_dev
     assert_non_null(device);
     device->base.ops = &ops;
     device->base.reach = devices_reach ? (struct td_u128){.lo = 1} : td_random_u128();
-    device->base.hashes_on_host = true;
     device->config = *config;
     *device_out = &device->base;
     return TD_OK;

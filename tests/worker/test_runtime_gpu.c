@@ -47,6 +47,14 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
     return status;
 }
 
+static void close_gpu(struct cuda_device *device)
+{
+    for (int i = 0; i < 2; i++)
+        if (gpus[i] == device)
+            gpus[i] = NULL;
+    interpreted_ops->close(device);
+}
+
 static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, struct td_error *error)
 {
     td_status_t status;
@@ -60,8 +68,10 @@ static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, str
     gpu_ops = *interpreted_ops;
     gpu_ops.launch = launch;
     gpu_ops.wait = wait_for_gpu;
+    gpu_ops.close = close_gpu;
     (*device_out)->ops = &gpu_ops;
-    gpus[index] = *device_out;
+    if (gpus[index] == NULL)
+        gpus[index] = *device_out; /* the engine's; another is for hashing */
     return TD_OK;
 }
 

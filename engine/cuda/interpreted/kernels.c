@@ -4,6 +4,7 @@
 #include "engine/cuda/kernels/attention.h"
 #include "engine/cuda/kernels/attention_floats.h"
 #include "engine/cuda/kernels/fill.h"
+#include "engine/cuda/kernels/hash.h"
 #include "engine/cuda/kernels/pack.h"
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/products_tiled.h"

@@ -55,7 +55,9 @@ enum cuda_type {
     X(merge_floats, MERGE_FLOATS, 128)   \
     X(activate, ACTIVATE, 256)           \
     X(pack, PACK, 128)                   \
-    X(fill, FILL, 256)
+    X(fill, FILL, 256)                   \
+    X(hash, HASH, 256)                   \
+    X(clear, CLEAR, 128)
 
 /*
  * Attention over pools of halves: X(name, MEMBER, elements of a head at most, tiles of 16 queries, tiles of keys or
@@ -309,6 +311,23 @@ struct cuda_fill_args {
     uint32_t scale_at;    /* where in a block the half d is */
     bool has_minimum;     /* a half behind d, which becomes 0 */
     float range;          /* what d becomes, in types with blocks */
+};
+
+#define CUDA_HASH_SECRET 24 /* words */
+
+/* XXH3-128 of blocks. A block of threads for each. */
+struct cuda_hash_args {
+    const uint64_t *blocks; /* their addresses */
+    uint64_t *out;          /* low and high half of each */
+    uint64_t bytes;         /* of one: above 240, a multiple of 8 */
+    uint64_t secret[CUDA_HASH_SECRET];
+};
+
+/* Zeroes what the pages of a block hold from used_bytes on; both sizes are even. A block of threads for each page. */
+struct cuda_clear_args {
+    uint8_t *block;
+    uint32_t page_bytes;
+    uint32_t used_bytes;
 };
 
 #endif
