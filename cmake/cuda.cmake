@@ -1,6 +1,7 @@
 # The CUDA toolkit: where it is looked for, and whether it is used.
 #   TANDEM_CUDA  AUTO: where a working nvcc is found (never in builds with sanitizers); ON: must be there; OFF.
-# Looked for on the PATH, in /usr/local/cuda, and where scripts/setup --cuda puts it. Sets TANDEM_CUDA_FOUND.
+# Looked for where scripts/setup --cuda puts it (which it does only where no other is good enough), then on the PATH and
+# in /usr/local/cuda. Sets TANDEM_CUDA_FOUND.
 set(TANDEM_CUDA "AUTO" CACHE STRING "Build for CUDA: AUTO (where a toolkit is found), ON or OFF")
 set_property(CACHE TANDEM_CUDA PROPERTY STRINGS AUTO ON OFF)
 # Hopper's own code, and PTX from which drivers make code for every other GPU since Ampere (80, 89, 100, 120).
@@ -15,7 +16,7 @@ set(cache "$ENV{XDG_CACHE_HOME}")
 if(cache STREQUAL "")
   set(cache "$ENV{HOME}/.cache")
 endif()
-find_program(TANDEM_NVCC nvcc PATHS /usr/local/cuda/bin "${cache}/tandem/cuda/bin")
+find_program(TANDEM_NVCC nvcc HINTS "${cache}/tandem/cuda/bin" PATHS /usr/local/cuda/bin)
 set(CMAKE_CUDA_ARCHITECTURES "${TANDEM_CUDA_ARCHITECTURES}")
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static) # a program that is built with it runs where there is no CUDA
 if(TANDEM_NVCC AND NOT CMAKE_CUDA_COMPILER)
@@ -29,7 +30,8 @@ endif()
 if(NOT TANDEM_NVCC OR NOT CMAKE_CUDA_COMPILER)
   set(why "there is no nvcc (scripts/setup --cuda installs a toolkit without root)")
   if(TANDEM_NVCC)
-    set(why "${TANDEM_NVCC} does not work: CUDA 12 or newer is needed, and g++")
+    set(why "${TANDEM_NVCC} does not work: CUDA 12 or newer is needed, and g++ (scripts/setup --cuda installs what is missing)")
+    unset(TANDEM_NVCC CACHE) # the next time another may be there
   endif()
   if(TANDEM_CUDA STREQUAL "ON")
     message(FATAL_ERROR "TANDEM_CUDA=ON, but ${why}")

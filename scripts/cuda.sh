@@ -1,11 +1,14 @@
 # The CUDA toolkit for scripts/setup --cuda: the compiler and the runtime's headers and static library, out of
-# NVIDIA's own Python packages, unpacked without root. cmake/cuda.cmake looks where this puts them.
-cuda_wheels=(
-    nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88
-    nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
-)
+# NVIDIA's own Python packages, pinned with their hashes and unpacked without root. cmake/cuda.cmake looks first where
+# this puts them.
+cuda_wheels=scripts/cuda-wheels.txt
 
-# nvcc on the path or in the usual place: then nothing is fetched.
+# Names and versions of the wheels, one a line.
+wheel_names() {
+    grep -o '^[a-z-]*==[0-9.]*' "$cuda_wheels"
+}
+
+# nvcc on the path or in the usual place: if it is new enough nothing is fetched.
 installed_nvcc() {
     command -v nvcc || { [ -x /usr/local/cuda/bin/nvcc ] && echo /usr/local/cuda/bin/nvcc; }
 }
@@ -25,23 +28,26 @@ fetch_cuda() {
     local made=$1 watched=$1
     say "installing a CUDA toolkit without root: 110 MB to fetch, 280 MB in $cuda_folder"
     (TMPDIR=$made quietly /usr/bin/python3 -m pip install --no-deps --no-cache-dir --disable-pip-version-check \
-        --only-binary=:all: --target "$made/packages" "${cuda_wheels[@]}") ||
+        --only-binary=:all: --require-hashes --target "$made/packages" --requirement "$cuda_wheels") ||
         fail "the CUDA toolkit could not be fetched: is the package index reachable? Else install CUDA 13 so that
        nvcc is on the PATH or in /usr/local/cuda, or build without: cmake -D TANDEM_CUDA=OFF"
     mv "$made/packages/nvidia/cu13" "$made/toolkit"
     ln -s lib "$made/toolkit/lib64" # where nvcc looks for libraries
-    printf '%s\n' "${cuda_wheels[@]}" >"$made/toolkit/packages.txt"
+    wheel_names >"$made/toolkit/packages.txt"
 }
 
 set_up_cuda() {
     local nvcc made
     install_packages "${cuda_packages[@]}"
     if nvcc=$(installed_nvcc); then
-        say "CUDA: $nvcc is there"
-        try_nvcc "$nvcc" || fail "$nvcc makes no code for sm_90a: CUDA 12 or newer is needed, 13 is tested"
-        return
+        if try_nvcc "$nvcc"; then
+            say "CUDA: $nvcc is there"
+            return
+        fi
+        say "CUDA: $nvcc makes no code for sm_90a (CUDA 12 or newer does, 13 is tested): it is left as it is, and a
+       toolkit beside it is used instead"
     fi
-    if printf '%s\n' "${cuda_wheels[@]}" | cmp -s - "$cuda_folder/packages.txt"; then
+    if wheel_names | cmp -s - "$cuda_folder/packages.txt"; then
         return
     fi
     mkdir -p "$cache_folder"
