@@ -61,6 +61,7 @@ static void close_backend(struct engine_backend *base)
     struct cuda_backend *backend = (struct cuda_backend *)base;
 
     cuda_graphs_fini(&backend->graphs);
+    cuda_fast_close(&backend->fast, backend->device);
     cuda_weights_close(&backend->weights, backend->device);
     cuda_device_give(backend->device, backend->workspace_memory);
     cuda_device_give(backend->device, backend->pool.base);
@@ -137,7 +138,8 @@ static void describe(struct cuda_backend *backend, const struct cuda_options *op
     snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s",
              options->kv_dtype == CUDA_KV_F32 ? "f32" : "f16");
-    snprintf(info->numerics, sizeof info->numerics, "%s", CUDA_NUMERICS);
+    snprintf(info->numerics, sizeof info->numerics, "%s",
+             options->is_fast ? CUDA_NUMERICS_FAST : CUDA_NUMERICS);
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
     info->content_id =
@@ -193,8 +195,14 @@ static td_status_t plan_memory(struct cuda_backend *backend, const struct cuda_o
         .block_bytes = info->block_bytes,
         .blocks_wanted = options->block_count,
         .blocks_min = 1};
+    size_t fast_bytes = 0;
     td_status_t status = cuda_weights_bytes(backend->model, &input.weights_bytes, error);
 
+    if (status == TD_OK && options->is_fast)
+        status = cuda_fast_bytes(backend->model, &fast_bytes, error);
+    if (status == TD_OK &&
+        __builtin_add_overflow(input.weights_bytes, fast_bytes, &input.weights_bytes))
+        status = td_fail(error, TD_LIMIT, "the size of the weights overflows");
     if (status == TD_OK)
         status = cuda_workspace_bytes(&backend->shape, &input.workspace_bytes, error);
     if (status == TD_OK)
@@ -249,6 +257,8 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
 
     if (status == TD_OK)
         status = cuda_weights_open(backend->model, backend->device, &backend->weights, error);
+    if (status == TD_OK && options->is_fast)
+        status = cuda_fast_open(backend->model, backend->device, &backend->fast, error);
     if (status == TD_OK)
         status =
             cuda_device_take(backend->device, workspace_bytes, &backend->workspace_memory, error);

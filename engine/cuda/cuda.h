@@ -21,6 +21,7 @@
 #include "model/model.h"
 
 #define CUDA_NUMERICS         "cuda-bf16-3" /* the class of results, part of the content id */
+#define CUDA_NUMERICS_FAST    "cuda-fast-1" /* of the fast variant, which depends on the batch */
 #define CUDA_ROWS_DEFAULT     512
 #define CUDA_ROWS_MAX         ((uint32_t)1 << 14)
 #define CUDA_OUTPUTS_DEFAULT  64
@@ -41,6 +42,7 @@ struct cuda_options {
     uint32_t block_count;     /* 0: what memory is left for */
     uint32_t rows_max;        /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
     uint32_t outputs_max;     /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
+    bool is_fast;             /* products of many rows by cuBLASLt: see fast.h; BF16 only */
     bool is_without_graphs;   /* every step is launched kernel by kernel */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */

@@ -78,6 +78,27 @@ void cuda_device_launch(struct cuda_device *device, enum cuda_kernel kernel, str
         (void)device->ops->launch(device, kernel, grid, args, &device->unrecorded);
 }
 
+td_status_t cuda_device_open_dense(struct cuda_device *device, void *workspace, size_t bytes,
+                                   struct td_error *error)
+{
+    if (has_failed(device))
+        return repeat_failure(device, error);
+    if (device->ops->open_dense == NULL)
+        return td_fail(error, TD_UNSUPPORTED, "%s has no library for the fast variant",
+                       device->info.name);
+    return device->ops->open_dense(device, workspace, bytes, error);
+}
+
+void cuda_device_dense(struct cuda_device *device, const struct cuda_dense *dense)
+{
+    if (has_failed(device) || dense->tokens == 0)
+        return;
+    if (!device->is_recording)
+        note(device, device->ops->dense(device, dense, &device->failure));
+    else if (device->unrecorded.status == TD_OK)
+        (void)device->ops->dense(device, dense, &device->unrecorded);
+}
+
 void cuda_device_mark(struct cuda_device *device, uint32_t mark)
 {
     assert(mark < CUDA_MARKS);

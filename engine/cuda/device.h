@@ -32,6 +32,22 @@ struct cuda_grid {
     uint32_t z;
 };
 
+#define CUDA_DENSE_ALIGNMENT \
+    16 /* of y in bytes; other pointers have that of memory that was taken */
+
+/* y[token][row] (+)= matrix[row] * x[token] + bias[row]; all bf16 but y and bias. */
+struct cuda_dense {
+    const uint16_t *matrix; /* [rows][columns] */
+    const uint16_t *x;      /* [tokens][columns] */
+    const float *bias;      /* NULL: none */
+    float *y;               /* [tokens][stride] */
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t stride;
+    uint32_t tokens;
+    bool is_added; /* to what y holds */
+};
+
 struct cuda_device;
 struct cuda_graph; /* the device's own */
 
@@ -53,6 +69,10 @@ struct cuda_device_ops {
                             struct td_error *error);
     td_status_t (*launch)(struct cuda_device *device, enum cuda_kernel kernel,
                           struct cuda_grid grid, const void *args, struct td_error *error);
+    td_status_t (*open_dense)(struct cuda_device *device, void *workspace, size_t bytes,
+                              struct td_error *error); /* NULL: it has no library */
+    td_status_t (*dense)(struct cuda_device *device, const struct cuda_dense *dense,
+                         struct td_error *error);
     td_status_t (*wait)(struct cuda_device *device, struct td_error *error);
     td_status_t (*mark)(struct cuda_device *device, uint32_t mark, struct td_error *error);
     td_status_t (*wait_mark)(struct cuda_device *device, uint32_t mark, struct td_error *error);
@@ -98,6 +118,14 @@ void cuda_device_launch(struct cuda_device *device, enum cuda_kernel kernel, str
                         const void *args);
 
 /*
+ * Products by the device's library, for the fast variant (fast.h). open_dense finds it, once, and lends it memory of the
+ * device; TD_NOT_FOUND, TD_UNSUPPORTED: there is none, and why. dense queues a product.
+ */
+td_status_t cuda_device_open_dense(struct cuda_device *device, void *workspace, size_t bytes,
+                                   struct td_error *error) TD_MUST_USE;
+void cuda_device_dense(struct cuda_device *device, const struct cuda_dense *dense);
+
+/*
  * Marks where the queue now ends, mark below CUDA_MARKS; later wait for what was queued before. A mark that was never set
  * is reached at once. The device's first failure, as cuda_device_wait.
  */
@@ -106,7 +134,7 @@ td_status_t cuda_device_wait_mark(struct cuda_device *device, uint32_t mark,
                                   struct td_error *error) TD_MUST_USE;
 
 /*
- * Recording, see above. Only launches may come between; with TD_OK of capture, capture_end must follow, whose TD_OK gives
+ * Recording, see above. Only launches and products may come between; with TD_OK of capture, capture_end must follow, whose TD_OK gives
  * a graph. It may be dropped when no replay of it is queued, and must be before the device is closed.
  */
 td_status_t cuda_device_capture(struct cuda_device *device, struct td_error *error) TD_MUST_USE;

@@ -308,22 +308,77 @@ static void project_up(const struct step *step)
                        grid((uint32_t)((args.count + 255) / 256), 1, 1), &args);
 }
 
-static void run_layer(const struct step *step)
+static void attend_rows(const struct step *step)
 {
-    const struct cuda_workspace *work = &step->backend->workspace;
-    const struct cuda_layer *layer = step->layer;
-
-    normalize(step, layer->attention_norm);
-    project_heads(step);
     place(step);
     if (step->backend->pool.element_bytes == sizeof(float))
         attend_floats(step);
     else
         attend(step);
-    project_back(step, &layer->attention_output, work->attended);
-    normalize(step, layer->ffn_norm);
+}
+
+static void run_layer(const struct step *step)
+{
+    normalize(step, step->layer->attention_norm);
+    project_heads(step);
+    attend_rows(step);
+    project_back(step, &step->layer->attention_output, step->backend->workspace.attended);
+    normalize(step, step->layer->ffn_norm);
     project_up(step);
-    project_back(step, &layer->down, work->gated);
+    project_back(step, &step->layer->down, step->backend->workspace.gated);
+}
+
+/* ------------------------------------------------------------------ the fast variant */
+
+static bool is_fast(const struct step *step, uint32_t rows)
+{
+    return step->backend->fast.memory != NULL && rows >= CUDA_FAST_ROWS_MIN;
+}
+
+/* The rows of y are as long as the matrix has rows, but for queries, keys and values, which lie side by side. */
+static void multiply_fast(const struct step *step, const struct cuda_fast_matrix *matrix,
+                          const uint16_t *x, float *y)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    size_t heads = cuda_qkv_count(&backend->shape);
+    bool is_heads = y >= work->qkv && y < work->qkv + heads;
+    const struct cuda_dense dense = {.matrix = matrix->data,
+                                     .x = x,
+                                     .bias = matrix->bias,
+                                     .y = y,
+                                     .rows = matrix->rows,
+                                     .columns = matrix->columns,
+                                     .stride = is_heads ? (uint32_t)heads : matrix->rows,
+                                     .tokens = y == work->logits ? step->logits : step->count,
+                                     .is_added = y == work->x};
+
+    cuda_device_dense(backend->device, &dense);
+}
+
+static void run_layer_fast(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_workspace *work = &backend->workspace;
+    const struct cuda_fast_layer *fast = &backend->fast.layer[step->layer_index];
+    const struct cuda_activate_args activate = {.gate = work->gate,
+                                                .up = work->up,
+                                                .out = work->gated,
+                                                .count =
+                                                    (uint64_t)step->count * backend->shape.ffn};
+
+    normalize(step, step->layer->attention_norm);
+    multiply_fast(step, &fast->q, work->normed, work->qkv);
+    multiply_fast(step, &fast->k, work->normed, work->qkv + fast->q.rows);
+    multiply_fast(step, &fast->v, work->normed, work->qkv + fast->q.rows + fast->k.rows);
+    attend_rows(step);
+    multiply_fast(step, &fast->attention_output, work->attended, work->x);
+    normalize(step, step->layer->ffn_norm);
+    multiply_fast(step, &fast->gate, work->normed, work->gate);
+    multiply_fast(step, &fast->up, work->normed, work->up);
+    cuda_device_launch(backend->device, CUDA_KERNEL_ACTIVATE,
+                       grid((uint32_t)((activate.count + 255) / 256), 1, 1), &activate);
+    multiply_fast(step, &fast->down, work->gated, work->x);
 }
 
 /* ------------------------------------------------------------------ results */
@@ -346,7 +401,10 @@ static void make_logits(const struct step *step)
                                            .tokens = step->logits};
 
     cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->logits, 1, 1), &norm);
-    multiply(step, &head);
+    if (is_fast(step, step->logits))
+        multiply_fast(step, &backend->fast.output, head.x, head.y);
+    else
+        multiply(step, &head);
 }
 
 /* Logits in the order of their outputs; hidden states from where they are. */
@@ -385,7 +443,10 @@ static void queue_kernels(const void *context)
         for (uint32_t i = 0; i < step.backend->model->layers; i++) {
             step.layer = &step.backend->weights.layer[i];
             step.layer_index = i;
-            run_layer(&step);
+            if (is_fast(&step, step.count))
+                run_layer_fast(&step);
+            else
+                run_layer(&step);
         }
     }
     if (step.logits > 0)

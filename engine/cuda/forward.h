@@ -9,6 +9,7 @@
 #include "engine/backend.h"
 #include "engine/cuda/cuda.h"
 #include "engine/cuda/device.h"
+#include "engine/cuda/fast.h"
 #include "engine/cuda/graphs.h"
 #include "engine/cuda/plan.h"
 #include "engine/cuda/weights.h"
@@ -20,6 +21,7 @@ struct cuda_backend {
     struct cuda_device *device;
     struct cuda_shape shape;
     struct cuda_weights weights;
+    struct cuda_fast fast; /* empty unless asked for */
     struct cuda_pool pool;
     uint32_t block_count; /* of the pool; one more is behind them, for padding */
     void *workspace_memory;

@@ -117,8 +117,9 @@ struct decoding {
     struct engine_batch_sequence sequences[SEQUENCES_MAX];
 };
 
+/* One of them may be about to enter a second split. */
 static void open_decoding(struct decoding *decoding, struct cuda_device *device,
-                          bool is_without_graphs)
+                          bool is_without_graphs, bool has_long)
 {
     const struct cuda_options options = {.outputs_max = SEQUENCES_MAX + 1,
                                          .block_count = BLOCKS,
@@ -130,10 +131,10 @@ static void open_decoding(struct decoding *decoding, struct cuda_device *device,
     cuda_rig_open(&decoding->rig, device, model, &options);
     decoding->rig.bytes = bytes;
     for (uint32_t i = 0; i < SEQUENCES_MAX; i++) {
-        uint32_t count = i == 2 ? 18 : 4; /* the third is longer than a split */
+        uint32_t count = i == 2 ? 18 : 4;
         uint32_t tokens[260];
 
-        decoding->lengths[i] = i == 2 ? 254 : 3 + 5 * i;
+        decoding->lengths[i] = i == 2 && has_long ? 254 : 3 + 5 * i;
         for (uint32_t k = 0; k < decoding->lengths[i]; k++)
             tokens[k] = (k * 7 + i) % VOCAB;
         decoding->sequences[i] = (struct engine_batch_sequence){
@@ -207,8 +208,8 @@ static void replayed_steps_give_the_bits_of_launched_ones(void **state)
     struct cuda_graph_counts counts;
 
     (void)state;
-    open_decoding(&launched, cuda_rig_device(), true);
-    open_decoding(&replayed, cuda_rig_device(), false);
+    open_decoding(&launched, cuda_rig_device(), true, true);
+    open_decoding(&replayed, cuda_rig_device(), false, true);
     counts = cuda_backend_graphs(replayed.rig.base.backend);
     assert_int_equal(counts.recorded, 0); /* prompts are launched */
     assert_same_bits(&launched, &replayed);
@@ -234,7 +235,7 @@ static void padding_writes_into_no_block_of_the_pool(void **state)
     uint32_t changed = 0;
 
     (void)state;
-    open_decoding(&decoding, cuda_rig_device(), false);
+    open_decoding(&decoding, cuda_rig_device(), false, false);
     block_bytes = decoding.rig.base.kv.block_bytes;
     bytes = block_bytes * BLOCKS;
     before = malloc(bytes);
@@ -302,8 +303,8 @@ static void what_cannot_be_recorded_is_launched_and_counted(void **state)
     lame.capture_end = capture_end;
     lame.launch = launch;
     device->ops = &lame;
-    open_decoding(&launched, cuda_rig_device(), true);
-    open_decoding(&lame_one, device, false);
+    open_decoding(&launched, cuda_rig_device(), true, false);
+    open_decoding(&lame_one, device, false, false);
     assert_same_bits(&launched, &lame_one);
     assert_int_equal(cuda_backend_graphs(lame_one.rig.base.backend).failed, CUDA_GRAPH_FAILURES);
     assert_int_equal(cuda_backend_graphs(lame_one.rig.base.backend).replayed, 0);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/cuda/gpu/blas.h"
 #include "engine/cuda/gpu/kernels.h"
 
 #define CAPABILITY_MIN 8 /* Ampere: the oldest that PTX is made for */
@@ -14,6 +15,7 @@ struct gpu {
     int index;
     cudaStream_t stream;
     bool has_stream;
+    struct gpu_blas *blas;         /* NULL: the fast variant was not asked for */
     cudaEvent_t marks[CUDA_MARKS]; /* made when first set */
 };
 
@@ -163,6 +165,28 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
     return check(code, what, error);
 }
 
+static td_status_t open_dense(struct cuda_device *device, void *workspace, size_t bytes,
+                              struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    td_status_t status = select_gpu(device, error);
+
+    if (status != TD_OK)
+        return status;
+    gpu_blas_close(gpu->blas); /* of an earlier backend */
+    gpu->blas = NULL;
+    return gpu_blas_open(workspace, bytes, &gpu->blas, error);
+}
+
+static td_status_t dense(struct cuda_device *device, const struct cuda_dense *product,
+                         struct td_error *error)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    td_status_t status = select_gpu(device, error);
+
+    return status == TD_OK ? gpu_blas_multiply(gpu->blas, product, gpu->stream, error) : status;
+}
+
 static td_status_t wait_for_stream(struct cuda_device *device, struct td_error *error)
 {
     struct gpu *gpu = (struct gpu *)device;
@@ -260,6 +284,7 @@ static void close_gpu(struct cuda_device *device)
 {
     struct gpu *gpu = (struct gpu *)device;
 
+    gpu_blas_close(gpu->blas);
     for (uint32_t i = 0; i < CUDA_MARKS; i++)
         if (gpu->marks[i] != NULL)
             (void)cudaEventDestroy(gpu->marks[i]);
@@ -277,6 +302,8 @@ static const struct cuda_device_ops ops = {
     .upload = upload,
     .download = download,
     .launch = launch,
+    .open_dense = open_dense,
+    .dense = dense,
     .wait = wait_for_stream,
     .mark = mark,
     .wait_mark = wait_mark,

@@ -63,10 +63,10 @@ struct piece {
     size_t bytes;
 };
 
-/* A launch of a recorded step, with its arguments. */
+/* A launch of a recorded step, with its arguments; or a product (struct cuda_dense), which is no kernel. */
 struct recorded {
     struct recorded *next;
-    enum cuda_kernel kernel;
+    enum cuda_kernel kernel; /* CUDA_KERNEL_COUNT: a product */
     struct cuda_grid grid;
     _Alignas(max_align_t) uint8_t args[];
 };
@@ -149,16 +149,46 @@ static td_status_t run_kernel(enum cuda_kernel kernel, struct cuda_grid grid, co
     return interpreter_run(&kernels[kernel].kernel, grid, args, error);
 }
 
-static td_status_t record(struct cuda_graph *graph, enum cuda_kernel kernel, struct cuda_grid grid,
-                          const void *args, struct td_error *error)
+static float bf16_to_float(uint16_t bf16)
 {
-    struct recorded *launch = malloc(sizeof *launch + *kernels[kernel].args_bytes);
+    uint32_t bits = (uint32_t)bf16 << 16;
+    float value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/*
+ * What a library does, in an order of sums that is not ours: from the last column to the first, and in two parts
+ * where there are more than 64 rows, as libraries that cut a product by its size.
+ */
+static void multiply(const struct cuda_dense *dense)
+{
+    uint32_t parts = dense->tokens > 64 ? 2 : 1;
+
+    for (uint32_t token = 0; token < dense->tokens; token++)
+        for (uint32_t row = 0; row < dense->rows; row++) {
+            const uint16_t *weights = dense->matrix + (size_t)row * dense->columns;
+            const uint16_t *x = dense->x + (size_t)token * dense->columns;
+            float *y = dense->y + (size_t)token * dense->stride + row;
+            float sums[2] = {0};
+
+            for (uint32_t i = dense->columns; i-- > 0;)
+                sums[i % parts] += bf16_to_float(weights[i]) * bf16_to_float(x[i]);
+            sums[0] += sums[1] + (dense->bias != NULL ? dense->bias[row] : 0);
+            *y = dense->is_added ? *y + sums[0] : sums[0];
+        }
+}
+
+static td_status_t record(struct cuda_graph *graph, enum cuda_kernel kernel, struct cuda_grid grid,
+                          const void *args, size_t args_bytes, struct td_error *error)
+{
+    struct recorded *launch = malloc(sizeof *launch + args_bytes);
 
     if (launch == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory to record kernel %s",
-                       kernels[kernel].kernel.name);
+        return td_fail(error, TD_NO_MEMORY, "no memory to record a step");
     *launch = (struct recorded){.kernel = kernel, .grid = grid};
-    memcpy(launch->args, args, *kernels[kernel].args_bytes);
+    memcpy(launch->args, args, args_bytes);
     *graph->last = launch;
     graph->last = &launch->next;
     return TD_OK;
@@ -169,8 +199,30 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
 {
     struct interpreted *self = (struct interpreted *)device;
 
-    return self->recording != NULL ? record(self->recording, kernel, grid, args, error)
-                                   : run_kernel(kernel, grid, args, error);
+    return self->recording != NULL
+               ? record(self->recording, kernel, grid, args, *kernels[kernel].args_bytes, error)
+               : run_kernel(kernel, grid, args, error);
+}
+
+static td_status_t open_dense(struct cuda_device *device, void *workspace, size_t bytes,
+                              struct td_error *error)
+{
+    (void)device;
+    (void)error;
+    memset(workspace, UNWRITTEN, bytes); /* ours to use */
+    return TD_OK;
+}
+
+static td_status_t dense(struct cuda_device *device, const struct cuda_dense *product,
+                         struct td_error *error)
+{
+    struct interpreted *self = (struct interpreted *)device;
+
+    if (self->recording != NULL)
+        return record(self->recording, CUDA_KERNEL_COUNT, (struct cuda_grid){0}, product,
+                      sizeof *product, error);
+    multiply(product);
+    return TD_OK;
 }
 
 /* Nothing is ever still queued. */
@@ -234,7 +286,10 @@ static td_status_t replay(struct cuda_device *device, struct cuda_graph *graph,
     (void)device;
     for (const struct recorded *launch = graph->first; launch != NULL && status == TD_OK;
          launch = launch->next)
-        status = run_kernel(launch->kernel, launch->grid, launch->args, error);
+        if (launch->kernel == CUDA_KERNEL_COUNT)
+            multiply((const struct cuda_dense *)(const void *)launch->args);
+        else
+            status = run_kernel(launch->kernel, launch->grid, launch->args, error);
     return status;
 }
 
@@ -252,6 +307,8 @@ static const struct cuda_device_ops ops = {
     .upload = copy,
     .download = copy,
     .launch = launch,
+    .open_dense = open_dense,
+    .dense = dense,
     .wait = wait_for_nothing,
     .mark = mark_nothing,
     .wait_mark = mark_nothing,
