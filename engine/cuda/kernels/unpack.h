@@ -99,7 +99,8 @@ SIMT_INLINE uint32_t unpack_k_scale(const uint8_t *packed, uint32_t j, bool is_m
 
     if (j < 4)
         return packed[own] & 63u;
-    return (is_minimum ? packed[j + 4] >> 4 : packed[j + 4] & 15u) | packed[own] >> 6 << 4;
+    return (is_minimum ? packed[j + 4] >> 4 : packed[j + 4] & 15u) |
+           (uint32_t)packed[own] >> 6 << 4;
 }
 
 /* Word i of the scales of 64 columns of a row, in the order of packed.h. */
