@@ -73,4 +73,16 @@ struct td_u128 world_key(uint64_t number);
 void world_place(struct world *world, uint32_t tokens, uint64_t first_key, size_t keys,
                  struct sched_answer *answer_out);
 
+/* ---- how a test begins and ends ---- */
+
+#define DECODE  TD__ROLE__ROLE_DECODE
+#define PREFILL TD__ROLE__ROLE_PREFILL
+
+#define WORLD           \
+    struct world world; \
+    (void)state;        \
+    world_init(&world); \
+    world_open(&world)
+#define END world_close(&world)
+
 #endif
