@@ -47,7 +47,7 @@ void cuda_multiply(struct cuda_device *device, enum cuda_multiply_size size,
     bool is_small = size == CUDA_MULTIPLY_TILED && args->matrix.type != CUDA_TYPE_BF16;
     uint32_t tokens =
         pieces(args->tokens, 8 * (is_small ? CUDA_TILED_BLOCK_TOKENS : sizes[size].tokens));
-    enum cuda_kernel kernel = (enum cuda_kernel)(first_kernel(args->matrix.type) + size);
+    enum cuda_kernel kernel = (enum cuda_kernel)(first_kernel(args->matrix.type) + (uint32_t)size);
 
     /* Blocks run in the order of x: those that share weights of the tiled kernel side by side. */
     cuda_device_launch(device, kernel,
