@@ -236,6 +236,8 @@ static td_status_t map_memory(struct cpu_backend *backend, struct td_error *erro
     if (memory == MAP_FAILED)
         return td_fail(error, TD_NO_MEMORY, "cannot map %zu bytes for %" PRIu32 " rows: %s", bytes,
                        rows, strerror(errno));
+    /* The rows of a tile are on many pages: with small ones, finding those costs a tenth of a prompt. */
+    (void)madvise(memory, bytes, MADV_HUGEPAGE);
     backend->memory = memory;
     backend->memory_bytes = bytes;
     for (size_t i = 0; i < ARRAYS; i++) {

@@ -3,36 +3,57 @@
  */
 #include "engine/cpu/step.h"
 
-/*
- * Rows of gate and up, silu(gate) * up of them, and what stands behind the input that they are then, all while it
- * is close.
- */
+/* Gate and up of so many tokens, of which a unit makes its rows of the next input before they leave the cache. */
+#define TOKENS_TOGETHER 48
+
+size_t step_feed_forward_scratch_floats(void)
+{
+    size_t few = (size_t)CPU_FEW_TOKENS * CPU_UNIT_ROWS_FEW;
+    size_t many = (size_t)TOKENS_TOGETHER * CPU_UNIT_ROWS_MANY;
+
+    return 2 * (few > many ? few : many);
+}
+
+/* Rows of gate and up, and what they become of the input of down, silu(gate) * up, for the tokens first to end - 1. */
+static void activate(const struct step *step, struct cpu_run run, uint32_t first, uint32_t end,
+                     float *scratch)
+{
+    const struct cpu_backend *backend = step->backend;
+    uint32_t ffn = step->weights->gate.rows;
+    uint32_t row = run.first * CPU_PACK_ROWS;
+    uint32_t room = cpu_pack_blocks(run.count * CPU_PACK_ROWS) * CPU_PACK_COLUMNS;
+    uint32_t rows = room < ffn - row ? room : ffn - row;
+    float *up = scratch + (size_t)(end - first) * room;
+    struct cpu_matmul product = {.matrix = &step->weights->gate,
+                                 .x = backend->normed + first * backend->strides.hidden,
+                                 .x_stride = backend->strides.hidden,
+                                 .y_stride = room,
+                                 .tokens = end - first,
+                                 .is_whole = backend->is_whole};
+
+    cpu_matmul_run(backend->kernels, &product, run, scratch);
+    product.matrix = &step->weights->up;
+    cpu_matmul_run(backend->kernels, &product, run, up);
+    for (uint32_t token = first; token < end; token++, scratch += room, up += room) {
+        backend->kernels->rows->silu_multiply(scratch, up, rows);
+        cpu_matmul_make_parts(
+            backend->kernels, step->parts, scratch,
+            &(struct cpu_input_run){.input = backend->gate + token * backend->strides.ffn,
+                                    .columns = ffn,
+                                    .begin = row,
+                                    .end = row + rows});
+    }
+}
+
 static void gate_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
-    const struct cpu_backend *backend = step->backend;
-    uint32_t ffn = step->weights->gate.rows;
     struct cpu_run run = cpu_cut_unit(&step->cut, unit);
-    uint32_t first = run.first * CPU_PACK_ROWS;
-    uint32_t count =
-        run.count * CPU_PACK_ROWS < ffn - first ? run.count * CPU_PACK_ROWS : ffn - first;
-    float *up = step_scratch(step, thread);
-    struct cpu_matmul product = {.matrix = &step->weights->gate,
-                                 .x = backend->normed,
-                                 .x_stride = backend->strides.hidden,
-                                 .y_stride = backend->strides.ffn,
-                                 .tokens = step->rows,
-                                 .is_whole = backend->is_whole};
+    uint32_t end;
 
-    cpu_matmul_run(backend->kernels, &product, run, backend->gate + first);
-    product.matrix = &step->weights->up;
-    product.y_stride = count;
-    cpu_matmul_run(backend->kernels, &product, run, up);
-    for (uint32_t token = 0; token < step->rows; token++) {
-        float *gate = backend->gate + token * backend->strides.ffn;
-
-        backend->kernels->rows->silu_multiply(gate + first, up + (size_t)token * count, count);
-        cpu_matmul_make_parts(backend->kernels, step->parts, gate, ffn, first, first + count);
+    for (uint32_t first = 0; first < step->rows; first = end) {
+        end = step->rows - first < TOKENS_TOGETHER ? step->rows : first + TOKENS_TOGETHER;
+        activate(step, run, first, end, step_scratch(step, thread));
     }
 }
 

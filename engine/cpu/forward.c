@@ -21,13 +21,12 @@
 
 size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
 {
+    size_t norm = cpu_input_sums(backend->model->hidden);
     size_t attention = cpu_attention_scratch_floats(&backend->attention);
-    /* of one unit of gate and up */
-    size_t few = (size_t)CPU_FEW_TOKENS * CPU_UNIT_ROWS_FEW;
-    size_t many = (size_t)backend->base.rows_max * CPU_UNIT_ROWS_MANY;
-    size_t up = few > many ? few : many;
+    size_t most = step_feed_forward_scratch_floats();
 
-    return attention > up ? attention : up;
+    most = attention > most ? attention : most;
+    return norm > most ? norm : most;
 }
 
 /* ------------------------------------------------------------------ pieces */
@@ -143,6 +142,17 @@ static bool has_whole_blocks(const struct cpu_backend *backend)
     return attention_columns(backend) % CPU_PACK_COLUMNS == 0;
 }
 
+/* Of some columns of a row. */
+static void make_attended_parts(const struct step *step, uint32_t row, uint32_t begin, uint32_t end)
+{
+    const struct cpu_backend *backend = step->backend;
+    float *attended = backend->attended + row * backend->strides.attention;
+
+    cpu_matmul_make_parts(
+        backend->kernels, step->parts, attended + begin,
+        &(struct cpu_input_run){attended, step->weights->attention_output.columns, begin, end});
+}
+
 static void attend_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
@@ -162,24 +172,17 @@ static void attend_unit(void *context, uint32_t unit, uint32_t thread)
     if (!cpu_tiles_attend(backend->tiles, &job, unit, step_scratch(step, thread)))
         return;
     for (uint32_t row = part.tile->first; has_whole_blocks(backend) && row < end; row++)
-        cpu_matmul_make_parts(backend->kernels, step->parts,
-                              backend->attended + row * backend->strides.attention,
-                              step->weights->attention_output.columns, part.kv_head * columns,
-                              (part.kv_head + 1) * columns);
+        make_attended_parts(step, row, part.kv_head * columns, (part.kv_head + 1) * columns);
 }
 
 static void parts_unit(void *context, uint32_t unit, uint32_t thread)
 {
     const struct step *step = context;
-    const struct cpu_backend *backend = step->backend;
-    uint32_t columns = step->weights->attention_output.columns;
     struct step_rows rows = step_rows(step, unit);
 
     (void)thread;
     for (uint32_t row = rows.first; row < rows.end; row++)
-        cpu_matmul_make_parts(backend->kernels, step->parts,
-                              backend->attended + row * backend->strides.attention, columns, 0,
-                              columns);
+        make_attended_parts(step, row, 0, step->weights->attention_output.columns);
 }
 
 static void run_attention(struct step *step)
@@ -287,7 +290,7 @@ static void norm_output(const struct cpu_backend *backend, const float *state, f
     step_norm(backend, state, backend->model->output_norm, hidden, out);
     cpu_matmul_make_parts(backend->kernels,
                           cpu_matmul_parts(&backend->weights->output, backend->is_whole), out,
-                          hidden, 0, hidden);
+                          &(struct cpu_input_run){.input = out, .columns = hidden, .end = hidden});
 }
 
 /* Normalizes the states that logits are wanted of; hands out hidden states. Logits come first. */

@@ -2,6 +2,7 @@
 #include "engine/cpu/matmul.h"
 
 #include <assert.h>
+#include <string.h>
 
 #define STRIDE_CONFLICT 256 /* floats */
 
@@ -26,24 +27,34 @@ unsigned cpu_matmul_parts(const struct cpu_matrix *matrix, bool is_whole)
         case CPU_OPERAND_FLOATS: break;
         }
     }
-    return form->scales == CPU_SCALES_MINIMUM || form->scales == CPU_SCALES_K ? CPU_INPUT_SUMS : 0;
+    return form->scales == CPU_SCALES_MINIMUM || form->scales == CPU_SCALES_K
+               ? CPU_INPUT_FLOATS | CPU_INPUT_SUMS
+               : CPU_INPUT_FLOATS;
 }
 
 void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, float *x,
-                           uint32_t columns, uint32_t begin, uint32_t end)
+                           const struct cpu_input_run *run)
 {
-    uint32_t first = begin / CPU_PACK_COLUMNS;
-    uint32_t last = cpu_pack_blocks(end);
+    const struct cpu_product_kernels *products = kernels->products;
+    uint32_t columns = run->columns;
+    uint32_t first = run->begin / CPU_PACK_COLUMNS;
+    uint32_t end = cpu_pack_blocks(run->end);
+    size_t floats = (size_t)(end - first) * CPU_PACK_COLUMNS;
+    size_t used = run->end - run->begin;
 
-    assert(begin % CPU_PACK_COLUMNS == 0 && (end % CPU_PACK_COLUMNS == 0 || end == columns));
+    assert(run->begin % CPU_PACK_COLUMNS == 0 &&
+           (run->end % CPU_PACK_COLUMNS == 0 || run->end == columns));
+    memset(x + used, 0, (floats - used) * sizeof *x);
+    if ((parts & CPU_INPUT_FLOATS) != 0 && x != run->input + run->begin)
+        memcpy(run->input + run->begin, x, floats * sizeof *x);
     if ((parts & CPU_INPUT_SUMS) != 0)
-        kernels->products->block_sums(x, columns, first, last);
+        products->block_sums(x, run->input, columns, first, end);
     if ((parts & CPU_INPUT_QUANTS) != 0)
-        kernels->products->quantize(x, columns, first, last);
+        products->quantize(x, run->input, columns, first, end);
     if ((parts & CPU_INPUT_REST) != 0)
-        kernels->products->quantize_rest(x, columns, first, last);
+        products->quantize_rest(x, run->input, columns, first, end);
     if ((parts & CPU_INPUT_BFLOATS) != 0)
-        kernels->products->bfloats(x, columns, first, last);
+        products->bfloats(x, run->input, columns, first, end);
 }
 
 /* ------------------------------------------------------------------ units */

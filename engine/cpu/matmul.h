@@ -38,23 +38,29 @@ size_t cpu_row_stride(size_t floats);
 
 /* ---- inputs ---- */
 
-/* What stands behind the floats of an input (kernels/products.h): a set of these. */
+/* The parts of an input (kernels/products.h) that products read: a set of these. */
 enum cpu_input_parts {
-    CPU_INPUT_SUMS = 1,
-    CPU_INPUT_QUANTS = 2,
-    CPU_INPUT_BFLOATS = 4,
-    CPU_INPUT_REST = 8, /* of the quants, which are wanted too */
+    CPU_INPUT_FLOATS = 1,
+    CPU_INPUT_SUMS = 2,
+    CPU_INPUT_QUANTS = 4,
+    CPU_INPUT_BFLOATS = 8,
+    CPU_INPUT_REST = 16, /* of the quants, which are wanted too */
 };
 
-/* What products with this matrix read besides the floats: one of these parts, or none. A rest is the caller's wish. */
+/* What products with this matrix read. A rest is the caller's wish. */
 unsigned cpu_matmul_parts(const struct cpu_matrix *matrix, bool is_whole);
 
-/*
- * Makes these parts for the columns begin to end - 1 of an input of `columns` columns, all of them whole blocks
- * but perhaps the last of the input.
- */
+/* Some columns of an input: begin to end - 1 of `columns`, all of them whole blocks but perhaps the last of the input. */
+struct cpu_input_run {
+    float *input;
+    uint32_t columns;
+    uint32_t begin;
+    uint32_t end;
+};
+
+/* Makes these parts of them out of their floats x, which may lie in the input; zeroes the rest of the last block of x. */
 void cpu_matmul_make_parts(const struct cpu_kernels *kernels, unsigned parts, float *x,
-                           uint32_t columns, uint32_t begin, uint32_t end);
+                           const struct cpu_input_run *run);
 
 /* ---- units ---- */
 

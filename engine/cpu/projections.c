@@ -11,14 +11,16 @@ static void norm_unit(void *context, uint32_t unit, uint32_t thread)
     const struct cpu_backend *backend = step->backend;
     uint32_t hidden = backend->model->hidden;
     struct step_rows rows = step_rows(step, unit);
+    float *normed = step_scratch(step, thread);
 
-    (void)thread;
     for (uint32_t row = rows.first; row < rows.end; row++) {
-        float *normed = backend->normed + row * backend->strides.hidden;
-
         step_norm(backend, backend->x + row * backend->strides.hidden, step->norm_weight, hidden,
                   normed);
-        cpu_matmul_make_parts(backend->kernels, step->parts, normed, hidden, 0, hidden);
+        cpu_matmul_make_parts(
+            backend->kernels, step->parts, normed,
+            &(struct cpu_input_run){.input = backend->normed + row * backend->strides.hidden,
+                                    .columns = hidden,
+                                    .end = hidden});
     }
 }
 

@@ -71,4 +71,7 @@ void step_place(const struct step *step, uint32_t row, uint32_t kv_head);
 
 void step_run_feed_forward(struct step *step);
 
+/* The scratch memory that a thread needs for that. */
+size_t step_feed_forward_scratch_floats(void);
+
 #endif

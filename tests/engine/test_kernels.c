@@ -180,32 +180,36 @@ enum inputs { FLOATS, WHOLE, WITH_REST, INPUTS };
 
 static const char *const input_names[INPUTS] = {"floats", "whole numbers", "two whole numbers"};
 
-/* What stands behind the floats of an input, for some of its blocks. */
-static void make_behind(const struct cpu_product_kernels *products, float *x, uint32_t columns,
-                        uint32_t first, uint32_t end, enum inputs inputs)
+/* What stands behind the floats of an input, for some of its blocks, out of floats that need not be those of the input. */
+static void make_behind(const struct cpu_product_kernels *products, const float *x, float *input,
+                        uint32_t columns, uint32_t first, uint32_t end, enum inputs inputs)
 {
+    x += (size_t)first * CPU_PACK_COLUMNS;
     if (inputs == FLOATS)
-        products->block_sums(x, columns, first, end);
+        products->block_sums(x, input, columns, first, end);
     if (inputs != FLOATS) {
-        products->quantize(x, columns, first, end);
-        products->bfloats(x, columns, first, end);
+        products->quantize(x, input, columns, first, end);
+        products->bfloats(x, input, columns, first, end);
     }
     if (inputs == WITH_REST)
-        products->quantize_rest(x, columns, first, end);
+        products->quantize_rest(x, input, columns, first, end);
 }
 
 /* An input with what stands behind its floats. */
 static void fill_input(float *x, uint32_t columns, enum flavor flavor, enum inputs inputs)
 {
     fill_columns(x, columns, flavor);
-    make_behind(&cpu_product_reference, x, columns, 0, cpu_pack_blocks(columns), inputs);
+    make_behind(&cpu_product_reference, x, x, columns, 0, cpu_pack_blocks(columns), inputs);
 }
 
 /* What a set has rounded to BF16 it alone reads. */
 static void make_bfloats(const struct cpu_kernels *set, uint32_t columns, uint32_t tokens)
 {
-    for (uint32_t token = 0; token < tokens; token++)
-        set->products->bfloats(xs + token * X_STRIDE + 1, columns, 0, cpu_pack_blocks(columns));
+    for (uint32_t token = 0; token < tokens; token++) {
+        float *x = xs + token * X_STRIDE + 1;
+
+        set->products->bfloats(x, x, columns, 0, cpu_pack_blocks(columns));
+    }
 }
 
 static void check_multiply(const struct cpu_kernels *set, const struct cpu_matrix *matrix,
@@ -328,10 +332,11 @@ static void check_extremes(enum model_type type, uint8_t quants, float x)
     memset(weights + 1, quants, 16 * row_bytes);
     cpu_pack_rows(&source, 0, 1, packed);
     for (uint32_t token = 0; token < 13; token++) {
+        float *input = xs + 1 + token * X_STRIDE;
+
         for (uint32_t k = 0; k < columns; k++)
-            xs[1 + token * X_STRIDE + k] = k / 32 % 2 == 0 ? x : -x;
-        make_behind(&cpu_product_reference, xs + 1 + token * X_STRIDE, columns, 0, columns / 32,
-                    WHOLE);
+            input[k] = k / 32 % 2 == 0 ? x : -x;
+        make_behind(&cpu_product_reference, input, input, columns, 0, columns / 32, WHOLE);
     }
     job.y = expected;
     cpu_product_reference.multiply(&job);
@@ -519,11 +524,10 @@ static void check_input(const struct cpu_kernels *set, uint32_t columns, enum fl
     }
     plant_canaries(expected, floats + 17);
     plant_canaries(actual, floats + 17);
-    memcpy(expected + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
-    memcpy(actual + 1, xs + 1, cpu_input_sums(columns) * sizeof *xs);
-    make_behind(&cpu_product_reference, expected + 1, columns, 0, blocks, inputs);
-    make_behind(set->products, actual + 1, columns, blocks / 3, blocks, inputs);
-    make_behind(set->products, actual + 1, columns, 0, blocks / 3, inputs);
+    make_behind(&cpu_product_reference, xs + 1, expected + 1, columns, 0, blocks, inputs);
+    make_behind(set->products, xs + 1, actual + 1, columns, blocks / 3, blocks, inputs);
+    make_behind(set->products, xs + 1, actual + 1, columns, 0, blocks / 3, inputs);
+    assert_untouched(actual + 1, cpu_input_sums(columns), input_names[inputs]);
     assert_untouched(actual + 1 + behind, free_end - behind, input_names[inputs]);
     assert_untouched(actual + 1 + floats, 16, input_names[inputs]);
     if (inputs == FLOATS)
@@ -555,7 +559,7 @@ static void quants_are_close(void **state)
         const int8_t *quants = (const int8_t *)(xs + 1 + cpu_input_quants(1536));
 
         fill_columns(xs + 1, 1536, ORDINARY);
-        sets[s]->products->quantize(xs + 1, 1536, 0, 48);
+        sets[s]->products->quantize(xs + 1, xs + 1, 1536, 0, 48);
         for (uint32_t block = 0; block < 48; block++) {
             int largest = 0;
 
@@ -579,8 +583,8 @@ static void two_quants_are_very_close(void **state)
         size_t scales = cpu_input_scales(1536);
 
         fill_columns(xs + 1, 1536, ORDINARY);
-        sets[s]->products->quantize(xs + 1, 1536, 0, 48);
-        sets[s]->products->quantize_rest(xs + 1, 1536, 0, 48);
+        sets[s]->products->quantize(xs + 1, xs + 1, 1536, 0, 48);
+        sets[s]->products->quantize_rest(xs + 1, xs + 1, 1536, 0, 48);
         for (uint32_t i = 0; i < 1536; i++) {
             float near = (float)((const int8_t *)(first + quants))[i] * first[scales + i / 32] +
                          (float)((const int8_t *)(rest + quants))[i] * rest[scales + i / 32];
@@ -633,11 +637,11 @@ static void an_input_that_is_no_number_gives_nan(void **state)
 
             fill_columns(xs + 1, 96, ORDINARY);
             xs[1 + 40] = values[v];
-            sets[s]->products->quantize(xs + 1, 96, 0, 3);
+            sets[s]->products->quantize(xs + 1, xs + 1, 96, 0, 3);
             sets[s]->products->multiply(&job);
             for (uint32_t row = 0; row < 16; row++)
                 assert_true(isnan(actual[row]));
-            sets[s]->products->quantize_rest(xs + 1, 96, 0, 3);
+            sets[s]->products->quantize_rest(xs + 1, xs + 1, 96, 0, 3);
             job.has_rest = true;
             sets[s]->products->multiply(&job);
             for (uint32_t row = 0; row < 16; row++)

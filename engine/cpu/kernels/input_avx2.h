@@ -9,9 +9,8 @@
 
 #define BLOCK_VECTORS (CPU_PACK_COLUMNS / 8)
 
-static void block_sums(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void block_sums(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    const float *x = input + (size_t)first * CPU_PACK_COLUMNS;
     float *sums = input + cpu_input_sums(columns);
 
     for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS) {
@@ -83,10 +82,9 @@ INLINE void quantize_block(const __m256 x[static BLOCK_VECTORS], float *base, ui
     base[cpu_input_quant_sums(columns) + block] = how.scale * (float)all;
 }
 
-static void quantize(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void quantize(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    for (uint32_t block = first; block < end; block++) {
-        const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
+    for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS) {
         const __m256 values[BLOCK_VECTORS] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8),
                                               _mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24)};
 
@@ -102,11 +100,11 @@ INLINE __m256 rest_of(const float *x, float scale, const int8_t *quants)
     return _mm256_fnmadd_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(q), _mm256_loadu_ps(x));
 }
 
-static void quantize_rest(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void quantize_rest(const float *x, float *input, uint32_t columns, uint32_t first,
+                          uint32_t end)
 {
-    for (uint32_t block = first; block < end; block++) {
+    for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS) {
         float scale = input[cpu_input_scales(columns) + block];
-        const float *x = input + (size_t)block * CPU_PACK_COLUMNS;
         const int8_t *quants =
             (const int8_t *)(input + cpu_input_quants(columns)) + (size_t)block * CPU_PACK_COLUMNS;
         const __m256 rest[BLOCK_VECTORS] = {
@@ -132,12 +130,12 @@ INLINE __m256 round_to_bfloats(__m256 x)
     return _mm256_blendv_ps(rounded, _mm256_set1_ps(NAN), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-static void bfloats(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void bfloats(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    float *rounded = input + cpu_input_bfloats(columns);
+    float *rounded = input + cpu_input_bfloats(columns) + (size_t)first * CPU_PACK_COLUMNS;
 
-    for (size_t i = (size_t)first * CPU_PACK_COLUMNS; i < (size_t)end * CPU_PACK_COLUMNS; i += 8)
-        _mm256_storeu_ps(rounded + i, round_to_bfloats(_mm256_loadu_ps(input + i)));
+    for (size_t i = 0; i < (size_t)(end - first) * CPU_PACK_COLUMNS; i += 8)
+        _mm256_storeu_ps(rounded + i, round_to_bfloats(_mm256_loadu_ps(x + i)));
 }
 
 #endif

@@ -114,13 +114,16 @@ struct cpu_product_kernels {
     void (*multiply)(const struct cpu_product *job);
     /*
      * What stands behind the floats of an input, for its blocks first to end - 1: their sums; or scales, quants and
-     * the sums of those; or, after that, the same of what they leave over; or the columns rounded to BF16. Several
+     * the sums of those; or, after that, the same of what they leave over; or the columns rounded to BF16. x is the
+     * floats of these blocks, there or elsewhere: products that read none of the floats need none there. Several
      * threads may do so for parts of one input.
      */
-    void (*block_sums)(float *input, uint32_t columns, uint32_t first, uint32_t end);
-    void (*quantize)(float *input, uint32_t columns, uint32_t first, uint32_t end);
-    void (*quantize_rest)(float *input, uint32_t columns, uint32_t first, uint32_t end);
-    void (*bfloats)(float *input, uint32_t columns, uint32_t first, uint32_t end);
+    void (*block_sums)(const float *x, float *input, uint32_t columns, uint32_t first,
+                       uint32_t end);
+    void (*quantize)(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end);
+    void (*quantize_rest)(const float *x, float *input, uint32_t columns, uint32_t first,
+                          uint32_t end);
+    void (*bfloats)(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end);
 };
 
 extern const struct cpu_product_kernels cpu_product_reference;

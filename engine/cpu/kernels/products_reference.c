@@ -101,9 +101,8 @@ static void multiply(const struct cpu_product *job)
     multiply_once(&rest);
 }
 
-static void block_sums(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void block_sums(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    const float *x = input + (size_t)first * CPU_PACK_COLUMNS;
     float *sums = input + cpu_input_sums(columns);
 
     for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS) {
@@ -152,25 +151,23 @@ static void quantize_block(const float *x, float *base, uint32_t columns, uint32
     base[cpu_input_quant_sums(columns) + block] = how.scale * (float)-counts[1];
 }
 
-static void quantize(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void quantize(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    for (uint32_t block = first; block < end; block++)
-        quantize_block(input + (size_t)block * CPU_PACK_COLUMNS, input, columns, block);
+    for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS)
+        quantize_block(x, input, columns, block);
 }
 
-static void quantize_rest(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void quantize_rest(const float *x, float *input, uint32_t columns, uint32_t first,
+                          uint32_t end)
 {
     const int8_t *quants = (const int8_t *)(input + cpu_input_quants(columns));
 
-    for (uint32_t block = first; block < end; block++) {
+    for (uint32_t block = first; block < end; block++, x += CPU_PACK_COLUMNS) {
         float scale = input[cpu_input_scales(columns) + block];
         float rest[CPU_PACK_COLUMNS];
 
-        for (size_t i = 0; i < CPU_PACK_COLUMNS; i++) {
-            size_t place = (size_t)block * CPU_PACK_COLUMNS + i;
-
-            rest[i] = fmaf(-scale, quants[place], input[place]);
-        }
+        for (size_t i = 0; i < CPU_PACK_COLUMNS; i++)
+            rest[i] = fmaf(-scale, quants[(size_t)block * CPU_PACK_COLUMNS + i], x[i]);
         quantize_block(rest, input + cpu_input_rest(columns), columns, block);
     }
 }
@@ -188,12 +185,12 @@ static float round_to_bfloat(float x)
     return fabsf(x) < CPU_BFLOAT_MIN ? 0.0f : x;
 }
 
-static void bfloats(float *input, uint32_t columns, uint32_t first, uint32_t end)
+static void bfloats(const float *x, float *input, uint32_t columns, uint32_t first, uint32_t end)
 {
-    float *rounded = input + cpu_input_bfloats(columns);
+    float *rounded = input + cpu_input_bfloats(columns) + (size_t)first * CPU_PACK_COLUMNS;
 
-    for (size_t i = (size_t)first * CPU_PACK_COLUMNS; i < (size_t)end * CPU_PACK_COLUMNS; i++)
-        rounded[i] = round_to_bfloat(input[i]);
+    for (size_t i = 0; i < (size_t)(end - first) * CPU_PACK_COLUMNS; i++)
+        rounded[i] = round_to_bfloat(x[i]);
 }
 
 const struct cpu_product_kernels cpu_product_reference = {
