@@ -17,7 +17,7 @@
 
 /* Units of rows for each thread, so that none waits long for the last, and rows of one at most. */
 #define ROW_UNITS     4
-#define ROW_UNIT_ROWS 8
+#define ROW_UNIT_ROWS 16 /* two threads in one group of K would take its lines from each other */
 
 size_t cpu_forward_scratch_floats(const struct cpu_backend *backend)
 {
@@ -167,8 +167,11 @@ static void attend_unit(void *context, uint32_t unit, uint32_t thread)
     uint32_t end = part.tile->first + part.tile->rows;
     uint32_t columns = attention_columns(backend);
 
-    for (uint32_t row = part.tile->first; step->attention_places && row < end; row++)
-        step_place(step, backend->active[row], part.kv_head);
+    for (uint32_t row = part.tile->first; step->attention_turns && row < end; row++) {
+        step_turn(step, backend->active[row], part.kv_head);
+        if (step->attention_places)
+            step_place(step, backend->active[row], part.kv_head);
+    }
     if (!cpu_tiles_attend(backend->tiles, &job, unit, step_scratch(step, thread)))
         return;
     for (uint32_t row = part.tile->first; has_whole_blocks(backend) && row < end; row++)
@@ -257,7 +260,7 @@ static void run_layer(struct step *step, uint32_t index)
     step->weights = &backend->weights->layer[index];
     step->layer_index = index;
     if (is_last && mark_wanted(step) != step->rows)
-        step->attention_places = false; /* it does not come to the others */
+        step->attention_turns = step->attention_places = false; /* it has other tiles */
     step_run_projections(step);
     if (is_last)
         select_wanted(step);
@@ -275,6 +278,7 @@ static void run_layers(struct step *step)
     for (uint32_t row = 0; row < step->rows; row++)
         backend->active[row] = row;
     make_tiles(step);
+    step->attention_turns = cpu_tiles_are_whole(backend->tiles);
     step->attention_places = cpu_tiles_are_alone(backend->tiles);
     step_run_rows(step, embed_unit, backend->model->hidden, CPU_PHASE_EMBED);
     for (uint32_t i = 0; i < backend->model->layers; i++)

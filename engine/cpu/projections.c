@@ -46,40 +46,51 @@ static void finish_heads(const struct cpu_backend *backend, float *x, const floa
         step_norm(backend, x + head * head_dim, norm_weight, head_dim, x + head * head_dim);
 }
 
-void step_place(const struct step *step, uint32_t index, uint32_t kv_head)
+static struct cpu_rotation rotation_of(const struct cpu_backend *backend, uint32_t row)
+{
+    return (struct cpu_rotation){.cosines = backend->cosines + (size_t)row * backend->rope.pairs,
+                                 .sines = backend->sines + (size_t)row * backend->rope.pairs,
+                                 .pairs = backend->rope.pairs,
+                                 .is_interleaved = backend->rope.is_interleaved};
+}
+
+void step_turn(const struct step *step, uint32_t row, uint32_t kv_head)
 {
     const struct cpu_backend *backend = step->backend;
     const struct model_layer *layer = step->layer;
-    const struct engine_row *row = &step->batch->rows[index];
-    const struct engine_batch_sequence *sequence = &step->batch->sequences[row->sequence];
-    const struct cpu_rotation rotation = {
-        .cosines = backend->cosines + (size_t)index * backend->rope.pairs,
-        .sines = backend->sines + (size_t)index * backend->rope.pairs,
-        .pairs = backend->rope.pairs,
-        .is_interleaved = backend->rope.is_interleaved};
+    const struct cpu_rotation rotation = rotation_of(backend, row);
     uint32_t head_dim = backend->model->head_dim;
     uint32_t group = backend->model->heads / backend->model->kv_heads;
-    float *q = backend->q + index * backend->strides.attention;
-    float *k = backend->k + index * backend->strides.kv;
-    float *v = backend->v + index * backend->strides.kv;
-    float scale = backend->attention.query_scale;
-    float rotated[MODEL_HEAD_DIM_MAX];
+    float *q = backend->q + row * backend->strides.attention;
+    float turned[MODEL_HEAD_DIM_MAX];
 
     finish_heads(backend, q, layer->q_bias, layer->q_norm, kv_head * group, group);
-    finish_heads(backend, k, layer->k_bias, layer->k_norm, kv_head, 1);
-    finish_heads(backend, v, layer->v_bias, NULL, kv_head, 1);
     q += (size_t)kv_head * group * head_dim;
     for (uint32_t head = 0; head < group; head++, q += head_dim) {
-        backend->kernels->rows->rotate(&rotation, q, scale, rotated);
-        memcpy(q, rotated, head_dim * sizeof *q);
+        backend->kernels->rows->rotate(&rotation, q, backend->attention.query_scale, turned);
+        memcpy(q, turned, head_dim * sizeof *q);
     }
-    backend->kernels->rows->rotate(&rotation, k + kv_head * head_dim, 1.0f, rotated);
-    cpu_kv_store(&backend->attention.kv,
-                 &(struct cpu_kv_place){.sequence = sequence,
-                                        .position = row->position,
-                                        .layer = step->layer_index,
-                                        .kv_head = kv_head},
-                 rotated, v + kv_head * head_dim);
+}
+
+void step_place(const struct step *step, uint32_t row, uint32_t kv_head)
+{
+    const struct cpu_backend *backend = step->backend;
+    const struct model_layer *layer = step->layer;
+    const struct engine_row *about = &step->batch->rows[row];
+    const struct cpu_kv_place place = {.sequence = &step->batch->sequences[about->sequence],
+                                       .position = about->position,
+                                       .layer = step->layer_index,
+                                       .kv_head = kv_head};
+    const struct cpu_rotation rotation = rotation_of(backend, row);
+    uint32_t head_dim = backend->model->head_dim;
+    float *k = backend->k + row * backend->strides.kv;
+    float *v = backend->v + row * backend->strides.kv;
+    float turned[MODEL_HEAD_DIM_MAX];
+
+    finish_heads(backend, k, layer->k_bias, layer->k_norm, kv_head, 1);
+    finish_heads(backend, v, layer->v_bias, NULL, kv_head, 1);
+    backend->kernels->rows->rotate(&rotation, k + kv_head * head_dim, 1.0f, turned);
+    cpu_kv_store(&backend->attention.kv, &place, turned, v + kv_head * head_dim);
 }
 
 static void place_unit(void *context, uint32_t unit, uint32_t thread)
@@ -89,8 +100,11 @@ static void place_unit(void *context, uint32_t unit, uint32_t thread)
 
     (void)thread;
     for (uint32_t row = rows.first; row < rows.end; row++)
-        for (uint32_t kv_head = 0; kv_head < step->backend->model->kv_heads; kv_head++)
+        for (uint32_t kv_head = 0; kv_head < step->backend->model->kv_heads; kv_head++) {
             step_place(step, row, kv_head);
+            if (!step->attention_turns)
+                step_turn(step, row, kv_head);
+        }
 }
 
 /* ------------------------------------------------------------------ products */

@@ -22,7 +22,8 @@ struct step {
     uint32_t layer_index;
     uint32_t
         rows; /* of the batch, and after the selection in the last layer, of those that go on */
-    bool attention_places; /* units of attention place their rows: see step_place */
+    bool attention_turns;  /* units of attention turn their queries: see step_turn */
+    bool attention_places; /* and write their K and V: see step_place */
     uint32_t logits_count;
     uint64_t since_ns; /* when the phase before this one ended */
     /* What the units of the present piece need to know. */
@@ -61,10 +62,13 @@ float *step_scratch(const struct step *step, uint32_t thread);
 
 /* ---- projections.c ---- */
 
-/* Queries, keys and values of all rows; and their places, unless attention does that (see the tiles). */
+/* Queries, keys and values of all rows; turned and in their places, where attention does not do that (see the tiles). */
 void step_run_projections(struct step *step);
 
-/* Turns a row's queries of a KV head by its position, and writes its key and value to the pool. */
+/* Turns a row's queries of a KV head by its position. */
+void step_turn(const struct step *step, uint32_t row, uint32_t kv_head);
+
+/* Turns a row's key of a KV head by its position, and writes it and its value to the pool. */
 void step_place(const struct step *step, uint32_t row, uint32_t kv_head);
 
 /* ---- feed_forward.c ---- */

@@ -192,13 +192,18 @@ struct cpu_tiles_unit cpu_tiles_unit(const struct cpu_tiles *tiles, uint32_t uni
     return (struct cpu_tiles_unit){.tile = &tiles->tiles[span->tile], .kv_head = unit % kv_heads};
 }
 
+bool cpu_tiles_are_whole(const struct cpu_tiles *tiles)
+{
+    return tiles->cut_count == 0;
+}
+
 /* Neither in parts, nor of a sequence that has other tiles. */
 bool cpu_tiles_are_alone(const struct cpu_tiles *tiles)
 {
     for (uint32_t i = 1; i < tiles->tile_count; i++) /* sequences lie in one array */
         if (tiles->tiles[i].sequence <= tiles->tiles[i - 1].sequence)
             return false;
-    return tiles->cut_count == 0;
+    return cpu_tiles_are_whole(tiles);
 }
 
 /* A part of a tile; and all of it, if this was the last. */

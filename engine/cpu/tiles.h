@@ -52,6 +52,9 @@ struct cpu_tiles_unit {
 };
 struct cpu_tiles_unit cpu_tiles_unit(const struct cpu_tiles *tiles, uint32_t unit);
 
+/* Whether each tile and KV head is one unit, which may change its queries before it is done. */
+bool cpu_tiles_are_whole(const struct cpu_tiles *tiles);
+
 /*
  * Whether a unit may change the queries, and write K and V, of its tile and KV head before it is done: nobody else
  * reads them in this layer.

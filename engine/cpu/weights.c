@@ -170,6 +170,7 @@ static td_status_t pack_in_memory(struct cpu_weights *weights, struct packing *p
     if (memory == MAP_FAILED)
         return td_fail(error, TD_NO_MEMORY, "cannot map %zu bytes for packed weights: %s",
                        weights->bytes, strerror(errno));
+    (void)madvise(memory, weights->bytes, MADV_HUGEPAGE);
     weights->memory = memory;
     packing->memory = memory;
     for (packing->first = 0; packing->first < packing->units; packing->first += slice) {
