@@ -107,9 +107,10 @@ static void note_token(struct sequence_times *times, uint64_t now_ns)
     times->last_token_ns = now_ns;
 }
 
-/* True if a token was drawn; else the sequence has failed, and may be freed. */
-static bool draw(struct engine_core *core, struct engine_sequence *sequence, const float *logits,
-                 struct harvest *harvest)
+/* What follows the sequence: the backend has drawn it, or has left that to be done here. */
+static td_status_t next_token(struct engine_core *core, struct engine_sequence *sequence,
+                              const struct engine_result *result, uint32_t output,
+                              uint32_t *token_out)
 {
     struct engine_history history = {
         .tokens = sequence->tokens,
@@ -117,10 +118,23 @@ static bool draw(struct engine_core *core, struct engine_sequence *sequence, con
         .count = sequence->token_count,
         .tally = &sequence->tally,
     };
+
+    if (result->tokens == NULL || result->tokens[output] == ENGINE_NOT_DRAWN)
+        return engine_sample(&core->sampler, result->outputs[output], &sequence->sampling, &history,
+                             token_out);
+    if (result->tokens[output] >= core->info->vocab)
+        return TD_INTERNAL; /* ENGINE_DRAW_FAILED, or worse */
+    *token_out = result->tokens[output];
+    return TD_OK;
+}
+
+/* True if a token was drawn; else the sequence has failed, and may be freed. */
+static bool draw(struct engine_core *core, struct engine_sequence *sequence,
+                 const struct engine_result *result, uint32_t output, struct harvest *harvest)
+{
     uint32_t index = engine_sequence_new_tokens(sequence);
     uint32_t token;
-    td_status_t status =
-        engine_sample(&core->sampler, logits, &sequence->sampling, &history, &token);
+    td_status_t status = next_token(core, sequence, result, output, &token);
 
     if (status != TD_OK) {
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, status);
@@ -159,8 +173,7 @@ static bool apply_flight(struct engine_core *core, const struct engine_flight *f
                          const struct engine_result *result, struct harvest *harvest)
 {
     struct engine_sequence *sequence = flight->sequence;
-    const float *output =
-        flight->output == ENGINE_OUTPUT_NONE ? NULL : result->outputs[flight->output];
+    bool has_output = flight->output != ENGINE_OUTPUT_NONE;
     bool is_filled;
 
     sequence->flying = false;
@@ -175,10 +188,10 @@ static bool apply_flight(struct engine_core *core, const struct engine_flight *f
         return false;
     }
     if (sequence->goal == ENGINE_PREFILL) {
-        hand_out(core, sequence, output);
+        hand_out(core, sequence, has_output ? result->outputs[flight->output] : NULL);
         return false;
     }
-    return output != NULL && draw(core, sequence, output, harvest);
+    return has_output && draw(core, sequence, result, flight->output, harvest);
 }
 
 /* After STEP was emitted, since FINISHED is the last event of a sequence. */

@@ -109,11 +109,21 @@ enum engine_want {
     ENGINE_WANT_HIDDEN = 2, /* the state before the final norm: hidden floats */
 };
 
+struct engine_draw;
+
 struct engine_output {
     uint32_t row; /* index into rows; for a head output: index into heads */
     bool is_head; /* logits from a given hidden state instead of a row */
     enum engine_want want;
+    /*
+     * Of logits: how the caller would draw a token from them (engine/sample.h). A backend may do so where they lie, and
+     * then need not hand them out; it must draw the very same token. NULL: the caller wants the logits themselves.
+     */
+    const struct engine_draw *draw;
 };
+
+#define ENGINE_NOT_DRAWN   UINT32_MAX       /* in engine_result.tokens: the logits are in outputs */
+#define ENGINE_DRAW_FAILED (UINT32_MAX - 1) /* no logit is finite, or one is plus infinity */
 
 struct engine_batch {
     const struct engine_row *rows;
@@ -129,6 +139,7 @@ struct engine_batch {
 /* Results live in the backend until the next run. */
 struct engine_result {
     const float *const *outputs; /* one per engine_batch.outputs, vocab or hidden floats */
+    const uint32_t *tokens;      /* the same: what was drawn, see above; NULL: nothing was */
     uint64_t duration_ns;        /* what the step cost (the modelled backend only pretends) */
 };
 

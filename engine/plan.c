@@ -15,6 +15,7 @@ td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32
         .sequences = calloc(sequences_max, sizeof *plan->sequences),
         .heads = calloc(sequences_max, sizeof *plan->heads),
         .outputs = calloc(sequences_max, sizeof *plan->outputs),
+        .draws = calloc(sequences_max, sizeof *plan->draws),
         .flights = calloc(sequences_max, sizeof *plan->flights),
         .chunks = calloc(sequences_max, sizeof *plan->chunks),
         .order = calloc(sequences_max, sizeof *plan->order),
@@ -22,8 +23,8 @@ td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32
         .sequences_max = sequences_max,
     };
     if (plan->rows == NULL || plan->sequences == NULL || plan->heads == NULL ||
-        plan->outputs == NULL || plan->flights == NULL || plan->chunks == NULL ||
-        plan->order == NULL)
+        plan->outputs == NULL || plan->draws == NULL || plan->flights == NULL ||
+        plan->chunks == NULL || plan->order == NULL)
         return TD_NO_MEMORY;
     return TD_OK;
 }
@@ -34,6 +35,7 @@ void engine_plan_fini(struct engine_plan *plan)
     free(plan->sequences);
     free(plan->heads);
     free(plan->outputs);
+    free(plan->draws);
     free(plan->flights);
     free(plan->chunks);
     free(plan->order);
@@ -294,6 +296,21 @@ static uint32_t add_output(struct engine_plan *plan, uint32_t row, bool is_head,
     return batch->output_count++;
 }
 
+/* Logits, and how a token is drawn from them, unless biases or penalties come first: those are the core's. */
+static uint32_t add_logits(struct engine_core *core, const struct engine_sequence *sequence,
+                           uint32_t row, bool is_head)
+{
+    struct engine_plan *plan = &core->plan;
+    uint32_t output = add_output(plan, row, is_head, ENGINE_WANT_LOGITS);
+
+    if (!engine_penalty_wanted(&sequence->sampling)) {
+        plan->draws[output] = engine_draw_of(&sequence->sampling, core->info->vocab,
+                                             engine_sequence_new_tokens(sequence));
+        plan->outputs[output].draw = &plan->draws[output];
+    }
+    return output;
+}
+
 static void add_flight(struct engine_plan *plan, struct engine_sequence *sequence, uint32_t rows,
                        uint32_t output)
 {
@@ -304,16 +321,18 @@ static void add_flight(struct engine_plan *plan, struct engine_sequence *sequenc
 }
 
 /* The KV came from a peer: only the LM head is left to compute, on the state that came with it. */
-static void add_head(struct engine_plan *plan, struct engine_sequence *sequence)
+static void add_head(struct engine_core *core, struct engine_sequence *sequence)
 {
+    struct engine_plan *plan = &core->plan;
     uint32_t head = plan->batch.head_count++;
 
     plan->heads[head] = sequence->hidden;
-    add_flight(plan, sequence, 0, add_output(plan, head, true, ENGINE_WANT_LOGITS));
+    add_flight(plan, sequence, 0, add_logits(core, sequence, head, true));
 }
 
-static void add_rows(struct engine_plan *plan, struct engine_sequence *sequence, uint32_t count)
+static void add_rows(struct engine_core *core, struct engine_sequence *sequence, uint32_t count)
 {
+    struct engine_plan *plan = &core->plan;
     struct engine_batch *batch = &plan->batch;
     uint32_t end = sequence->computed + count;
     uint32_t output = ENGINE_OUTPUT_NONE;
@@ -325,30 +344,33 @@ static void add_rows(struct engine_plan *plan, struct engine_sequence *sequence,
     plan->sequences[batch->sequence_count++] = (struct engine_batch_sequence){
         .slots = sequence->slots, .slot_count = sequence->slot_count};
     if (end == sequence->token_count)
-        output =
-            add_output(plan, batch->row_count - 1, false,
-                       sequence->goal == ENGINE_PREFILL ? ENGINE_WANT_HIDDEN : ENGINE_WANT_LOGITS);
+        output = sequence->goal == ENGINE_PREFILL
+                     ? add_output(plan, batch->row_count - 1, false, ENGINE_WANT_HIDDEN)
+                     : add_logits(core, sequence, batch->row_count - 1, false);
     add_flight(plan, sequence, count, output);
 }
 
-static void add_decoding(struct engine_plan *plan, struct engine_sequence *sequence)
+static void add_decoding(struct engine_core *core, struct engine_sequence *sequence)
 {
+    struct engine_plan *plan = &core->plan;
+
     if (sequence->hidden != NULL) {
-        add_head(plan, sequence);
+        add_head(core, sequence);
     } else {
         plan->work.decode_context += sequence->computed;
-        add_rows(plan, sequence, 1);
+        add_rows(core, sequence, 1);
     }
     plan->work.decode_rows++;
 }
 
-static void add_chunk(struct engine_plan *plan, struct engine_sequence *sequence, uint32_t rows)
+static void add_chunk(struct engine_core *core, struct engine_sequence *sequence, uint32_t rows)
 {
+    struct engine_plan *plan = &core->plan;
     uint64_t first = sequence->computed;
 
     plan->work.prefill_rows += rows;
     plan->work.prefill_context += rows * first + (uint64_t)rows * (rows - 1) / 2;
-    add_rows(plan, sequence, rows);
+    add_rows(core, sequence, rows);
 }
 
 /* The next sequence in the batch that is in a state, after `node`; NULL: there is none. */
@@ -370,7 +392,7 @@ static void add_all_decoding(struct engine_core *core)
     uint32_t place = 0;
 
     while ((node = next_in(core, node, SEQUENCE_DECODE, &place)) != NULL)
-        add_decoding(&core->plan, engine_sequence_of(node));
+        add_decoding(core, engine_sequence_of(node));
 }
 
 static double or_unbounded(uint64_t ns)
@@ -430,7 +452,7 @@ static void add_all_chunks(struct engine_core *core)
     for (uint32_t i = 0; i < count; i++) {
         node = next_in(core, node, SEQUENCE_PREFILL, &place);
         if (plan->chunks[i].rows > 0)
-            add_chunk(plan, engine_sequence_of(node), plan->chunks[i].rows);
+            add_chunk(core, engine_sequence_of(node), plan->chunks[i].rows);
     }
 }
 

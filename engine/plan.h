@@ -31,6 +31,7 @@
 
 #include "engine/backend.h"
 #include "engine/pace.h"
+#include "engine/sample.h"
 #include "engine/sequence.h"
 #include "engine/share.h"
 
@@ -51,6 +52,7 @@ struct engine_plan {
     struct engine_batch_sequence *sequences; /* [sequences_max] */
     const float **heads;                     /* [sequences_max] */
     struct engine_output *outputs;           /* [sequences_max] */
+    struct engine_draw *draws;               /* [sequences_max] of outputs */
     struct engine_flight *flights;           /* [sequences_max] */
     uint32_t flight_count;
     struct engine_chunk *chunks; /* [sequences_max] */

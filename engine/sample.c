@@ -51,12 +51,49 @@ static uint64_t draw_bits(const struct engine_sampling *sampling, uint32_t index
     return (uint64_t)out[0] << 32 | out[1];
 }
 
+/* The least weight that min_p leaves. The share is exact: a float times a power of two. */
+static uint64_t least_weight(const struct engine_sampling *sampling)
+{
+    return (uint64_t)((double)sampling->min_p * (double)(UINT64_C(1) << ENGINE_WEIGHT_BITS));
+}
+
+/*
+ * How many temperatures below the best a token can be and weigh so much: ln 2 for each halving that it takes to get
+ * below that weight, and a margin for what the exponential rounds.
+ */
+static double reach_of_weight(uint64_t weight)
+{
+    double reach = 0.01;
+
+    while (weight >> ENGINE_WEIGHT_BITS == 0 && reach < ENGINE_WEIGHT_REACH) {
+        weight <<= 1;
+        reach += 0.693148;
+    }
+    return reach < ENGINE_WEIGHT_REACH ? reach : ENGINE_WEIGHT_REACH;
+}
+
+struct engine_draw engine_draw_of(const struct engine_sampling *sampling, uint32_t vocab,
+                                  uint32_t index)
+{
+    uint64_t least = sampling->min_p > 0.0f ? least_weight(sampling) : 0;
+
+    return (struct engine_draw){
+        .temperature = sampling->temperature,
+        .top_p = sampling->top_p,
+        .top_k = sampling->top_k < vocab ? sampling->top_k : 0,
+        .is_greedy = sampling->temperature == 0.0f || sampling->top_k == 1,
+        .reach = sampling->min_p > 0.0f ? reach_of_weight(least) : ENGINE_WEIGHT_REACH,
+        .least_weight = least,
+        .random = draw_bits(sampling, index),
+    };
+}
+
 /* ---- which tokens count ---- */
 
 /* Logits on their way to a token. */
 struct draw {
     struct engine_sampler *sampler;
-    const struct engine_sampling *sampling;
+    const struct engine_draw *how;
     const float *logits;
     float best;  /* the greatest of them */
     float floor; /* what is below it cannot be drawn */
@@ -101,7 +138,7 @@ static td_status_t find_best(struct engine_sampler *sampler, const float *logits
  */
 static float floor_at(const struct draw *draw, double reach)
 {
-    double floor = (double)draw->best - reach * (double)draw->sampling->temperature;
+    double floor = (double)draw->best - reach * (double)draw->how->temperature;
 
     return floor < -(double)FLT_MAX ? -FLT_MAX : (float)floor;
 }
@@ -109,27 +146,6 @@ static float floor_at(const struct draw *draw, double reach)
 static float greater(float a, float b)
 {
     return a > b ? a : b;
-}
-
-/* The least weight that min_p leaves. The share is exact: a float times a power of two. */
-static uint64_t least_weight(const struct engine_sampling *sampling)
-{
-    return (uint64_t)((double)sampling->min_p * (double)(UINT64_C(1) << ENGINE_WEIGHT_BITS));
-}
-
-/*
- * How many temperatures below the best a token can be and weigh so much: ln 2 for each halving that it takes to get
- * below that weight, and a margin for what the exponential rounds.
- */
-static double reach_of_weight(uint64_t weight)
-{
-    double reach = 0.01;
-
-    while (weight >> ENGINE_WEIGHT_BITS == 0 && reach < ENGINE_WEIGHT_REACH) {
-        weight <<= 1;
-        reach += 0.693148;
-    }
-    return reach < ENGINE_WEIGHT_REACH ? reach : ENGINE_WEIGHT_REACH;
 }
 
 /* Makes the list of all tokens whose logit is at least the limit. */
@@ -150,8 +166,8 @@ static uint64_t weigh_list(const struct draw *draw)
 {
     struct engine_shortlist *list = &draw->sampler->list;
 
-    return draw->sampler->ops->weigh(list->values, list->count, draw->best,
-                                     draw->sampling->temperature, list->weights);
+    return draw->sampler->ops->weigh(list->values, list->count, draw->best, draw->how->temperature,
+                                     list->weights);
 }
 
 /*
@@ -208,7 +224,7 @@ static uint64_t weigh_tiles(const struct draw *draw)
         if (sampler->maxima[tile] >= draw->floor)
             sampler->sums[tile] =
                 sampler->ops->weigh(draw->logits + first, tile_tokens(sampler, first), draw->best,
-                                    draw->sampling->temperature, NULL);
+                                    draw->how->temperature, NULL);
         total += sampler->sums[tile];
     }
     return total;
@@ -227,7 +243,7 @@ static uint32_t token_in_tiles(const struct draw *draw, uint64_t point)
         point -= sampler->sums[tile++];
     first = tile * ENGINE_LOGITS_TILE;
     sampler->ops->weigh(draw->logits + first, tile_tokens(sampler, first), draw->best,
-                        draw->sampling->temperature, weights);
+                        draw->how->temperature, weights);
     while (point >= weights[i])
         point -= weights[i++];
     return first + i;
@@ -249,54 +265,50 @@ static uint64_t point_of(uint64_t random, uint64_t total)
 }
 
 /* With neither top-k nor min_p all tokens count: no list is made, but of the best ones for top_p. */
-static uint32_t draw_from_all(const struct draw *draw, uint64_t random)
+static uint32_t draw_from_all(const struct draw *draw)
 {
-    float top_p = draw->sampling->top_p;
+    float top_p = draw->how->top_p;
     uint64_t total = weigh_tiles(draw);
 
     if (top_p == 1.0f)
-        return token_in_tiles(draw, point_of(random, total));
+        return token_in_tiles(draw, point_of(draw->how->random, total));
     total = list_share(draw, share_of(top_p, total));
-    return engine_shortlist_at(&draw->sampler->list, point_of(random, total));
+    return engine_shortlist_at(&draw->sampler->list, point_of(draw->how->random, total));
 }
 
-/* top_k is 0 where it cuts nothing. */
-static uint32_t draw_from_list(const struct draw *draw, uint32_t top_k, uint64_t random)
+static uint32_t draw_from_list(const struct draw *draw)
 {
-    const struct engine_sampling *sampling = draw->sampling;
+    const struct engine_draw *how = draw->how;
     struct engine_shortlist *list = &draw->sampler->list;
     uint64_t total;
 
-    if (top_k > 0)
-        list_first(draw, top_k);
+    if (how->top_k > 0)
+        list_first(draw, how->top_k);
     else
         list_from(draw, draw->floor);
     total = weigh_list(draw);
-    if (sampling->min_p > 0.0f)
-        total = engine_shortlist_keep_heavy(list, least_weight(sampling));
-    if (sampling->top_p < 1.0f)
-        total = engine_shortlist_keep_share(list, share_of(sampling->top_p, total));
-    return engine_shortlist_at(list, point_of(random, total));
+    if (how->least_weight > 0)
+        total = engine_shortlist_keep_heavy(list, how->least_weight);
+    if (how->top_p < 1.0f)
+        total = engine_shortlist_keep_share(list, share_of(how->top_p, total));
+    return engine_shortlist_at(list, point_of(how->random, total));
 }
 
 static uint32_t draw_token(struct engine_sampler *sampler, const float *logits, float best,
-                           const struct engine_sampling *sampling, uint64_t random)
+                           const struct engine_draw *how)
 {
-    struct draw draw = {.sampler = sampler, .sampling = sampling, .logits = logits, .best = best};
-    bool has_min_p = sampling->min_p > 0.0f;
-    uint32_t top_k = sampling->top_k < sampler->vocab ? sampling->top_k : 0;
+    struct draw draw = {.sampler = sampler, .how = how, .logits = logits, .best = best};
 
-    draw.floor =
-        floor_at(&draw, has_min_p ? reach_of_weight(least_weight(sampling)) : ENGINE_WEIGHT_REACH);
-    return has_min_p || top_k > 0 ? draw_from_list(&draw, top_k, random)
-                                  : draw_from_all(&draw, random);
+    draw.floor = floor_at(&draw, how->reach);
+    return how->least_weight > 0 || how->top_k > 0 ? draw_from_list(&draw) : draw_from_all(&draw);
 }
 
 td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
                           const struct engine_sampling *sampling,
                           const struct engine_history *history, uint32_t *token_out)
 {
-    uint32_t index = history->count - history->prompt_count;
+    struct engine_draw how =
+        engine_draw_of(sampling, sampler->vocab, history->count - history->prompt_count);
     uint32_t best;
     td_status_t status;
 
@@ -308,10 +320,7 @@ td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
     status = find_best(sampler, logits, &best);
     if (status != TD_OK)
         return status;
-    *token_out = best;
-    if (sampling->temperature != 0.0f && sampling->top_k != 1)
-        *token_out =
-            draw_token(sampler, logits, logits[best], sampling, draw_bits(sampling, index));
+    *token_out = how.is_greedy ? best : draw_token(sampler, logits, logits[best], &how);
     return TD_OK;
 }
 

@@ -22,6 +22,7 @@
 #ifndef TANDEM_ENGINE_SAMPLE_H
 #define TANDEM_ENGINE_SAMPLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/engine.h"
@@ -30,6 +31,21 @@
 #include "engine/shortlist.h"
 
 #define ENGINE_VOCAB_MAX (UINT32_C(1) << 20)
+
+/* What one draw needs besides the logits: how a token is drawn from them, wherever they lie. */
+struct engine_draw {
+    float temperature;
+    float top_p;
+    uint32_t top_k;        /* 0: off */
+    bool is_greedy;        /* the best token; nothing else matters */
+    double reach;          /* in temperatures: a token farther below the best cannot be drawn */
+    uint64_t least_weight; /* that min_p leaves; 0: off */
+    uint64_t random;
+};
+
+/* The draw of the index-th output from logits that biases and penalties, if any are wanted, have changed already. */
+struct engine_draw engine_draw_of(const struct engine_sampling *sampling, uint32_t vocab,
+                                  uint32_t index);
 
 struct engine_sampler {
     uint32_t vocab;

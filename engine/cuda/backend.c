@@ -36,6 +36,7 @@ static td_status_t finish(struct engine_backend *base, struct engine_result *res
 
     if (status == TD_OK)
         *result_out = (struct engine_result){.outputs = backend->outputs,
+                                             .tokens = backend->has_drawn ? backend->tokens : NULL,
                                              .duration_ns = td_now_ns() - backend->started_ns};
     return status;
 }
@@ -68,6 +69,8 @@ static void close_backend(struct engine_backend *base)
     cuda_device_give_host(backend->device, backend->inputs);
     cuda_device_give_host(backend->device, backend->heads);
     cuda_device_give_host(backend->device, backend->results);
+    cuda_device_give_host(backend->device, backend->draws);
+    cuda_device_give_host(backend->device, backend->tokens);
     free(backend->head_rows);
     free(backend->outputs);
     free(backend);
@@ -230,6 +233,8 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
         {NULL, cuda_input_words(&backend->shape), sizeof(uint32_t)},
         {NULL, outputs, backend->shape.hidden * sizeof(float)},
         {NULL, outputs, backend->result_stride * sizeof(float)},
+        {NULL, outputs, sizeof *backend->draws},
+        {NULL, outputs, sizeof *backend->tokens},
     };
     td_status_t status = TD_OK;
 
@@ -243,6 +248,8 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
     backend->inputs = arrays[0].memory;
     backend->heads = arrays[1].memory;
     backend->results = arrays[2].memory;
+    backend->draws = arrays[3].memory;
+    backend->tokens = arrays[4].memory;
     return status;
 }
 

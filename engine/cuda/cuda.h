@@ -7,7 +7,7 @@
  *
  * Steps in which every row decodes are recorded as graphs and replayed (graphs.h), which changes no bit.
  *
- * Not here: transfer of KV between devices, sampling on the device.
+ * Not here: transfer of KV between devices; biases and penalties, which the core applies.
  */
 #ifndef TANDEM_ENGINE_CUDA_CUDA_H
 #define TANDEM_ENGINE_CUDA_CUDA_H

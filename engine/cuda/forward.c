@@ -13,6 +13,7 @@
 #include "engine/cuda/attention.h"
 #include "engine/cuda/inputs.h"
 #include "engine/cuda/multiply.h"
+#include "engine/cuda/sample.h"
 
 /* A step while it is queued. */
 struct step {
@@ -407,7 +408,24 @@ static void make_logits(const struct step *step)
         multiply(step, &head);
 }
 
-/* Logits in the order of their outputs; hidden states from where they are. */
+/* Tokens of the outputs that leave drawing to the backend. */
+static void draw_tokens(const struct step *step)
+{
+    struct cuda_backend *backend = step->backend;
+    uint32_t outputs = step->batch->output_count;
+
+    backend->has_drawn = cuda_sample_fill(step->batch, backend->draws);
+    if (!backend->has_drawn)
+        return;
+    cuda_device_upload(backend->device, backend->workspace.draws, backend->draws,
+                       outputs * sizeof *backend->draws);
+    cuda_sample_queue(backend->device, &backend->shape, &backend->workspace,
+                      cuda_inputs_logits(step->batch), outputs);
+    cuda_device_download(backend->device, backend->tokens, backend->workspace.tokens,
+                         outputs * sizeof *backend->tokens);
+}
+
+/* Logits in the order of their outputs, but those that a token was drawn from; hidden states from where they are. */
 static void fetch_results(const struct step *step)
 {
     struct cuda_backend *backend = step->backend;
@@ -422,7 +440,9 @@ static void fetch_results(const struct step *step)
         float *result = backend->results + i * backend->result_stride;
 
         backend->outputs[i] = result;
-        if (output->want == ENGINE_WANT_LOGITS)
+        if (cuda_sample_wanted(output))
+            logits++;
+        else if (output->want == ENGINE_WANT_LOGITS)
             cuda_device_download(backend->device, result, work->logits + logits++ * vocab,
                                  vocab * sizeof *result);
         else if (output->is_head)
@@ -460,5 +480,6 @@ void cuda_forward(struct cuda_backend *backend, const struct engine_batch *batch
 
     if (bucket.rows == 0 || !cuda_graphs_run(&backend->graphs, bucket, queue_kernels, &step))
         queue_kernels(&step);
+    draw_tokens(&step);
     fetch_results(&step);
 }

@@ -36,7 +36,10 @@ struct cuda_backend {
     float *heads;        /* [outputs_max][hidden] */
     float *results;      /* [outputs_max][vocab or hidden] */
     size_t result_stride;
-    const float **outputs; /* [outputs_max]: pointers handed out */
+    const float **outputs;   /* [outputs_max]: pointers handed out */
+    struct cuda_draw *draws; /* [outputs_max] */
+    uint32_t *tokens;        /* [outputs_max] */
+    bool has_drawn;          /* in the step at hand */
 };
 
 /*

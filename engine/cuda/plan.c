@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdbool.h>
 
-#include "engine/cuda/kernels/args.h"
 #include "lib/base/bytes.h"
 
 #define GIB ((double)((size_t)1 << 30))
@@ -24,6 +23,11 @@ uint32_t cuda_splits_kept(const struct cuda_shape *shape)
     uint32_t longest = pieces(shape->max_context, CUDA_SPLIT);
 
     return longest > CUDA_SPLITS_KEPT ? longest : CUDA_SPLITS_KEPT;
+}
+
+uint32_t cuda_peak_tiles(const struct cuda_shape *shape)
+{
+    return pieces(shape->vocab, CUDA_PEAK_TILE);
 }
 
 size_t cuda_attention_items(const struct cuda_shape *shape)

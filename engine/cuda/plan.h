@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/cuda/kernels/args.h"
 #include "lib/base/status.h"
 
 #define CUDA_ALIGNMENT 256
@@ -54,6 +55,9 @@ struct cuda_shape {
     X(angles, float, s->max_context, s->head_dim)                                               \
     X(heads, float, s->outputs_max, s->hidden)                                                  \
     X(logits, float, s->outputs_max, s->vocab)                                                  \
+    X(peaks, float, s->outputs_max, cuda_peak_tiles(s))                                         \
+    X(draws, struct cuda_draw, s->outputs_max, 1)                                               \
+    X(tokens, uint32_t, s->outputs_max, 1)                                                      \
     X(inputs, uint32_t, 1, cuda_input_words(s))
 
 struct cuda_workspace {
@@ -67,6 +71,9 @@ size_t cuda_qkv_count(const struct cuda_shape *shape);
 
 /* How many splits the arrays above hold: at least those of the longest row. */
 uint32_t cuda_splits_kept(const struct cuda_shape *shape);
+
+/* Tiles of a row of logits, whose greatest are noted for drawing. */
+uint32_t cuda_peak_tiles(const struct cuda_shape *shape);
 
 /* Items of attention (attention.h) that a step can have: blocks that are cut keep a split for each item more. */
 size_t cuda_attention_items(const struct cuda_shape *shape);

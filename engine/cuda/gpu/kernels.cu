@@ -11,6 +11,7 @@
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/products_tiled.h"
 #include "engine/cuda/kernels/rows.h"
+#include "engine/cuda/kernels/sample.h"
 
 struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel)
 {

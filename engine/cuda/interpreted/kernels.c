@@ -9,3 +9,4 @@
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/products_tiled.h"
 #include "engine/cuda/kernels/rows.h"
+#include "engine/cuda/kernels/sample.h"

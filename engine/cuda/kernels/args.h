@@ -55,6 +55,8 @@ enum cuda_type {
     X(merge_floats, MERGE_FLOATS, 128)   \
     X(activate, ACTIVATE, 256)           \
     X(pack, PACK, 128)                   \
+    X(peaks, PEAKS, 256)                 \
+    X(draw, DRAW, CUDA_DRAW_THREADS)     \
     X(fill, FILL, 256)                   \
     X(hash, HASH, 256)                   \
     X(clear, CLEAR, 128)
@@ -88,6 +90,7 @@ enum cuda_type {
     X(product_tiled_##type, PRODUCT_TILED_##TYPE, CUDA_TILED_SHARED)
 
 #define CUDA_PRODUCT_THREADS 256
+#define CUDA_DRAW_THREADS    1024
 
 enum cuda_kernel {
 #define X(name, member, threads) CUDA_KERNEL_##member,
@@ -296,6 +299,39 @@ struct cuda_activate_args {
     const float *up;
     uint16_t *out;
     uint64_t count;
+};
+
+#define CUDA_PEAK_TILE   256              /* neighbouring logits: ENGINE_LOGITS_TILE */
+#define CUDA_NOT_DRAWN   UINT32_MAX       /* as in engine/backend.h */
+#define CUDA_DRAW_FAILED (UINT32_MAX - 1) /* the same */
+
+/* The greatest logit of each tile. Blocks: eight tiles, row. */
+struct cuda_peaks_args {
+    const float *logits; /* [rows][vocab] */
+    float *peaks;        /* [rows][tiles] */
+    uint32_t vocab;
+};
+
+/* How a token is drawn from a row of logits: struct engine_draw of engine/sample.h. */
+struct cuda_draw {
+    double reach;
+    uint64_t random;
+    uint64_t least_weight;
+    float temperature;
+    float top_p;
+    uint32_t top_k; /* 0: off */
+    uint32_t is_greedy;
+    uint32_t is_wanted; /* else CUDA_NOT_DRAWN is the answer */
+    uint32_t row;       /* of logits */
+};
+
+/* A block for each draw. CUDA_DRAW_FAILED where no logit is finite, or one is plus infinity. */
+struct cuda_draw_args {
+    const float *logits;
+    const float *peaks;
+    const struct cuda_draw *draws;
+    uint32_t *tokens;
+    uint32_t vocab;
 };
 
 /*

@@ -163,6 +163,28 @@ SIMT_INLINE bool simt_arrive(uint32_t *counter, uint32_t count)
     return atomicInc(counter, count - 1) == count - 1;
 }
 
+/* Numbers that several threads change: a sum, the greatest, the least. */
+SIMT_INLINE void simt_add(uint64_t *sum, uint64_t value)
+{
+    (void)atomicAdd((unsigned long long *)sum, (unsigned long long)value);
+}
+
+SIMT_INLINE void simt_raise(uint32_t *greatest, uint32_t value)
+{
+    (void)atomicMax(greatest, value);
+}
+
+SIMT_INLINE void simt_lower(uint32_t *least, uint32_t value)
+{
+    (void)atomicMin(least, value);
+}
+
+/* The upper half of a product. */
+SIMT_INLINE uint64_t simt_multiply_high(uint64_t a, uint64_t b)
+{
+    return __umul64hi(a, b);
+}
+
 #else
 
 #define simt_mma_half(sums, a, b) interpreter_mma(sums, a, b, model_half_to_float)
@@ -186,6 +208,28 @@ SIMT_INLINE bool simt_arrive(uint32_t *counter, uint32_t count)
 {
     *counter = (*counter + 1) % count;
     return *counter == 0;
+}
+
+SIMT_INLINE void simt_add(uint64_t *sum, uint64_t value)
+{
+    *sum += value;
+}
+
+SIMT_INLINE void simt_raise(uint32_t *greatest, uint32_t value)
+{
+    *greatest = value > *greatest ? value : *greatest;
+}
+
+SIMT_INLINE void simt_lower(uint32_t *least, uint32_t value)
+{
+    *least = value < *least ? value : *least;
+}
+
+__extension__ typedef unsigned __int128 simt_wide;
+
+SIMT_INLINE uint64_t simt_multiply_high(uint64_t a, uint64_t b)
+{
+    return (uint64_t)((simt_wide)a * b >> 64);
 }
 
 #endif

@@ -1,0 +1,284 @@
+/*
+ * test_sample.c: tokens drawn on the device are those that engine/sample.h draws from the same logits, whatever the
+ * logits and the sampling; and a batch gets tokens or logits, as each output wants.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cuda/sample.h"
+#include "engine/sample.h"
+#include "lib/base/random.h"
+#include "tests/cuda/rig.h"
+
+#define ROWS      4
+#define VOCAB_MAX 9000
+
+/* ------------------------------------------------------------------ logits */
+
+static float normal(struct td_rng *rng)
+{
+    double sum = -6;
+
+    for (int i = 0; i < 12; i++)
+        sum += td_rng_unit(rng);
+    return (float)sum;
+}
+
+/* Shapes that logits have, or should not have. */
+static const char *const kinds[] = {
+    "as of a model", "flat",      "many ties", "extreme",
+    "full of holes", "all equal", "steep",     "zeros of both signs"};
+
+static float make_logit(uint32_t kind, uint32_t id, struct td_rng *rng)
+{
+    uint64_t dice = td_rng_below(rng, 100);
+
+    switch (kind) {
+    case 0: return normal(rng) * 3;
+    case 1: return normal(rng) * 0.01f;
+    case 2: return (float)(int)(normal(rng) * 4) / 2;
+    case 3: return dice < 3 ? -FLT_MAX : dice < 5 ? FLT_MAX / 2 : normal(rng) * 1e30f;
+    case 4: return dice < 60 ? (float)NAN : dice < 90 ? -INFINITY : normal(rng);
+    case 5: return -7.25f;
+    case 6: return -(float)id * 0.37f;
+    default: return dice < 50 ? -0.0f : dice < 90 ? 0.0f : -normal(rng) * normal(rng);
+    }
+}
+
+static struct engine_sampling make_sampling(struct td_rng *rng, uint32_t vocab)
+{
+    static const float temperatures[] = {0, 0.01f, 0.7f, 1, 1.9f, 50};
+    static const float shares[] = {1, 1, 0.95f, 0.5f, 0.01f, 1e-9f};
+    static const float least[] = {0, 0, 0.05f, 0.5f, 1, 1e-15f};
+    struct engine_sampling sampling = {.temperature = temperatures[td_rng_below(rng, 6)],
+                                       .top_p = shares[td_rng_below(rng, 6)],
+                                       .min_p = least[td_rng_below(rng, 6)],
+                                       .seed = td_rng_next(rng),
+                                       .choice = (uint32_t)td_rng_below(rng, 3)};
+
+    switch (td_rng_below(rng, 5)) {
+    case 0: sampling.top_k = 1 + (uint32_t)td_rng_below(rng, 4); break;
+    case 1: sampling.top_k = 50; break;
+    case 2: sampling.top_k = 1 + (uint32_t)td_rng_below(rng, vocab + 3); break;
+    default: break;
+    }
+    return sampling;
+}
+
+/* ------------------------------------------------------------------ the kernels */
+
+struct stage {
+    struct cuda_device *device;
+    struct cuda_shape shape;
+    struct cuda_workspace work;
+};
+
+static void *take(struct stage *stage, size_t bytes)
+{
+    struct td_error error = {0};
+    void *memory = NULL;
+
+    if (cuda_device_take(stage->device, bytes, &memory, &error) != TD_OK)
+        fail_msg("%s", error.text);
+    return memory;
+}
+
+static void stage_open(struct stage *stage, uint32_t vocab)
+{
+    *stage =
+        (struct stage){.device = cuda_rig_device(), .shape = {.vocab = vocab, .outputs_max = ROWS}};
+    stage->work.logits = take(stage, (size_t)ROWS * vocab * sizeof(float));
+    stage->work.peaks = take(stage, (size_t)ROWS * cuda_peak_tiles(&stage->shape) * sizeof(float));
+    stage->work.draws = take(stage, ROWS * sizeof(struct cuda_draw));
+    stage->work.tokens = take(stage, ROWS * sizeof(uint32_t));
+}
+
+static void stage_close(struct stage *stage)
+{
+    cuda_device_give(stage->device, stage->work.logits);
+    cuda_device_give(stage->device, stage->work.peaks);
+    cuda_device_give(stage->device, stage->work.draws);
+    cuda_device_give(stage->device, stage->work.tokens);
+    cuda_device_close(stage->device);
+}
+
+/* A token for each row, its draw given. */
+static void draw_rows(struct stage *stage, const float *logits, const struct engine_draw *how,
+                      uint32_t *tokens)
+{
+    struct engine_output outputs[ROWS];
+    const struct engine_batch batch = {.outputs = outputs, .output_count = ROWS};
+    struct cuda_draw draws[ROWS];
+    struct td_error error = {0};
+
+    for (uint32_t i = 0; i < ROWS; i++)
+        outputs[i] = (struct engine_output){.want = ENGINE_WANT_LOGITS, .draw = &how[i]};
+    assert_true(cuda_sample_fill(&batch, draws));
+    cuda_device_upload(stage->device, stage->work.logits, logits,
+                       (size_t)ROWS * stage->shape.vocab * sizeof *logits);
+    cuda_device_upload(stage->device, stage->work.draws, draws, sizeof draws);
+    cuda_sample_queue(stage->device, &stage->shape, &stage->work, ROWS, ROWS);
+    cuda_device_download(stage->device, tokens, stage->work.tokens, ROWS * sizeof *tokens);
+    if (cuda_device_wait(stage->device, &error) != TD_OK)
+        fail_msg("%s", error.text);
+}
+
+static void check_draws(struct stage *stage, struct engine_sampler *sampler, uint32_t kind,
+                        struct td_rng *rng)
+{
+    static float logits[ROWS][VOCAB_MAX];
+    static float packed[ROWS * VOCAB_MAX];
+    uint32_t vocab = stage->shape.vocab;
+    struct engine_sampling samplings[ROWS];
+    struct engine_draw how[ROWS];
+    uint32_t tokens[ROWS];
+
+    for (uint32_t row = 0; row < ROWS; row++) {
+        for (uint32_t id = 0; id < vocab; id++)
+            logits[row][id] = make_logit(kind, id, rng);
+        memcpy(packed + (size_t)row * vocab, logits[row], vocab * sizeof(float));
+        samplings[row] = make_sampling(rng, vocab);
+        how[row] = engine_draw_of(&samplings[row], vocab, row);
+    }
+    draw_rows(stage, packed, how, tokens);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        const struct engine_history history = {.prompt_count = 5, .count = 5 + row};
+        uint32_t expected = ENGINE_DRAW_FAILED;
+
+        if (engine_sample(sampler, logits[row], &samplings[row], &history, &expected) != TD_OK)
+            expected = ENGINE_DRAW_FAILED;
+        if (tokens[row] != expected)
+            fail_msg("%u logits, %s: token %u instead of %u (temperature %g, top_k %u, top_p %g, "
+                     "min_p %g)",
+                     vocab, kinds[kind], tokens[row], expected, (double)samplings[row].temperature,
+                     samplings[row].top_k, (double)samplings[row].top_p,
+                     (double)samplings[row].min_p);
+    }
+}
+
+static void tokens_are_those_that_the_core_draws(void **state)
+{
+    static const uint32_t vocabs[] = {1, 5, 256, 257, 1000, VOCAB_MAX};
+    const uint32_t rounds = TEST_IS_SANITIZED ? 2 : 12;
+    struct td_rng rng;
+
+    (void)state;
+    td_rng_init(&rng, 11);
+    for (size_t i = 0; i < sizeof vocabs / sizeof vocabs[0]; i++) {
+        struct engine_sampler sampler;
+        struct stage stage;
+
+        stage_open(&stage, vocabs[i]);
+        assert_int_equal(engine_sampler_init(&sampler, vocabs[i]), TD_OK);
+        for (uint32_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++)
+            for (uint32_t round = 0; round < rounds; round++)
+                check_draws(&stage, &sampler, kind, &rng);
+        engine_sampler_fini(&sampler);
+        stage_close(&stage);
+    }
+}
+
+static void logits_that_nobody_can_draw_from_are_told(void **state)
+{
+    static float logits[ROWS * 300];
+    const struct engine_draw how[ROWS] = {
+        {.is_greedy = true},
+        {.temperature = 1, .top_p = 1, .reach = ENGINE_WEIGHT_REACH},
+        {.is_greedy = true},
+        {.is_greedy = true}};
+    uint32_t tokens[ROWS];
+    struct stage stage;
+
+    (void)state;
+    stage_open(&stage, 300);
+    for (uint32_t i = 0; i < 300; i++) {
+        logits[i] = (float)NAN;
+        logits[300 + i] = -INFINITY;
+        logits[600 + i] = i == 280 ? INFINITY : 1;
+        logits[900 + i] = i == 280 ? -FLT_MAX : (float)NAN;
+    }
+    draw_rows(&stage, logits, how, tokens);
+    assert_int_equal(tokens[0], ENGINE_DRAW_FAILED);
+    assert_int_equal(tokens[1], ENGINE_DRAW_FAILED);
+    assert_int_equal(tokens[2], ENGINE_DRAW_FAILED);
+    assert_int_equal(tokens[3], 280);
+    stage_close(&stage);
+}
+
+/* ------------------------------------------------------------------ a batch */
+
+/* Some outputs leave drawing to the backend and some do not, and a hidden state is between them. */
+static void each_output_gets_what_it_wants(void **state)
+{
+    enum { VOCAB = 300, TOKENS = 9 };
+    static const struct model_shape shape = {.vocab = VOCAB,
+                                             .hidden = 32,
+                                             .ffn = 32,
+                                             .layers = 1,
+                                             .heads = 2,
+                                             .kv_heads = 1,
+                                             .head_dim = 16,
+                                             .type = MODEL_TYPE_Q8_0,
+                                             .seed = 20};
+    const struct cuda_options options = {.outputs_max = TOKENS};
+    const struct engine_sampling sampling = {.temperature = 0.8f, .top_p = 0.9f, .seed = 7};
+    const struct engine_history history = {.prompt_count = 1, .count = 4};
+    const struct engine_draw how = engine_draw_of(&sampling, VOCAB, 3);
+    float logits[TOKENS][VOCAB];
+    struct engine_row rows[TOKENS];
+    struct engine_output outputs[TOKENS];
+    struct engine_batch batch = {
+        .rows = rows, .row_count = TOKENS, .outputs = outputs, .output_count = TOKENS};
+    struct engine_batch_sequence sequence = {.slot_count = 1};
+    struct engine_sampler sampler;
+    struct engine_result result;
+    struct cuda_rig rig;
+    uint8_t *bytes;
+    struct model *model = cuda_rig_shape(&shape, &bytes);
+
+    (void)state;
+    cuda_rig_open(&rig, cuda_rig_device(), model, &options);
+    rig.bytes = bytes;
+    assert_int_equal(engine_sampler_init(&sampler, VOCAB), TD_OK);
+    sequence.slots = rig.base.slots;
+    batch.sequences = &sequence;
+    batch.sequence_count = 1;
+    for (uint32_t i = 0; i < TOKENS; i++) {
+        rows[i] = (struct engine_row){.token = 31 * i, .position = i};
+        outputs[i] = (struct engine_output){.row = i, .want = ENGINE_WANT_LOGITS};
+    }
+    result = cpu_rig_run(&rig.base, &batch);
+    assert_null(result.tokens);
+    for (uint32_t i = 0; i < TOKENS; i++)
+        memcpy(logits[i], result.outputs[i], sizeof logits[i]);
+    for (uint32_t i = 0; i < TOKENS; i++) {
+        outputs[i].want = i == 4 ? ENGINE_WANT_HIDDEN : ENGINE_WANT_LOGITS;
+        outputs[i].draw = i % 3 != 0 ? &how : NULL;
+    }
+    result = cpu_rig_run(&rig.base, &batch);
+    for (uint32_t i = 0; i < TOKENS; i++) {
+        uint32_t expected = ENGINE_NOT_DRAWN;
+
+        if (i % 3 != 0 && i != 4)
+            assert_int_equal(engine_sample(&sampler, logits[i], &sampling, &history, &expected),
+                             TD_OK);
+        else if (i != 4)
+            assert_memory_equal(result.outputs[i], logits[i], sizeof logits[i]);
+        assert_int_equal(result.tokens[i], expected);
+    }
+    engine_sampler_fini(&sampler);
+    cuda_rig_close(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tokens_are_those_that_the_core_draws),
+        cmocka_unit_test(logits_that_nobody_can_draw_from_are_told),
+        cmocka_unit_test(each_output_gets_what_it_wants),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

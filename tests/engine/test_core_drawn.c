@@ -1,0 +1,140 @@
+/* test_core_drawn.c: a backend that draws tokens itself, as CUDA's does, gives requests the tokens that the core draws. */
+#include "tests/engine/rig.h"
+
+#include <math.h>
+
+#include "engine/sample.h"
+
+#define VOCAB 97
+
+static const struct rig_config plain = {
+    .model = {.weights = 5, .vocab = VOCAB, .block_tokens = 4, .max_context = 128},
+    .core = {.step_rows = 16, .sequences_max = 4, .waiting_max = 64},
+    .block_count = 64,
+};
+
+__extension__ typedef unsigned __int128 uint128;
+
+/* By the definition of engine/sample.h, for draws without top-k, top-p and min-p. */
+static uint32_t draw_one(const struct engine_draw *draw, const float *logits)
+{
+    uint64_t weights[VOCAB];
+    uint32_t best = 0;
+    uint64_t total;
+    uint64_t point;
+    uint32_t id = 0;
+
+    for (uint32_t i = 1; i < VOCAB; i++)
+        best = logits[i] > logits[best] ? i : best;
+    if (draw->is_greedy)
+        return best;
+    assert_true(draw->top_k == 0 && draw->top_p == 1.0f && draw->least_weight == 0);
+    total = engine_logits_reference.weigh(logits, VOCAB, logits[best], draw->temperature, weights);
+    point = (uint64_t)((uint128)draw->random * total >> 64);
+    while (point >= weights[id])
+        point -= weights[id++];
+    return id;
+}
+
+/* Runs the flying batch and draws what may be drawn, after which the logits are gone. Returns how many were. */
+static uint32_t apply_drawn(struct rig *rig)
+{
+    static float nothing[VOCAB];
+    const struct engine_batch *batch = rig->flying;
+    struct engine_result result;
+    const float *outputs[16];
+    uint32_t tokens[16];
+    uint32_t drawn = 0;
+
+    assert_int_equal(rig->backend->ops->run(rig->backend, batch, &result), TD_OK);
+    assert_in_range(batch->output_count, 0, 16);
+    for (uint32_t i = 0; i < VOCAB; i++)
+        nothing[i] = NAN;
+    for (uint32_t i = 0; i < batch->output_count; i++) {
+        const struct engine_draw *draw = batch->outputs[i].draw;
+
+        assert_true(draw == NULL || batch->outputs[i].want == ENGINE_WANT_LOGITS);
+        tokens[i] = draw != NULL ? draw_one(draw, result.outputs[i]) : ENGINE_NOT_DRAWN;
+        outputs[i] = draw != NULL ? nothing : result.outputs[i];
+        drawn += draw != NULL;
+    }
+    result.outputs = outputs;
+    result.tokens = tokens;
+    rig->now_ns += 1000;
+    engine_core_apply(rig->core, &result, rig->now_ns);
+    rig->flying = NULL;
+    engine_core_audit(rig->core);
+    return drawn;
+}
+
+/* Imported, greedy, with a seed, after penalties, and for another worker. */
+static void requests_get_the_tokens_that_the_core_draws(void **state)
+{
+    static const uint32_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6};
+    uint32_t drawn = 0;
+    struct rig rig;
+
+    (void)state;
+    rig_open(&rig, &plain);
+    rig_start(&rig, 7, ENGINE_IMPORT, 70, 9, 12);
+    assert_false(rig_plan(&rig));
+    rig_send(&rig, ENGINE_ASKED, 7);
+    rig_land(&rig, 7);
+    for (uint64_t id = 1; id <= 6; id++) {
+        struct engine_submit submit = rig_request(id == 6 ? ENGINE_PREFILL : ENGINE_GENERATE,
+                                                  prompt, 8 - (uint32_t)id % 4, 12);
+
+        submit.sampling.temperature = id % 2 == 0 ? 0.9f : 0;
+        submit.sampling.seed = id;
+        submit.sampling.repetition_penalty = id == 3 || id == 4 ? 1.3f : 0;
+        rig_submit(&rig, id, &submit);
+    }
+    while (rig_plan(&rig))
+        drawn += apply_drawn(&rig);
+    rig_release(&rig, 6, false);
+    for (uint64_t id = 1; id <= 7; id++)
+        if (id != 6) {
+            rig_assert_finished(&rig, id, ENGINE_FINISH_LENGTH, TD_OK);
+            rig_check_output(&rig, id);
+        }
+    assert_int_equal(drawn, 4 * 12); /* two have penalties, one draws nothing */
+    rig_close(&rig);
+}
+
+static void a_draw_that_fails_ends_its_sequence_and_no_other(void **state)
+{
+    const uint32_t failures[] = {ENGINE_DRAW_FAILED, VOCAB};
+    struct engine_result result;
+    uint32_t tokens[2];
+    struct rig rig;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++) {
+        rig_open(&rig, &plain);
+        rig_start(&rig, 1, ENGINE_GENERATE, 1, 3, 5);
+        rig_start(&rig, 2, ENGINE_GENERATE, 2, 3, 5);
+        assert_true(rig_plan(&rig));
+        assert_int_equal(rig.flying->output_count, 2);
+        assert_int_equal(rig.backend->ops->run(rig.backend, rig.flying, &result), TD_OK);
+        tokens[0] = failures[i];
+        tokens[1] = ENGINE_NOT_DRAWN;
+        result.tokens = tokens;
+        engine_core_apply(rig.core, &result, rig.now_ns);
+        rig.flying = NULL;
+        rig_run(&rig);
+        rig_assert_finished(&rig, 1, ENGINE_FINISH_FAILED, TD_INTERNAL);
+        rig_assert_finished(&rig, 2, ENGINE_FINISH_LENGTH, TD_OK);
+        rig_check_output(&rig, 2);
+        rig_close(&rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_get_the_tokens_that_the_core_draws),
+        cmocka_unit_test(a_draw_that_fails_ends_its_sequence_and_no_other),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
