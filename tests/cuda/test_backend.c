@@ -360,6 +360,65 @@ static void mates_change_no_bit(void **state)
     cuda_rig_close(&rig);
 }
 
+/* A copy of a matrix of floats as bf16, which is what the backend makes of it too. The caller frees it. */
+static uint16_t *as_bf16(struct model_matrix *matrix)
+{
+    size_t count = (size_t)matrix->rows * matrix->columns;
+    const float *values = (const float *)(const void *)matrix->data;
+    uint16_t *halves = malloc(count * sizeof *halves);
+
+    assert_non_null(halves);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, &values[i], sizeof bits);
+        halves[i] = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+    matrix->data = (const uint8_t *)halves;
+    matrix->row_bytes = matrix->columns * sizeof *halves;
+    matrix->type = MODEL_TYPE_BF16;
+    return halves;
+}
+
+/* Matrices of one type are joined and paired; others, which then have kernels of their own, give the same. */
+static void matrices_of_different_types_change_no_bit(void **state)
+{
+    const struct model_shape shape = {.vocab = 24,
+                                      .hidden = 32,
+                                      .ffn = 40,
+                                      .layers = 1,
+                                      .heads = 4,
+                                      .kv_heads = 2,
+                                      .head_dim = 8,
+                                      .architecture = "qwen2",
+                                      .type = MODEL_TYPE_F32,
+                                      .seed = 21};
+    const struct cuda_options options = {.outputs_max = 1};
+    uint32_t tokens[20];
+    float logits[2][24];
+    uint16_t *copies[2] = {NULL, NULL};
+
+    (void)state;
+    cpu_rig_tokens(24, 2, tokens, 20);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct cuda_rig rig;
+        uint8_t *bytes;
+        struct model *model = cuda_rig_shape(&shape, &bytes);
+
+        if (i == 1) {
+            copies[0] = as_bf16(&model->layer[0].k);
+            copies[1] = as_bf16(&model->layer[0].up);
+        }
+        cuda_rig_open(&rig, cuda_rig_device(), model, &options);
+        rig.bytes = bytes;
+        logits_in_chunks(&rig, tokens, 20, 20, logits[i]);
+        cuda_rig_close(&rig);
+    }
+    free(copies[0]);
+    free(copies[1]);
+    assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+}
+
 /* What decode does with the state that a prefill worker sent. */
 static void logits_of_a_given_state_are_those_of_its_row(void **state)
 {
@@ -398,6 +457,7 @@ int main(void)
         cmocka_unit_test(all_types_and_shapes_agree_with_the_cpu),
         cmocka_unit_test(chunks_change_no_bit),
         cmocka_unit_test(mates_change_no_bit),
+        cmocka_unit_test(matrices_of_different_types_change_no_bit),
         cmocka_unit_test(logits_of_a_given_state_are_those_of_its_row),
     };
 
