@@ -86,7 +86,8 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
     struct cuda_options cuda = {.memory_fraction = engines->choice.fraction,
                                 .block_tokens = options->block_tokens,
                                 .rows_max = options->step_tokens,
-                                .outputs_max = options->sequences_max};
+                                .outputs_max = options->sequences_max,
+                                .is_fast = options->fast_variant};
     td_status_t status = blocks_wanted(options, engines->model, &cuda.block_count, error);
 
     cuda.stop_ids = text_model_stop_ids(engines->text, &cuda.stop_id_count);

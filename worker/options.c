@@ -49,6 +49,10 @@ static const struct td_flag engine[] = {
      .help = "Of the GPU's memory, what this process takes in all, above 0 and at most 1; two "
              "workers on one GPU need less than half each. Weights and workspace come first, KV "
              "gets the rest. Not given: 0.9."},
+    {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
+     .help = "With --device gpu, products of many rows by cuBLASLt, where it is installed, for "
+             "weights of BF16, which then take twice the memory. For comparison: results depend on "
+             "the batch. Equal on all workers that exchange KV."},
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .min = 0, .max = 256,
      .help = "Compute threads of --device cpu; 0: the CPUs that this process may use, by affinity "
              "and control groups."},
@@ -229,6 +233,8 @@ static td_status_t check_device(const struct worker_options *options, struct td_
     td_status_t status =
         cuda_choice_parse(options->device, options->gpu_memory_fraction, &choice, error);
 
+    if (status == TD_OK && options->fast_variant && !choice.is_gpu)
+        return td_fail(error, TD_INVALID, "--fast-variant is for --device gpu");
     if (status != TD_OK || !choice.is_gpu)
         return status;
     if (options->threads != 0)

@@ -36,6 +36,7 @@ struct worker_options {
 
     const char *device;              /* see engine/cuda/choice.h */
     const char *gpu_memory_fraction; /* NULL: not given */
+    bool fast_variant;               /* see engine/cuda/fast.h */
     unsigned numerics;               /* enum cpu_numerics */
     uint32_t threads;                /* 0: the cores that this process may use */
     uint64_t kv_bytes;               /* 0: a default of the device's */

@@ -280,6 +280,7 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0", NULL}, "above 0"},
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0.5x", NULL}, "0.5x"},
         {{"--gpu-memory-fraction=0.5", NULL}, "--device gpu"},
+        {{"--fast-variant", NULL}, "--fast-variant is for --device gpu"},
         {{"--device=gpu:", NULL}, "gpu:N"},
         {{"--device=gpu:99999", NULL}, "gpu:N"},
         {{"--device=cuda:0", "--threads=0", NULL}, NULL},
