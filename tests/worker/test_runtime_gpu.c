@@ -14,7 +14,7 @@
 
 #define DEVICE_BYTES ((size_t)64 << 20)
 #define PROMPT       40 /* two full blocks and a tail */
-#define OUTPUT       10
+#define OUTPUT       4
 
 /* ------------------------------------------------------------------ a GPU for each worker */
 
