@@ -34,7 +34,7 @@ struct options {
     bool json;
 };
 
-static const char *const kv_dtypes[] = {"f16", "f32", NULL}; /* in the order of enum cpu_kv_dtype */
+static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 static const char *const numerics[] = {"f32", "int8", NULL}; /* in the order of enum cpu_numerics */
 
 static const struct td_flag flags[] = {
@@ -55,8 +55,8 @@ static const struct td_flag flags[] = {
      .help = "Tokens in front of the prompt and of those that are decoded."},
     {TD_FLAG_AS_UINT32(OPTIONS, repeats), .name = "repeats", .fallback = "5", .min = 1,
      .max = BENCH_SAMPLES_MAX, .help = "How often everything is measured, in turn."},
-    {TD_FLAG_AS_CHOICE(OPTIONS, kv_dtype), .name = "kv-dtype", .fallback = "f16",
-     .choices = kv_dtypes, .help = "Type of the KV cache."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, kv_dtype), .name = "kv-dtype", .fallback = CPU_KV_DTYPE_FALLBACK,
+     .choices = kv_dtypes, .help = "Type of the KV cache: f16, f32, or int8, about half as large."},
     {TD_FLAG_AS_CHOICE(OPTIONS, numerics), .name = "numerics", .fallback = "int8",
      .choices = numerics, .help = "Activations in products: floats, or rounded to 8 bits."},
     {TD_FLAG_AS_BOOL(OPTIONS, json), .name = "json", .help = "Write one JSON object."},

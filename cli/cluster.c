@@ -22,6 +22,7 @@
 const char *const cli_kv_transports[] = {"auto", "ucx", "map", NULL};
 const char *const cli_log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
+static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 
 static const struct td_flag cluster_flags[] = {
     {TD_FLAG_AS_UINT32(OPTIONS, prefill), .name = "prefill", .fallback = "1", .max = 64,
@@ -46,6 +47,11 @@ static const struct td_flag cluster_flags[] = {
      .help =
          "Activations in products with quantised weights, of all workers, without --gpu: int8, "
          "or f32, which takes about twice as long and is closer to the model's own arithmetic."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, kv_dtype), .name = "kv-dtype", .fallback = CPU_KV_DTYPE_FALLBACK,
+     .choices = kv_dtypes,
+     .help = "What all workers keep keys and values as, without --gpu: f16; int8, which takes "
+             "little more than half of the memory and of the traffic and is less exact; or f32, "
+             "for comparing with references."},
     {TD_FLAG_AS_BYTES(OPTIONS, kv_bytes), .name = "kv-bytes", .value = "SIZE",
      .help = "Memory for the KV cache of each worker. Not given: the worker's own default."},
     {TD_FLAG_AS_LIST(OPTIONS, served_names), .name = "served-model-name", .value = "NAME",
@@ -211,6 +217,7 @@ static void plan_worker(struct planner *planner, const char *model, const char *
     } else {
         add_pair(planner, "--threads", format(planner, "%u", threads));
         add_pair(planner, "--numerics", numerics[options->numerics]);
+        add_pair(planner, "--kv-dtype", kv_dtypes[options->kv_dtype]);
     }
     add_pair(planner, "--kv-transport", cli_kv_transports[options->kv_transport]);
     if (options->kv_bytes != 0)
@@ -238,6 +245,8 @@ static td_status_t check_gpu(const struct cli_cluster_options *options, struct t
         return td_fail(error, TD_INVALID, "--threads is for workers without --gpu");
     if (options->numerics != CPU_NUMERICS_INT8)
         return td_fail(error, TD_INVALID, "--numerics is for workers without --gpu");
+    if (options->kv_dtype != CPU_KV_F16)
+        return td_fail(error, TD_INVALID, "--kv-dtype is for workers without --gpu");
     if (options->gpu_memory_fraction == NULL)
         return TD_OK;
     return cuda_fraction_parse(options->gpu_memory_fraction, &fraction, error);

@@ -22,6 +22,7 @@ struct cli_cluster_options {
     const char *gpu_memory_fraction; /* of each worker; NULL: the card is divided */
     uint32_t threads;                /* of each worker; 0: the CPUs are divided */
     unsigned numerics;               /* enum cpu_numerics */
+    unsigned kv_dtype;               /* enum cpu_kv_dtype */
     uint64_t kv_bytes;               /* of each worker; 0: its own default */
     struct td_flag_list served_names;
     uint64_t start_ms;

@@ -48,8 +48,8 @@ static td_status_t open_pool(struct worker_engines *engines, const struct worker
     size_t block_bytes;
     uint64_t count;
     uint64_t bytes = options->kv_bytes != 0 ? options->kv_bytes : WORKER_KV_BYTES_CPU;
-    td_status_t status =
-        cpu_block_bytes(engines->model, CPU_KV_F16, options->block_tokens, &block_bytes, error);
+    td_status_t status = cpu_block_bytes(engines->model, (enum cpu_kv_dtype)options->kv_dtype,
+                                         options->block_tokens, &block_bytes, error);
 
     if (status != TD_OK)
         return status;
@@ -68,6 +68,7 @@ static td_status_t open_cpu_backend(struct worker_runtime *runtime,
     struct worker_engines *engines = &runtime->engines;
     struct cpu_options cpu = {.threads = worker_threads(options),
                               .numerics = (enum cpu_numerics)options->numerics,
+                              .kv_dtype = (enum cpu_kv_dtype)options->kv_dtype,
                               .weights = engines->weights,
                               .rows_max = options->step_tokens,
                               .outputs_max = options->sequences_max};

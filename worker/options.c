@@ -15,6 +15,7 @@
 #define HOUR_MS 3600000
 
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
+static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 static const char *const transports[] = {"auto", "ucx", "map", NULL};
 static const char *const generations[] = FRONT_GENERATION_CHOICES;
 
@@ -62,6 +63,11 @@ static const struct td_flag engine[] = {
          "With --device cpu, activations in products with quantised weights: int8, or f32, which "
          "takes about twice as long and is closer to the model's own arithmetic. Equal on all "
          "workers that exchange KV."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, kv_dtype), .name = "kv-dtype", .fallback = CPU_KV_DTYPE_FALLBACK,
+     .choices = kv_dtypes,
+     .help = "With --device cpu, what keys and values are kept as: f16; int8, which takes little "
+             "more than half of the memory and of the traffic and is less exact; or f32, for "
+             "comparing with references. Equal on all workers that exchange KV."},
     {TD_FLAG_AS_TEXT(OPTIONS, weights_cache), .name = "weights-cache", .value = "DIR",
      .help = "Where weights packed for --device cpu are kept for all workers of this host, or "
              "none. Default: tandem/weights in XDG_CACHE_HOME or ~/.cache; see 'tandem cache'."},
@@ -241,6 +247,8 @@ static td_status_t check_device(const struct worker_options *options, struct td_
         unheeded = "--threads";
     else if (options->numerics != CPU_NUMERICS_INT8)
         unheeded = "--numerics";
+    else if (options->kv_dtype != CPU_KV_F16)
+        unheeded = "--kv-dtype";
     else if (options->weights_cache != NULL)
         unheeded = "--weights-cache";
     if (unheeded == NULL)

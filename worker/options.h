@@ -38,6 +38,7 @@ struct worker_options {
     const char *gpu_memory_fraction; /* NULL: not given */
     bool fast_variant;               /* see engine/cuda/fast.h */
     unsigned numerics;               /* enum cpu_numerics */
+    unsigned kv_dtype;               /* enum cpu_kv_dtype; --device cpu */
     uint32_t threads;                /* 0: the cores that this process may use */
     uint64_t kv_bytes;               /* 0: a default of the device's */
     uint32_t block_tokens;

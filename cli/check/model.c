@@ -88,7 +88,7 @@ static void look_at_memory(struct work *work, const struct model *model)
     char total[CLI_AMOUNT_BYTES];
     char left[CLI_AMOUNT_BYTES];
 
-    cli_model_needs_of(model, &needs);
+    cli_model_needs_of(model, (enum cpu_kv_dtype)cluster->kv_dtype, &needs);
     needed = needs.weights_bytes + workers * (needs.workspace_bytes + kv_bytes);
     check_figure(row,
                  "%s needed: weights %s, and for each of %" PRIu64 " workers %s and KV %s; %s "
@@ -261,7 +261,8 @@ static void look_at_tokens(struct work *work, const struct model *model,
     struct check_row *row = check_add(&work->rows, AREA, "generation");
     const struct selftest_options options = {
         .threads = cli_cluster_threads(cluster, td_cpus_usable(), cluster->prefill),
-        .numerics = (enum cpu_numerics)cluster->numerics};
+        .numerics = (enum cpu_numerics)cluster->numerics,
+        .kv_dtype = (enum cpu_kv_dtype)cluster->kv_dtype};
     uint32_t prompt[SELFTEST_PROMPT_MAX];
     uint32_t count = make_prompt(model, text, prompt);
     struct selftest_result result;
@@ -274,11 +275,12 @@ static void look_at_tokens(struct work *work, const struct model *model,
         return;
     }
     check_figure(row,
-                 "on %" PRIu32 " thread%s, as one worker has, %s: %" PRIu32
+                 "on %" PRIu32 " thread%s, as one worker has, %s, KV %s: %" PRIu32
                  " tokens read at %.0f/s, %" PRIu32 " written at %.1f/s",
                  options.threads, options.threads == 1 ? "" : "s",
-                 cpu_numerics_class(options.numerics), result.prompt_tokens,
-                 result.prompt_tokens_per_s, result.new_tokens, result.decode_tokens_per_s);
+                 cpu_numerics_class(options.numerics), cpu_kv_dtype_name(options.kv_dtype),
+                 result.prompt_tokens, result.prompt_tokens_per_s, result.new_tokens,
+                 result.decode_tokens_per_s);
     check_value(row, "pack_s", result.pack_s);
     check_value(row, "prompt_tokens_per_s", result.prompt_tokens_per_s);
     check_value(row, "decode_tokens_per_s", result.decode_tokens_per_s);

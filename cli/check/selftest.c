@@ -164,12 +164,13 @@ static td_status_t open_rig(struct rig *rig, const struct selftest_options *want
         .threads = cpus < CPU_THREADS_MAX ? cpus : CPU_THREADS_MAX}; /* leaves no file */
     struct cpu_options options = {.threads = wanted->threads,
                                   .numerics = wanted->numerics,
+                                  .kv_dtype = wanted->kv_dtype,
                                   .rows_max = 2 * SELFTEST_PROMPT_MAX,
                                   .outputs_max = 1};
     uint64_t start_ns = td_now_ns();
     size_t block_bytes;
     td_status_t status =
-        cpu_block_bytes(rig->model, CPU_KV_F16, CLI_BLOCK_TOKENS, &block_bytes, rig->error);
+        cpu_block_bytes(rig->model, wanted->kv_dtype, CLI_BLOCK_TOKENS, &block_bytes, rig->error);
 
     if (status == TD_OK)
         status = cpu_weights_open(rig->model, &packing, &rig->weights, rig->error);

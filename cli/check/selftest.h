@@ -15,6 +15,7 @@
 struct selftest_options {
     uint32_t threads;
     enum cpu_numerics numerics;
+    enum cpu_kv_dtype kv_dtype;
 };
 
 struct selftest_result {

@@ -24,10 +24,11 @@ static bool is_folder(const char *path)
 }
 
 static void put_content_id(struct cli_sheet *sheet, const struct model *model,
-                           enum cpu_numerics numerics, const char *key, const char *label)
+                           enum cpu_numerics numerics, enum cpu_kv_dtype kv_dtype, const char *key,
+                           const char *label)
 {
-    struct td_u128 id = model_content_id(model->weights_digest, model->rope.text, "f16",
-                                         cpu_numerics_class(numerics));
+    struct td_u128 id = model_content_id(model->weights_digest, model->rope.text,
+                                         cpu_kv_dtype_name(kv_dtype), cpu_numerics_class(numerics));
     char hex[TD_U128_HEX_BYTES];
 
     cli_sheet_text(sheet, key, label, td_u128_hex(id, hex));
@@ -40,13 +41,15 @@ static void put_identity(struct cli_sheet *sheet, const struct model *model,
 
     cli_sheet_begin(sheet, "identity", "Identity");
     cli_sheet_text(sheet, "weights_digest", "weights", td_u128_hex(model->weights_digest, hex));
-    put_content_id(sheet, model, CPU_NUMERICS_INT8, "content_id", "content id");
-    put_content_id(sheet, model, CPU_NUMERICS_F32, "content_id_f32", "content id, f32");
+    put_content_id(sheet, model, CPU_NUMERICS_INT8, CPU_KV_F16, "content_id", "content id");
+    put_content_id(sheet, model, CPU_NUMERICS_F32, CPU_KV_F16, "content_id_f32", "content id, f32");
+    put_content_id(sheet, model, CPU_NUMERICS_INT8, CPU_KV_INT8, "content_id_int8_kv",
+                   "content id, int8 KV");
     cli_sheet_text(sheet, "text_id", "text id", td_u128_hex(text_model_id(text), hex));
     cli_sheet_say(
         sheet, "",
         "Workers exchange KV if their content ids are equal; the second is that of workers "
-        "with --numerics f32.");
+        "with --numerics f32, the third with --kv-dtype int8.");
     cli_sheet_end(sheet);
 }
 
@@ -101,17 +104,24 @@ static void put_tensors(struct cli_sheet *sheet, const char *path, const struct 
     cli_sheet_end(sheet);
 }
 
-static void put_memory(struct cli_sheet *sheet, const struct cli_model_needs *needs)
+static void put_memory(struct cli_sheet *sheet, const struct model *model,
+                       const struct cli_model_needs *needs)
 {
+    struct cli_model_needs small;
     char kv[CLI_AMOUNT_BYTES];
+    char small_kv[CLI_AMOUNT_BYTES];
+
+    cli_model_needs_of(model, CPU_KV_INT8, &small);
 
     cli_sheet_begin(sheet, "memory", "Memory of a worker");
     cli_sheet_bytes(sheet, "weights_bytes", "weights", needs->weights_bytes);
     cli_sheet_say(sheet, "", "Packed; the workers of a host share them.");
     cli_sheet_bytes(sheet, "workspace_bytes", "workspace", needs->workspace_bytes);
     cli_sheet_bytes(sheet, "kv_bytes_per_1000_tokens", NULL, needs->kv_bytes_per_1000_tokens);
-    cli_sheet_say(sheet, "KV cache", "%s per 1,000 tokens (f16)",
-                  cli_show_bytes(needs->kv_bytes_per_1000_tokens, kv));
+    cli_sheet_bytes(sheet, "int8_kv_bytes_per_1000_tokens", NULL, small.kv_bytes_per_1000_tokens);
+    cli_sheet_say(sheet, "KV cache", "%s per 1,000 tokens (f16), %s with --kv-dtype int8",
+                  cli_show_bytes(needs->kv_bytes_per_1000_tokens, kv),
+                  cli_show_bytes(small.kv_bytes_per_1000_tokens, small_kv));
     cli_sheet_end(sheet);
 }
 
@@ -234,14 +244,14 @@ void inspect_put_model(struct cli_sheet *sheet, const char *path, const struct m
 
     tallies = (struct inspect_tallies){.count = 0};
     inspect_each_of_model(model, false, inspect_tally, &tallies);
-    cli_model_needs_of(model, &needs);
+    cli_model_needs_of(model, CPU_KV_F16, &needs);
     kv_tokens = kv_tokens_of(&needs);
     put_kind(sheet, path, model, &tallies);
     put_shape(sheet, model);
     put_tensors(sheet, path, model, &tallies, options->tensors);
     inspect_put_text(sheet, &model->text, text);
     put_identity(sheet, model, text);
-    put_memory(sheet, &needs);
+    put_memory(sheet, model, &needs);
     put_use(sheet, model, &needs, kv_tokens);
     put_warnings(sheet, model, text, kv_tokens);
 }

@@ -18,8 +18,6 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/kv.h"
 
-#define CPU_SPLIT 256 /* positions */
-
 /* What is the same for all units: the shape of heads and of the pool. */
 struct cpu_attention {
     const struct cpu_attention_kernels *kernels;

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "engine/batch_check.h"
+#include "engine/cpu/balance.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/forward.h"
 #include "engine/cpu/matmul.h"
@@ -54,6 +55,7 @@ static void close_backend(struct engine_backend *base)
     cpu_weights_close(backend->own_weights);
     if (backend->memory != NULL)
         munmap(backend->memory, backend->memory_bytes);
+    free(backend->balance);
     free(backend->active);
     free(backend->place);
     cpu_tiles_close(backend->tiles);
@@ -312,6 +314,8 @@ static td_status_t fill(struct cpu_backend *backend, const struct engine_kv *kv,
 
     size_up(backend, kv, options);
     status = take_memory(backend, error);
+    if (status == TD_OK && options->kv_dtype == CPU_KV_INT8)
+        status = cpu_balance_open(backend->model, &backend->balance, error);
     if (status == TD_OK)
         status = take_weights(backend, options, error);
     if (status != TD_OK)

@@ -39,6 +39,7 @@ struct cpu_backend {
     struct cpu_team *team;
     struct cpu_rope rope;
     struct cpu_attention attention;
+    float *balance; /* of keys in whole numbers: see balance.h */
     struct cpu_strides strides;
     uint32_t threads;
     bool is_whole; /* activations are rounded to whole numbers for products */

@@ -33,6 +33,16 @@
  *                second column, then of the first. total += s. That is vdpbf16ps, but for its flushing of
  *                subnormals: without smaller weights (pack.h) and x there are none, all is 0 or at least 2^-124.
  *
+ * KV of type int8 (cpu/kv.h), in both classes: attention multiplies whole numbers, whose sums are exact in any order.
+ *
+ *   rounding     of some values to a largest number n: scale = largest magnitude / n; number = value * (n / largest),
+ *                to the nearest, ties to even. If one is no finite number the scale is NaN, and below
+ *                CPU_QUANTIZE_MIN it is 0; numbers are 0 then. n is 127 for a key and for a value of a token, 32767
+ *                for a query, and for the weights of what it sees of a split.
+ *   scores       s = sum of (number of K) * (number of the query); (s as a float * scale of the query) * scale of K.
+ *   V sums       first each weight is multiplied with the scale of its token's value, then these are rounded;
+ *                s = sum of (number of V) * (number of the weight); s as a float * scale of the weights.
+ *
  * Kernels assume round-to-nearest and no flushing of subnormals (the default environment). They know nothing of
  * threads, layers or the pool. Pointers need no alignment beyond that of their element.
  */

@@ -109,20 +109,26 @@ static inline float cpu_silu(float x)
 /* The largest quant of an input. */
 #define CPU_QUANTIZE_MAX 127.0f
 
-/* How a block of an input becomes whole numbers, from its largest magnitude. */
+/* How values become whole numbers: q = x * inverse, to the nearest, ties to even; x is about q * scale. */
 struct cpu_quantizing {
     float scale;
     float inverse; /* 0: all quants are 0 */
 };
 
-static inline struct cpu_quantizing cpu_quantizing(float largest)
+/* From the largest magnitude of the values, whose quant is to be `most`. */
+static inline struct cpu_quantizing cpu_quantizing_to(float largest, float most)
 {
     if (!(largest <= FLT_MAX))
         return (struct cpu_quantizing){.scale = NAN};
     if (largest < CPU_QUANTIZE_MIN)
         return (struct cpu_quantizing){.scale = 0.0f};
-    return (struct cpu_quantizing){.scale = largest / CPU_QUANTIZE_MAX,
-                                   .inverse = CPU_QUANTIZE_MAX / largest};
+    return (struct cpu_quantizing){.scale = largest / most, .inverse = most / largest};
+}
+
+/* For a block of an input. */
+static inline struct cpu_quantizing cpu_quantizing(float largest)
+{
+    return cpu_quantizing_to(largest, CPU_QUANTIZE_MAX);
 }
 
 /* The tree at the end of every sum. Destroys the lanes. */

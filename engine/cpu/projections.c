@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "engine/cpu/balance.h"
 #include "engine/cpu/step.h"
 
 static void norm_unit(void *context, uint32_t unit, uint32_t thread)
@@ -61,6 +62,8 @@ void step_turn(const struct step *step, uint32_t row, uint32_t kv_head)
     const struct cpu_rotation rotation = rotation_of(backend, row);
     uint32_t head_dim = backend->model->head_dim;
     uint32_t group = backend->model->heads / backend->model->kv_heads;
+    const float *balance =
+        cpu_balance_of(backend->balance, backend->model, step->layer_index, kv_head);
     float *q = backend->q + row * backend->strides.attention;
     float turned[MODEL_HEAD_DIM_MAX];
 
@@ -69,6 +72,8 @@ void step_turn(const struct step *step, uint32_t row, uint32_t kv_head)
     for (uint32_t head = 0; head < group; head++, q += head_dim) {
         backend->kernels->rows->rotate(&rotation, q, backend->attention.query_scale, turned);
         memcpy(q, turned, head_dim * sizeof *q);
+        for (uint32_t d = 0; balance != NULL && d < head_dim; d++)
+            q[d] *= balance[d];
     }
 }
 
@@ -83,6 +88,8 @@ void step_place(const struct step *step, uint32_t row, uint32_t kv_head)
                                        .kv_head = kv_head};
     const struct cpu_rotation rotation = rotation_of(backend, row);
     uint32_t head_dim = backend->model->head_dim;
+    const float *balance =
+        cpu_balance_of(backend->balance, backend->model, step->layer_index, kv_head);
     float *k = backend->k + row * backend->strides.kv;
     float *v = backend->v + row * backend->strides.kv;
     float turned[MODEL_HEAD_DIM_MAX];
@@ -90,6 +97,8 @@ void step_place(const struct step *step, uint32_t row, uint32_t kv_head)
     finish_heads(backend, k, layer->k_bias, layer->k_norm, kv_head, 1);
     finish_heads(backend, v, layer->v_bias, NULL, kv_head, 1);
     backend->kernels->rows->rotate(&rotation, k + kv_head * head_dim, 1.0f, turned);
+    for (uint32_t d = 0; balance != NULL && d < head_dim; d++)
+        turned[d] /= balance[d];
     cpu_kv_store(&backend->attention.kv, &place, turned, v + kv_head * head_dim);
 }
 

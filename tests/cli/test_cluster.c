@@ -106,6 +106,7 @@ static void workers_are_numbered_and_the_cpus_divided(void **state)
     assert_string_equal(plans[4].name, "decode-2");
     assert_value(&plans[4], "--listen", "unix:/run/t/decode-2.sock");
     assert_value(&plans[2], "--numerics", "int8");
+    assert_value(&plans[2], "--kv-dtype", "f16");
     assert_value(&plans[2], "--threads", "2");
     assert_value(&plans[3], "--threads", "2");
     assert_value(&plans[4], "--threads", "1");
@@ -139,6 +140,7 @@ static void options_reach_the_processes(void **state)
     options.kv_bytes = 12345678901;
     options.kv_transport = 2;
     options.numerics = CPU_NUMERICS_F32;
+    options.kv_dtype = CPU_KV_INT8;
     options.remote_tokens_min = 9;
     options.served_names = (struct td_flag_list){names, 2};
     assert_int_equal(plan(&planned, &options), TD_OK);
@@ -151,6 +153,7 @@ static void options_reach_the_processes(void **state)
     assert_value(&plans[2], "--kv-bytes", "12345678901");
     assert_value(&plans[2], "--kv-transport", "map");
     assert_value(&plans[2], "--numerics", "f32");
+    assert_value(&plans[2], "--kv-dtype", "int8");
     assert_string_equal(value(&plans[2], "--served-model-name", 0), "one");
     assert_string_equal(value(&plans[2], "--served-model-name", 1), "two");
     td_arena_fini(&planned.arena);

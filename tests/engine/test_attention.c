@@ -17,13 +17,12 @@
 #include "model/quant.h"
 
 #define HEAD_DIM_MAX 256
-#define QUERIES_MAX  14
+#define QUERIES_MAX  59                          /* more than kernels keep at once */
+#define STEP         (TEST_IS_SANITIZED ? 4 : 1) /* of numbers of queries: plain C is slow then */
 #define GROUPS_MAX   (CPU_SPLIT / CPU_KV_GROUP)
 #define SUMS_MAX     (CPU_SUMS_VALUES + HEAD_DIM_MAX)
 #define CANARY       0x5ca1ab1eu
 #define CANARIES     32
-
-static const char *const dtype_names[CPU_KV_DTYPES] = {"f16", "f32"};
 
 static const struct cpu_kernels *sets[CPU_KERNELS_MAX];
 static uint32_t set_count;
@@ -78,8 +77,22 @@ static void put_element(uint8_t *group, size_t index, float value, enum cpu_kv_d
 
     if (dtype == CPU_KV_F32)
         memcpy(group + index * sizeof value, &value, sizeof value);
-    else
+    else if (dtype == CPU_KV_F16)
         memcpy(group + index * sizeof half, &half, sizeof half);
+    else
+        group[index] = (uint8_t)td_rng_next(&rng); /* -128 too, which may come from a peer */
+}
+
+/* The scales of the whole numbers of some tokens. */
+static void put_scales(uint8_t *group, uint32_t head_dim, uint32_t tokens, enum flavor flavor)
+{
+    for (uint32_t token = 0; token < tokens; token++) {
+        float scale = fabsf(random_float(flavor));
+
+        if (td_rng_below(&rng, 10) == 0)
+            scale = 0.0f;
+        memcpy(group + cpu_kv_scales(head_dim) + token * sizeof scale, &scale, sizeof scale);
+    }
 }
 
 /* Groups in no order of addresses, with random bits behind the positions that are seen. */
@@ -91,6 +104,9 @@ static void fill_groups(enum cpu_kv_dtype dtype, uint32_t head_dim, uint32_t cou
     fill_bytes(pool, sizeof pool);
     for (uint32_t i = 0; i < GROUPS_MAX + CPU_GROUPS_AHEAD; i++)
         groups[i] = pool + 1 + i * 7 % GROUPS_MAX * bytes;
+    for (uint32_t p = 0; dtype == CPU_KV_INT8 && p < count; p += CPU_KV_GROUP)
+        put_scales((uint8_t *)(uintptr_t)groups[p / CPU_KV_GROUP], head_dim,
+                   count - p < CPU_KV_GROUP ? count - p : CPU_KV_GROUP, flavor);
     for (uint32_t p = 0; p < count; p++)
         for (uint32_t d = 0; d < head_dim; d++) {
             uint32_t token = p % CPU_KV_GROUP;
@@ -99,7 +115,9 @@ static void fill_groups(enum cpu_kv_dtype dtype, uint32_t head_dim, uint32_t cou
             if (flavor == WIDE && dtype == CPU_KV_F16) /* no infinities of halves */
                 value = ldexpf(random_float(ORDINARY), (int)td_rng_below(&rng, 40) - 26);
             put_element((uint8_t *)(uintptr_t)groups[p / CPU_KV_GROUP],
-                        is_v ? token * head_dim + d : d * CPU_KV_GROUP + token, value, dtype);
+                        is_v ? cpu_kv_value_index(dtype, head_dim, token, d)
+                             : cpu_kv_key_index(dtype, token, d),
+                        value, dtype);
         }
 }
 
@@ -171,7 +189,7 @@ static void check_scores(const struct cpu_kernels *set, enum cpu_kv_dtype dtype,
     cpu_attention_reference.scores[dtype](&job);
     job.y = actual;
     set->attention->scores[dtype](&job);
-    snprintf(what, sizeof what, "%s scores %s %u x %u x %u", set->name, dtype_names[dtype],
+    snprintf(what, sizeof what, "%s scores %s %u x %u x %u", set->name, cpu_kv_dtype_name(dtype),
              head_dim, queries, count);
     for (uint32_t query = 0; query < queries; query++)
         assert_same(actual + query * written, expected + query * written, counts[query], what);
@@ -203,8 +221,8 @@ static void check_weigh(const struct cpu_kernels *set, enum cpu_kv_dtype dtype, 
     cpu_attention_reference.weigh[dtype](&job);
     job.sums = actual;
     set->attention->weigh[dtype](&job);
-    snprintf(what, sizeof what, "%s weigh %s %u x %u x %u", set->name, dtype_names[dtype], head_dim,
-             queries, count);
+    snprintf(what, sizeof what, "%s weigh %s %u x %u x %u", set->name, cpu_kv_dtype_name(dtype),
+             head_dim, queries, count);
     for (uint32_t query = 0; query < queries; query++)
         assert_same(actual + query * stride, expected + query * stride, head_dim, what);
     assert_untouched(actual + queries * stride, CANARIES, what);
@@ -218,7 +236,8 @@ static void for_all_shapes(void (*check)(const struct cpu_kernels *, enum cpu_kv
     for (uint32_t s = 1; s < set_count; s++)
         for (int dtype = 0; dtype < CPU_KV_DTYPES; dtype++)
             for (size_t d = 0; d < sizeof head_dims / sizeof head_dims[0]; d++)
-                for (uint32_t queries = 1; queries <= QUERIES_MAX; queries++)
+                for (uint32_t queries = 1; queries <= QUERIES_MAX;
+                     queries += queries < 14 ? STEP : 45)
                     for (size_t c = turn++ % 3; c < sizeof counts_of / sizeof counts_of[0]; c += 3)
                         check(sets[s], (enum cpu_kv_dtype)dtype, head_dims[d], queries,
                               counts_of[c], (enum flavor)(turn % FLAVORS));
@@ -316,6 +335,53 @@ static void to_half_gives_the_same_bits(void **state)
                 cpu_attention_reference.to_half(xs + 1, count, halves[0] + 1);
                 sets[s]->attention->to_half(xs + 1, count, halves[1] + 1);
                 assert_memory_equal(halves[1], halves[0], sizeof halves[0]);
+            }
+}
+
+static void check_to_int8(const struct cpu_kernels *set, uint32_t count, const float *x)
+{
+    static int8_t quants[2][HEAD_DIM_MAX + 32];
+    float scales[2];
+
+    memset(quants, 0xa5, sizeof quants);
+    scales[0] = cpu_attention_reference.to_int8(x, count, quants[0] + 1);
+    scales[1] = set->attention->to_int8(x, count, quants[1] + 1);
+    assert_memory_equal(quants[1], quants[0], sizeof quants[0]);
+    assert_same(&scales[1], &scales[0], 1, "scale");
+    for (uint32_t i = 0; !isnan(scales[0]) && i < count; i++) /* half a step, or nearly nothing */
+        assert_true(fabsf((float)quants[0][1 + i] * scales[0] - x[i]) <=
+                    scales[0] * 0.5001f + 0x1p-100f);
+}
+
+static void to_int8_gives_the_same_bits_and_loses_half_a_step(void **state)
+{
+    (void)state;
+    for (uint32_t s = 1; s < set_count; s++)
+        for (uint32_t count = 2; count <= HEAD_DIM_MAX; count += count < 40 ? 2 : 27)
+            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+                fill(xs + 1, count, (enum flavor)flavor);
+                check_to_int8(sets[s], count, xs + 1);
+                memset(xs + 1, 0, count * sizeof *xs);
+                check_to_int8(sets[s], count, xs + 1);
+                xs[1] = -1.0f; /* ties go to even: 0.5 and 1.5 steps */
+                xs[2] = 0.5f / CPU_KV_QUANT_MAX;
+                check_to_int8(sets[s], count, xs + 1);
+            }
+}
+
+/* A token whose key or value is no number is never taken for another. */
+static void what_is_no_number_keeps_no_scale(void **state)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    int8_t quants[64];
+
+    (void)state;
+    for (uint32_t s = 0; s < set_count; s++)
+        for (uint32_t place = 0; place < 39; place++)
+            for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+                fill(xs, 39, ORDINARY);
+                xs[place] = bad[i];
+                assert_true(isnan(sets[s]->attention->to_int8(xs, 39, quants)));
             }
 }
 
@@ -479,7 +545,8 @@ static void attend_plainly(const struct site *site, uint32_t position, const flo
 static void check_truth(const struct site *site, enum cpu_kv_dtype dtype, uint32_t position,
                         uint32_t row)
 {
-    static const double tolerances[CPU_KV_DTYPES] = {[CPU_KV_F16] = 3e-2, [CPU_KV_F32] = 3e-5};
+    static const double tolerances[CPU_KV_DTYPES] = {
+        [CPU_KV_F16] = 3e-2, [CPU_KV_F32] = 3e-5, [CPU_KV_INT8] = 0.3};
     uint32_t group = site->info.heads / site->info.kv_heads;
 
     for (uint32_t head = 0; head < site->info.heads; head++) {
@@ -545,25 +612,25 @@ static void tiles_and_cuts_change_no_bit(void **state)
 /* Of a tail that travels, the tokens that it has stay as they are, and all other bytes are zero. */
 static void a_tail_carries_its_own_tokens_alone(void **state)
 {
-    static const enum cpu_kv_dtype dtypes[] = {CPU_KV_F16, CPU_KV_F32};
-
     (void)state;
-    for (size_t t = 0; t < sizeof dtypes / sizeof dtypes[0]; t++)
+    for (uint32_t t = 0; t < CPU_KV_DTYPES; t++)
         for (uint32_t tokens = 0; tokens <= BLOCK_TOKENS; tokens++) {
+            enum cpu_kv_dtype dtype = (enum cpu_kv_dtype)t;
             struct engine_model_info info = {.kv_heads = 3, .head_dim = 10, .layers = 2};
             uint8_t *blocks[2];
             struct engine_kv kv = {.block_count = 1, .block_tokens = BLOCK_TOKENS};
             uint32_t slot = 0;
             struct engine_batch_sequence sequence = {.slots = &slot, .slot_count = 1};
 
-            kv.block_bytes = cpu_kv_group_bytes(dtypes[t], info.head_dim) * 2 * BLOCK_TOKENS /
+            kv.block_bytes = cpu_kv_group_bytes(dtype, info.head_dim) * 2 * BLOCK_TOKENS /
                              CPU_KV_GROUP * info.kv_heads * info.layers;
             info.block_tokens = BLOCK_TOKENS;
             info.block_bytes = kv.block_bytes;
+            snprintf(info.kv_dtype, sizeof info.kv_dtype, "%s", cpu_kv_dtype_name(dtype));
             for (int i = 0; i < 2; i++) {
                 float values[10];
                 struct cpu_kv place_kv = {.kernels = &cpu_attention_reference,
-                                          .dtype = dtypes[t],
+                                          .dtype = dtype,
                                           .layers = info.layers,
                                           .kv_heads = info.kv_heads,
                                           .head_dim = info.head_dim};
@@ -601,6 +668,8 @@ int main(void)
         cmocka_unit_test(softmax_gives_the_same_bits),
         cmocka_unit_test(softmax_of_nan_is_nan),
         cmocka_unit_test(to_half_gives_the_same_bits),
+        cmocka_unit_test(to_int8_gives_the_same_bits_and_loses_half_a_step),
+        cmocka_unit_test(what_is_no_number_keeps_no_scale),
         cmocka_unit_test(powers_of_two_are_close_to_the_true_ones),
         cmocka_unit_test(tiles_and_cuts_change_no_bit),
         cmocka_unit_test(a_tail_carries_its_own_tokens_alone),

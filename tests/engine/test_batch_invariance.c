@@ -314,15 +314,17 @@ static void with_smollm2(uint32_t prompt, uint32_t new_tokens,
  * All architectures: what a row gets before its rotation must not depend on its mates either. tiny-llama's weights are
  * BF16, which int8 makes a difference to; the others' are floats.
  */
-#define TINY_TEST(name, check)                                                    \
-    static void tiny_models_##name(void **state)                                  \
-    {                                                                             \
-        (void)state;                                                              \
-        with_tiny("tiny-llama/model.gguf", CPU_KV_F16, CPU_NUMERICS_F32, check);  \
-        with_tiny("tiny-llama/model.gguf", CPU_KV_F32, CPU_NUMERICS_F32, check);  \
-        with_tiny("tiny-llama/model.gguf", CPU_KV_F16, CPU_NUMERICS_INT8, check); \
-        with_tiny("tiny-qwen2/model.gguf", CPU_KV_F16, CPU_NUMERICS_F32, check);  \
-        with_tiny("tiny-qwen3/model.gguf", CPU_KV_F16, CPU_NUMERICS_F32, check);  \
+#define TINY_TEST(name, check)                                                     \
+    static void tiny_models_##name(void **state)                                   \
+    {                                                                              \
+        (void)state;                                                               \
+        with_tiny("tiny-llama/model.gguf", CPU_KV_F16, CPU_NUMERICS_F32, check);   \
+        with_tiny("tiny-llama/model.gguf", CPU_KV_F32, CPU_NUMERICS_F32, check);   \
+        with_tiny("tiny-llama/model.gguf", CPU_KV_F16, CPU_NUMERICS_INT8, check);  \
+        with_tiny("tiny-llama/model.gguf", CPU_KV_INT8, CPU_NUMERICS_F32, check);  \
+        with_tiny("tiny-qwen2/model.gguf", CPU_KV_F16, CPU_NUMERICS_F32, check);   \
+        with_tiny("tiny-qwen2/model.gguf", CPU_KV_INT8, CPU_NUMERICS_INT8, check); \
+        with_tiny("tiny-qwen3/model.gguf", CPU_KV_F16, CPU_NUMERICS_F32, check);   \
     }
 #define SMOLLM2_TEST(name, check, prompt, new_tokens) \
     static void smollm2_##name(void **state)          \

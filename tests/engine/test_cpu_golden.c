@@ -3,7 +3,7 @@
  *
  * Tiny models of each architecture: every logit (f32 KV). SmolLM2 and Qwen2.5-Coder: teacher-forced along
  * the golden continuations: log-probabilities of the 20 likeliest tokens, and the likeliest one where the
- * reference has a clear margin; with f32 KV close, with f16 KV wider. With --all: all prompts, and the
+ * reference has a clear margin; with f32 KV close, with f16 and int8 KV wider. With --all: all prompts, and the
  * perplexity of a text.
  */
 #include <math.h>
@@ -151,6 +151,8 @@ struct subject {
     double int8_margin_min;
     double int8_prompt_kl_max; /* mean of the steps of each prompt, in nats */
     double int8_kl_max;        /* mean of all steps */
+    double int8_kv_mean_max;   /* of all steps, with int8 KV and floats elsewhere */
+    double int8_kv_kl_max;
 };
 
 static const struct subject smollm2 = {.path = test_demo_model,
@@ -164,7 +166,9 @@ static const struct subject smollm2 = {.path = test_demo_model,
                                        .int8_mean_max = 0.2,
                                        .int8_margin_min = 0.5,
                                        .int8_prompt_kl_max = 0.03,
-                                       .int8_kl_max = 0.006};
+                                       .int8_kl_max = 0.006,
+                                       .int8_kv_mean_max = 0.12,
+                                       .int8_kv_kl_max = 0.004};
 static const struct subject qwen = {.path = test_golden_model,
                                     .hint = "scripts/setup --golden-model",
                                     .data = "engine/qwen2.5-coder",
@@ -176,7 +180,9 @@ static const struct subject qwen = {.path = test_golden_model,
                                     .int8_mean_max = 0.12,
                                     .int8_margin_min = 0.2,
                                     .int8_prompt_kl_max = 0.003,
-                                    .int8_kl_max = 0.0015};
+                                    .int8_kl_max = 0.0015,
+                                    .int8_kv_mean_max = 0.08,
+                                    .int8_kv_kl_max = 0.0015};
 
 static char *read_golden(const struct subject *subject, const char *name, size_t *length_out)
 {
@@ -190,6 +196,8 @@ static char *read_golden(const struct subject *subject, const char *name, size_t
 struct closeness {
     double log_probability_max; /* largest difference that is allowed */
     double margin_min;          /* the likeliest token must agree from this margin on */
+    double prompt_mean_max;     /* mean difference of each prompt */
+    double prompt_kl_max;       /* mean divergence of each prompt */
     double worst;
     double sum; /* of differences */
     uint32_t compared;
@@ -289,13 +297,12 @@ static void check_prompt(struct cpu_rig *rig, const struct td_json *prompt, uint
 }
 
 /* What one prompt has added must keep to the bounds of a prompt. */
-static void check_means(const struct subject *subject, const struct closeness *before,
-                        const struct closeness *after)
+static void check_means(const struct closeness *before, const struct closeness *after)
 {
     double mean = (after->sum - before->sum) / (after->compared - before->compared);
     double kl = (after->kl_sum - before->kl_sum) / (after->steps - before->steps);
 
-    if (!(mean <= subject->int8_mean_max) || !(kl <= subject->int8_prompt_kl_max))
+    if (!(mean <= after->prompt_mean_max) || !(kl <= after->prompt_kl_max))
         fail_msg("log-probabilities are off by %g on average, divergence %g", mean, kl);
 }
 
@@ -321,7 +328,7 @@ static void check_prompts(const struct subject *subject, enum cpu_kv_dtype kv_dt
         cpu_rig_json_open(&arena);
         prompt = cpu_rig_json(&arena, line, line_length);
         check_prompt(&rig, prompt, steps_max, closeness);
-        check_means(subject, &before, closeness);
+        check_means(&before, closeness);
         td_arena_fini(&arena);
         line += line_length + (line[line_length] == '\n');
     }
@@ -335,7 +342,10 @@ static void check_prompts(const struct subject *subject, enum cpu_kv_dtype kv_dt
 
 static void check_f32_kv(const struct subject *subject)
 {
-    struct closeness closeness = {.log_probability_max = 1e-3, .margin_min = 0.01};
+    struct closeness closeness = {.log_probability_max = 1e-3,
+                                  .margin_min = 0.01,
+                                  .prompt_mean_max = 1e-4,
+                                  .prompt_kl_max = 1e-5};
 
     if (subject->path() == NULL)
         test_skip("no model: %s fetches it", subject->hint);
@@ -345,7 +355,9 @@ static void check_f32_kv(const struct subject *subject)
 static void check_f16_kv(const struct subject *subject)
 {
     struct closeness closeness = {.log_probability_max = subject->f16_difference_max,
-                                  .margin_min = subject->f16_margin_min};
+                                  .margin_min = subject->f16_margin_min,
+                                  .prompt_mean_max = 0.05,
+                                  .prompt_kl_max = 0.001};
 
     if (subject->path() == NULL)
         test_skip("no model: %s fetches it", subject->hint);
@@ -356,12 +368,32 @@ static void check_f16_kv(const struct subject *subject)
 static void check_int8(const struct subject *subject)
 {
     struct closeness closeness = {.log_probability_max = subject->int8_difference_max,
-                                  .margin_min = subject->int8_margin_min};
+                                  .margin_min = subject->int8_margin_min,
+                                  .prompt_mean_max = subject->int8_mean_max,
+                                  .prompt_kl_max = subject->int8_prompt_kl_max};
 
     if (subject->path() == NULL)
         test_skip("no model: %s fetches it", subject->hint);
     check_prompts(subject, CPU_KV_F16, CPU_NUMERICS_INT8, &closeness);
     assert_true(closeness.kl_sum / closeness.steps <= subject->int8_kl_max);
+}
+
+/* With int8 KV, alone and with activations as workers have them. */
+static void check_int8_kv(const struct subject *subject)
+{
+    struct closeness alone = {.log_probability_max = subject->int8_difference_max,
+                              .margin_min = subject->int8_margin_min,
+                              .prompt_mean_max = 0.2,
+                              .prompt_kl_max = 0.03};
+    struct closeness both = alone;
+
+    if (subject->path() == NULL)
+        test_skip("no model: %s fetches it", subject->hint);
+    check_prompts(subject, CPU_KV_INT8, CPU_NUMERICS_F32, &alone);
+    assert_true(alone.sum / alone.compared <= subject->int8_kv_mean_max);
+    assert_true(alone.kl_sum / alone.steps <= subject->int8_kv_kl_max);
+    check_prompts(subject, CPU_KV_INT8, CPU_NUMERICS_INT8, &both);
+    assert_true(both.kl_sum / both.steps <= subject->int8_kl_max);
 }
 
 static void smollm2_with_f32_kv_is_close_to_the_reference(void **state)
@@ -400,6 +432,18 @@ static void qwen_with_int8_activations_is_close_to_the_reference(void **state)
     check_int8(&qwen);
 }
 
+static void smollm2_with_int8_kv_is_close_to_the_reference(void **state)
+{
+    (void)state;
+    check_int8_kv(&smollm2);
+}
+
+static void qwen_with_int8_kv_is_close_to_the_reference(void **state)
+{
+    (void)state;
+    check_int8_kv(&qwen);
+}
+
 /* Mean negative log-likelihood of a window, each token but the first predicted from those before. */
 static double window_loss(struct cpu_rig *rig, const uint32_t *tokens, uint32_t window)
 {
@@ -415,10 +459,11 @@ static double window_loss(struct cpu_rig *rig, const uint32_t *tokens, uint32_t 
     return loss / (window - 1);
 }
 
-static void check_perplexity(const struct subject *subject, enum cpu_numerics numerics,
-                             double difference_max)
+static void check_perplexity(const struct subject *subject, enum cpu_kv_dtype kv_dtype,
+                             enum cpu_numerics numerics, double difference_max)
 {
-    struct cpu_rig_options options = {.cpu = {.threads = 2, .numerics = numerics}};
+    struct cpu_rig_options options = {
+        .cpu = {.threads = 2, .kv_dtype = kv_dtype, .numerics = numerics}};
     struct cpu_rig rig;
     struct td_arena arena;
     const struct td_json *ledger;
@@ -451,15 +496,19 @@ static void check_perplexity(const struct subject *subject, enum cpu_numerics nu
 static void smollm2_has_the_golden_perplexity(void **state)
 {
     (void)state;
-    check_perplexity(&smollm2, CPU_NUMERICS_F32, 0.0005);
-    check_perplexity(&smollm2, CPU_NUMERICS_INT8, 0.02);
+    check_perplexity(&smollm2, CPU_KV_F16, CPU_NUMERICS_F32, 0.0005);
+    check_perplexity(&smollm2, CPU_KV_F16, CPU_NUMERICS_INT8, 0.02);
+    check_perplexity(&smollm2, CPU_KV_INT8, CPU_NUMERICS_F32, 0.01);
+    check_perplexity(&smollm2, CPU_KV_INT8, CPU_NUMERICS_INT8, 0.02);
 }
 
 static void qwen_has_the_golden_perplexity(void **state)
 {
     (void)state;
-    check_perplexity(&qwen, CPU_NUMERICS_F32, 0.0005);
-    check_perplexity(&qwen, CPU_NUMERICS_INT8, 0.02);
+    check_perplexity(&qwen, CPU_KV_F16, CPU_NUMERICS_F32, 0.0005);
+    check_perplexity(&qwen, CPU_KV_F16, CPU_NUMERICS_INT8, 0.02);
+    check_perplexity(&qwen, CPU_KV_INT8, CPU_NUMERICS_F32, 0.01);
+    check_perplexity(&qwen, CPU_KV_INT8, CPU_NUMERICS_INT8, 0.02);
 }
 
 int main(int argc, char **argv)
@@ -473,10 +522,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(smollm2_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_with_f16_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_with_int8_activations_is_close_to_the_reference),
+        cmocka_unit_test(smollm2_with_int8_kv_is_close_to_the_reference),
         cmocka_unit_test(smollm2_has_the_golden_perplexity),
         cmocka_unit_test(qwen_with_f32_kv_is_close_to_the_reference),
         cmocka_unit_test(qwen_with_f16_kv_is_close_to_the_reference),
         cmocka_unit_test(qwen_with_int8_activations_is_close_to_the_reference),
+        cmocka_unit_test(qwen_with_int8_kv_is_close_to_the_reference),
         cmocka_unit_test(qwen_has_the_golden_perplexity),
     };
 

@@ -355,9 +355,10 @@ static void backend_logits(const struct model_shape *shape, const struct cpu_rig
     free(file.bytes);
 }
 
-static void check_plain(const struct model_shape *shape, uint32_t count)
+static void check_plain(const struct model_shape *shape, uint32_t count, enum cpu_kv_dtype kv_dtype,
+                        double tolerance)
 {
-    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
+    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = kv_dtype}};
     uint32_t tokens[TOKENS_MAX];
     float actual[VOCAB_MAX];
     struct gguf_bytes file;
@@ -371,7 +372,7 @@ static void check_plain(const struct model_shape *shape, uint32_t count)
     for (uint32_t id = 0; id < shape->vocab; id++)
         largest = fmax(largest, fabs(expected[id]));
     for (uint32_t id = 0; id < shape->vocab; id++)
-        if (!(fabs(actual[id] - expected[id]) <= 2e-5 * largest))
+        if (!(fabs(actual[id] - expected[id]) <= tolerance * largest))
             fail_msg("shape %u, %u tokens, id %u: %g instead of %g", (unsigned)shape->seed, count,
                      id, (double)actual[id], expected[id]);
     free(expected);
@@ -383,13 +384,14 @@ static void logits_are_those_of_a_plain_computation(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        check_plain(&shapes[i], 1);
-        check_plain(&shapes[i], 37);
+        check_plain(&shapes[i], 1, CPU_KV_F32, 2e-5);
+        check_plain(&shapes[i], 37, CPU_KV_F32, 2e-5);
+        check_plain(&shapes[i], 37, CPU_KV_INT8, 0.1);
     }
-    check_plain(&shapes[0], TOKENS_MAX); /* beyond a split of attention */
+    check_plain(&shapes[0], TOKENS_MAX, CPU_KV_F32, 2e-5); /* beyond a split of attention */
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        if (shapes[i].has_yarn)
-            check_plain(&shapes[i], 3 * GGUF_BUILD_YARN_CONTEXT); /* beyond the first context */
+        if (shapes[i].has_yarn) /* beyond the first context */
+            check_plain(&shapes[i], 3 * GGUF_BUILD_YARN_CONTEXT, CPU_KV_F32, 2e-5);
 }
 
 /* To a float's rounding, up to the last position that a model may have, whatever the frequency. */
@@ -458,19 +460,17 @@ static void kernels_chunks_threads_and_block_sizes_change_no_bit(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int numerics = CPU_NUMERICS_F32; numerics <= CPU_NUMERICS_INT8; numerics++)
-            check_bits(&shapes[i], i % 2 == 0 ? CPU_KV_F16 : CPU_KV_F32,
+            check_bits(&shapes[i], (enum cpu_kv_dtype)((i + (size_t)numerics) % CPU_KV_DTYPES),
                        (enum cpu_numerics)numerics);
 }
 
-/* Of a numerics class there is one set of bits: here for the types that int8 makes a difference to. */
-static void the_int8_class_has_not_changed_by_a_bit(void **state)
+/* Of a numerics class and a type of KV there is one set of bits: here of the first shapes. */
+static void check_digest(const struct cpu_options *cpu, const char *expected)
 {
-    const struct cpu_rig_options options = {.cpu = {.threads = 2, .numerics = CPU_NUMERICS_INT8},
-                                            .block_tokens = 16};
+    const struct cpu_rig_options options = {.cpu = *cpu, .block_tokens = 16};
     struct td_u128 digests[SHAPES_PINNED] = {0};
     char digest[TD_U128_HEX_BYTES];
 
-    (void)state;
     for (size_t i = 0; i < SHAPES_PINNED; i++) {
         uint32_t tokens[TOKENS_MAX];
         float logits[VOCAB_MAX];
@@ -480,8 +480,26 @@ static void the_int8_class_has_not_changed_by_a_bit(void **state)
         digests[i] = td_hash128(logits, shapes[i].vocab * sizeof *logits);
     }
     td_u128_hex(td_hash128(digests, sizeof digests), digest);
-    /* Whoever must change these bits gives the class, CPU_NUMERICS_WHOLE, another name. */
-    assert_string_equal(digest, "de8dcdf2e8b80faa6918c04aa23120c7");
+    /* Whoever must change these bits gives the class, as cpu.h has it, another name. */
+    assert_string_equal(digest, expected);
+}
+
+/* For the types that int8 makes a difference to. */
+static void the_int8_class_has_not_changed_by_a_bit(void **state)
+{
+    (void)state;
+    check_digest(&(struct cpu_options){.threads = 2, .numerics = CPU_NUMERICS_INT8},
+                 "de8dcdf2e8b80faa6918c04aa23120c7");
+}
+
+static void int8_kv_has_not_changed_by_a_bit(void **state)
+{
+    (void)state;
+    check_digest(&(struct cpu_options){.threads = 2, .kv_dtype = CPU_KV_INT8},
+                 "8655e8f7a643865cd4cac62f26b11b8d");
+    check_digest(
+        &(struct cpu_options){.threads = 2, .kv_dtype = CPU_KV_INT8, .numerics = CPU_NUMERICS_INT8},
+        "62779a36c354c37d22cbd42662be0546");
 }
 
 /* The LM head on a state that came from elsewhere: many at once, beside rows that want all sorts. */
@@ -656,6 +674,7 @@ int main(void)
         cmocka_unit_test(angles_are_right_at_every_position),
         cmocka_unit_test(kernels_chunks_threads_and_block_sizes_change_no_bit),
         cmocka_unit_test(the_int8_class_has_not_changed_by_a_bit),
+        cmocka_unit_test(int8_kv_has_not_changed_by_a_bit),
         cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),
         cmocka_unit_test(phases_tell_of_every_step),
         cmocka_unit_test(the_workspace_is_as_large_as_it_was_said_to_be),

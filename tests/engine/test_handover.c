@@ -23,13 +23,12 @@
 #define TYPE_IDS_END 64
 
 /* A rig over a model of its own, whose file is in *bytes_out. */
-static void open_rig(struct cpu_rig *rig, const struct model_shape *shape, const char *kernels,
-                     uint8_t **bytes_out)
+static void open_rig(struct cpu_rig *rig, const struct model_shape *shape,
+                     const struct cpu_rig_options *options, uint8_t **bytes_out)
 {
-    struct cpu_rig_options options = {.kernels = kernels, .cpu = {.threads = 2}};
     struct gguf_bytes file;
 
-    cpu_rig_open(rig, gguf_build_open(shape, &file), &options);
+    cpu_rig_open(rig, gguf_build_open(shape, &file), options);
     *bytes_out = file.bytes;
 }
 
@@ -97,8 +96,9 @@ static void go_on(struct cpu_rig *rig, const uint32_t *tokens, const float *hidd
     }
 }
 
-static void check(const struct model_shape *shape)
+static void check(const struct model_shape *shape, enum cpu_kv_dtype kv_dtype)
 {
+    struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = kv_dtype}};
     const struct cpu_kernels *kernels[CPU_KERNELS_MAX];
     struct cpu_rig near;
     struct cpu_rig far;
@@ -112,15 +112,16 @@ static void check(const struct model_shape *shape)
     for (uint32_t i = 0; i < PROMPT + NEXT; i++)
         tokens[i] = i * 7919 % VOCAB;
     assert_true(cpu_kernels_available(kernels) > 0);
-    open_rig(&near, shape, NULL, &near_bytes);
-    open_rig(&far, shape, kernels[0]->name, &far_bytes);
+    open_rig(&near, shape, &options, &near_bytes);
+    options.kernels = kernels[0]->name;
+    open_rig(&far, shape, &options, &far_bytes);
     compute_alone(&near, tokens, alone);
     prefill(&far, tokens, hidden);
     hand_over(&far, &near);
     go_on(&near, tokens, hidden, apart);
     if (memcmp(alone, apart, sizeof alone) != 0)
-        fail_msg("%s %s: other bits from KV of %s", shape->architecture,
-                 model_type_info(shape->type)->name, kernels[0]->name);
+        fail_msg("%s %s: other bits from %s KV of %s", shape->architecture,
+                 model_type_info(shape->type)->name, cpu_kv_dtype_name(kv_dtype), kernels[0]->name);
     cpu_rig_close(&near);
     cpu_rig_close(&far);
     free(near_bytes);
@@ -136,20 +137,22 @@ static void what_another_has_read_goes_on_with_the_same_bits(void **state)
     for (size_t i = 0; (architecture = model_architecture_at(i)) != NULL; i++) {
         for (uint32_t id = 0; id < TYPE_IDS_END; id++) {
             const struct model_type_info *info = model_type_info(id);
+            const struct model_shape shape = {.architecture = architecture->gguf,
+                                              .type = (enum model_type)id,
+                                              .vocab = VOCAB,
+                                              .hidden = HIDDEN,
+                                              .ffn = 256,
+                                              .layers = 2,
+                                              .heads = 4,
+                                              .kv_heads = 2,
+                                              .head_dim = 64,
+                                              .is_tied = architecture->id != MODEL_LLAMA,
+                                              .seed = id};
 
             if (info == NULL || !info->is_supported)
                 continue;
-            check(&(struct model_shape){.architecture = architecture->gguf,
-                                        .type = (enum model_type)id,
-                                        .vocab = VOCAB,
-                                        .hidden = HIDDEN,
-                                        .ffn = 256,
-                                        .layers = 2,
-                                        .heads = 4,
-                                        .kv_heads = 2,
-                                        .head_dim = 64,
-                                        .is_tied = architecture->id != MODEL_LLAMA,
-                                        .seed = id});
+            check(&shape, CPU_KV_F16);
+            check(&shape, CPU_KV_INT8);
             checked++;
         }
     }

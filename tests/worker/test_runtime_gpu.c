@@ -275,6 +275,7 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
     } cases[] = {
         {{"--device=gpu", NULL}, "--threads"}, /* the site says --threads=1 */
         {{"--device=gpu", "--threads=0", "--numerics=f32", NULL}, "--numerics"},
+        {{"--device=gpu", "--threads=0", "--kv-dtype=int8", NULL}, "--kv-dtype"},
         {{"--device=gpu", "--threads=0", "--weights-cache=none", NULL}, "--weights-cache"},
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=1.01", NULL}, "at most 1"},
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0", NULL}, "above 0"},

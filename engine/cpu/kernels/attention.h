@@ -21,6 +21,9 @@
  */
 #define CPU_GROUPS_AHEAD 4
 
+/* Positions of a job at most: so many products of 8 and 16 bits fit a sum of 32, and so many elements of a head. */
+#define CPU_SPLIT 256
+
 /* y[query][p] = sum over d of keys[p][d] * x[query][d]. */
 struct cpu_scores {
     const uint8_t *const *groups; /* K; and CPU_GROUPS_AHEAD more */
@@ -64,11 +67,14 @@ struct cpu_attention_kernels {
     /* Adds the sums of later positions to those of earlier ones. */
     void (*merge)(float *total, const float *later, uint32_t head_dim);
     void (*to_half)(const float *source, uint32_t count, uint16_t *out);
+    /* As CPU_KV_INT8 has the head of a token; returns its scale. */
+    float (*to_int8)(const float *source, uint32_t count, int8_t *out);
 };
 
 extern const struct cpu_attention_kernels cpu_attention_reference;
 extern const struct cpu_attention_kernels
     cpu_attention_avx2; /* only where the processor is an x86-64 */
 extern const struct cpu_attention_kernels cpu_attention_avx512; /* the same */
+extern const struct cpu_attention_kernels cpu_attention_vnni;   /* the same */
 
 #endif

@@ -4,6 +4,7 @@
  * Needs AVX2, FMA and F16C; compiled with these flags and called only where they exist.
  */
 #include "engine/cpu/kernels/attention_plain.h"
+#include "engine/cpu/kernels/attention_whole_avx2.h"
 #include "engine/cpu/kernels/lanes_avx2.h"
 
 /* A tile: 4 vectors of K or V x 3 queries are 12 sums, which with 1 + 3 operands fit 16 registers. */
@@ -20,11 +21,6 @@ INLINE __m256 load(const uint8_t *group, size_t element, const enum cpu_kv_dtype
         return _mm256_loadu_ps((const float *)(const void *)group + element);
     return _mm256_cvtph_ps(
         _mm_loadu_si128((const __m128i *)(const void *)(group + element * sizeof(uint16_t))));
-}
-
-INLINE void fetch(const uint8_t *address)
-{
-    _mm_prefetch((const char *)address, _MM_HINT_T0);
 }
 
 /* What lies as far into later groups as row d does in these: a line of memory may be a row or two. */
@@ -311,9 +307,10 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
 }
 
 const struct cpu_attention_kernels cpu_attention_avx2 = {
-    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32},
-    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32},
+    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32, [CPU_KV_INT8] = scores_int8},
+    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32, [CPU_KV_INT8] = weigh_int8},
     .softmax = softmax,
     .merge = merge,
     .to_half = to_half,
+    .to_int8 = to_int8,
 };

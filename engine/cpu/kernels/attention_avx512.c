@@ -1,10 +1,18 @@
 /*
  * attention_avx512.c: attention with 512-bit vectors.
  *
- * Needs AVX-512 F, BW, DQ and VL; compiled with these flags and called only where they exist.
+ * Needs AVX-512 F, BW, DQ and VL; compiled with these flags and called only where they exist. And a second time, with
+ * VNNI, by attention_vnni.c.
  */
 #include "engine/cpu/kernels/attention_plain.h"
+#include "engine/cpu/kernels/attention_whole_avx512.h"
 #include "engine/cpu/kernels/lanes_avx512.h"
+
+#ifdef __AVX512VNNI__
+#define TABLE cpu_attention_vnni
+#else
+#define TABLE cpu_attention_avx512
+#endif
 
 /* A tile: 4 vectors of K or V x 6 queries are 24 sums, which with 4 + 1 operands fit 32 registers. */
 #define VECTORS 4
@@ -19,11 +27,6 @@ INLINE __m512 load(const uint8_t *group, size_t element, const enum cpu_kv_dtype
         return _mm512_loadu_ps((const float *)(const void *)group + element);
     return _mm512_cvtph_ps(
         _mm256_loadu_si256((const __m256i *)(const void *)(group + element * sizeof(uint16_t))));
-}
-
-INLINE void fetch(const uint8_t *address)
-{
-    _mm_prefetch((const char *)address, _MM_HINT_T0);
 }
 
 /* What lies as far into later groups as row d does in these: a line of memory may be a row or two. */
@@ -44,11 +47,6 @@ static uint32_t tile_queries(uint32_t left)
     uint32_t tiles = (left + QUERIES - 1) / QUERIES;
 
     return (left + tiles - 1) / tiles;
-}
-
-static uint32_t groups_of(uint32_t count)
-{
-    return (count + CPU_KV_GROUP - 1) / CPU_KV_GROUP;
 }
 
 /* ------------------------------------------------------------------ scores */
@@ -291,10 +289,11 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
     }
 }
 
-const struct cpu_attention_kernels cpu_attention_avx512 = {
-    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32},
-    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32},
+const struct cpu_attention_kernels TABLE = {
+    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32, [CPU_KV_INT8] = scores_int8},
+    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32, [CPU_KV_INT8] = weigh_int8},
     .softmax = softmax,
     .merge = merge,
     .to_half = to_half,
+    .to_int8 = to_int8,
 };

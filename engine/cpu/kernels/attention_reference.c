@@ -24,6 +24,16 @@ static void weigh_f32(const struct cpu_weigh *job)
     plain_weigh(job, 0, CPU_KV_F32);
 }
 
+static void scores_int8(const struct cpu_scores *job)
+{
+    plain_scores_whole(job);
+}
+
+static void weigh_int8(const struct cpu_weigh *job)
+{
+    plain_weigh_whole(job, 0);
+}
+
 static void softmax(float *scores, uint32_t count, float *max_out, float *sum_out)
 {
     float lanes[CPU_LANES] = {0};
@@ -53,10 +63,20 @@ static void to_half(const float *source, uint32_t count, uint16_t *out)
         out[i] = model_float_to_half(source[i]);
 }
 
+static float to_int8(const float *source, uint32_t count, int8_t *out)
+{
+    struct cpu_quantizing how = cpu_quantizing_to(plain_largest(source, count), CPU_KV_QUANT_MAX);
+
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = how.inverse == 0.0f ? 0 : (int8_t)rintf(source[i] * how.inverse);
+    return how.scale;
+}
+
 const struct cpu_attention_kernels cpu_attention_reference = {
-    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32},
-    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32},
+    .scores = {[CPU_KV_F16] = scores_f16, [CPU_KV_F32] = scores_f32, [CPU_KV_INT8] = scores_int8},
+    .weigh = {[CPU_KV_F16] = weigh_f16, [CPU_KV_F32] = weigh_f32, [CPU_KV_INT8] = weigh_int8},
     .softmax = softmax,
     .merge = merge,
     .to_half = to_half,
+    .to_int8 = to_int8,
 };

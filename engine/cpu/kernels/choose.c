@@ -22,11 +22,11 @@ static const struct cpu_kernels avx512 = {.name = "avx512",
                                           .rows = &cpu_row_avx512};
 static const struct cpu_kernels vnni = {.name = "vnni",
                                         .products = &cpu_product_vnni,
-                                        .attention = &cpu_attention_avx512,
+                                        .attention = &cpu_attention_vnni,
                                         .rows = &cpu_row_avx512};
 static const struct cpu_kernels bf16 = {.name = "bf16",
                                         .products = &cpu_product_bf16,
-                                        .attention = &cpu_attention_avx512,
+                                        .attention = &cpu_attention_vnni,
                                         .rows = &cpu_row_avx512};
 
 static bool has_f16c(void)
