@@ -507,9 +507,14 @@ td_status_t engine_runtime_open(const struct engine_runtime_config *config,
     return TD_OK;
 }
 
+uint64_t engine_runtime_turn_started_ns(const struct engine_runtime *runtime)
+{
+    return atomic_load(&runtime->turn_started_ns);
+}
+
 uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime)
 {
-    uint64_t started = atomic_load(&runtime->turn_started_ns);
+    uint64_t started = engine_runtime_turn_started_ns(runtime);
     uint64_t now = td_now_ns();
 
     return started == 0 || now < started ? 0 : now - started;

@@ -51,6 +51,9 @@ td_status_t engine_runtime_push(struct engine_runtime *runtime,
  */
 bool engine_runtime_pop(struct engine_runtime *runtime, struct engine_event *event_out);
 
+/* When the engine thread's present turn began, of the clock of td_now_ns; 0: there is none. Any thread. */
+uint64_t engine_runtime_turn_started_ns(const struct engine_runtime *runtime);
+
 /*
  * How long the engine thread has been at its present turn: commands, planning, computing, applying. 0 when it
  * sleeps or waits for the owner. A figure that only grows means that the backend, or the core, hangs. Any

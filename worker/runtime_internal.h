@@ -82,8 +82,9 @@ struct worker_gpu_gauges {
 /* watch.c's own. */
 struct worker_watch {
     struct net_timer timer;
-    uint64_t pause_ms; /* between looks */
-    uint32_t looks;    /* in a row that have seen one step */
+    uint64_t hang_ms; /* a step that runs so long hangs; 0: none does */
+    uint64_t seen_ns; /* when the step began that the last look saw; 0: it saw none */
+    uint32_t looks;   /* after the first that saw this step */
 };
 
 struct worker_runtime {
@@ -198,6 +199,11 @@ void worker_watch_open(struct worker_runtime *runtime);
 void worker_watch_close(struct worker_runtime *runtime);
 /* Why the engine will never compute again, or NULL. */
 const char *worker_watch_lost(const struct worker_runtime *runtime);
+/*
+ * A look at now_ns, when the engine's present step began at started_ns (0: there is none); both of one clock. Whether
+ * the step hangs.
+ */
+bool worker_watch_look(struct worker_watch *watch, uint64_t started_ns, uint64_t now_ns);
 /* Gives up if the engine is lost. To be called when the engine's thread has woken the loop. */
 void worker_watch_engine(struct worker_runtime *runtime);
 /* The worker breaks off what runs, and ends with this status; the first caller's counts. */
