@@ -196,7 +196,6 @@ static void add_gpu(struct planner *planner)
 {
     double fraction = cli_cluster_gpu_fraction(planner->options);
 
-    add_pair(planner, "--device", "gpu");
     add_pair(planner, "--gpu-memory-fraction", format(planner, "%.6f", fraction));
 }
 
@@ -212,6 +211,7 @@ static void plan_worker(struct planner *planner, const char *model, const char *
     add_pair(planner, "--listen", socket_target(planner, name));
     add_pair(planner, "--http-listen", "127.0.0.1:0");
     add_pair(planner, "--scheduler", socket_target(planner, "scheduler"));
+    add_pair(planner, "--device", options->gpu ? "gpu" : "cpu"); /* whatever TANDEM_DEVICE says */
     if (options->gpu) {
         add_gpu(planner);
     } else {

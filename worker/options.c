@@ -70,7 +70,8 @@ static const struct td_flag engine[] = {
              "comparing with references. Equal on all workers that exchange KV."},
     {TD_FLAG_AS_TEXT(OPTIONS, weights_cache), .name = "weights-cache", .value = "DIR",
      .help = "Where weights packed for --device cpu are kept for all workers of this host, or "
-             "none. Default: tandem/weights in XDG_CACHE_HOME or ~/.cache; see 'tandem cache'."},
+             "none; a GPU has no use for it. Default: tandem/weights in XDG_CACHE_HOME or "
+             "~/.cache; see 'tandem cache'."},
     {TD_FLAG_AS_BYTES(OPTIONS, weights_cache_bytes), .name = "weights-cache-bytes",
      .fallback = "64GiB", .min = MiB, .max = 64 * 1024 * GiB,
      .help = "The most that the files in --weights-cache may have together; those not used for "
@@ -231,7 +232,7 @@ static td_status_t check_names(const struct td_flag_list *names, struct td_error
     return TD_OK;
 }
 
-/* What was said of --device, and nothing that it would not heed. */
+/* What was said of --device, and no figure that it would not heed. A place may be said for all workers of a host. */
 static td_status_t check_device(const struct worker_options *options, struct td_error *error)
 {
     struct cuda_choice choice;
@@ -249,8 +250,6 @@ static td_status_t check_device(const struct worker_options *options, struct td_
         unheeded = "--numerics";
     else if (options->kv_dtype != CPU_KV_F16)
         unheeded = "--kv-dtype";
-    else if (options->weights_cache != NULL)
-        unheeded = "--weights-cache";
     if (unheeded == NULL)
         return TD_OK;
     return td_fail(error, TD_INVALID, "%s is for --device cpu, and --device %s was said", unheeded,

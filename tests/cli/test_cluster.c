@@ -105,6 +105,7 @@ static void workers_are_numbered_and_the_cpus_divided(void **state)
     assert_string_equal(plans[3].name, "decode-1");
     assert_string_equal(plans[4].name, "decode-2");
     assert_value(&plans[4], "--listen", "unix:/run/t/decode-2.sock");
+    assert_value(&plans[2], "--device", "cpu"); /* said, for workers see the environment too */
     assert_value(&plans[2], "--numerics", "int8");
     assert_value(&plans[2], "--kv-dtype", "f16");
     assert_value(&plans[2], "--threads", "2");
@@ -235,6 +236,7 @@ static void one_gpu_is_divided_among_the_workers(void **state)
         assert_value(&planned.cluster.plans[i], "--gpu-memory-fraction", "0.450000");
         assert_null(value(&planned.cluster.plans[i], "--threads", 0));
         assert_null(value(&planned.cluster.plans[i], "--numerics", 0));
+        assert_null(value(&planned.cluster.plans[i], "--kv-dtype", 0));
     }
     td_arena_fini(&planned.arena);
     options.decode = 2;
@@ -260,6 +262,9 @@ static void flags_that_do_not_go_with_a_gpu_are_refused(void **state)
     options.threads = 0;
     options.numerics = CPU_NUMERICS_F32;
     expect_refused(&options, "--numerics");
+    options.numerics = CPU_NUMERICS_INT8;
+    options.kv_dtype = CPU_KV_INT8;
+    expect_refused(&options, "--kv-dtype");
 }
 
 int main(void)

@@ -276,7 +276,6 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
         {{"--device=gpu", NULL}, "--threads"}, /* the site says --threads=1 */
         {{"--device=gpu", "--threads=0", "--numerics=f32", NULL}, "--numerics"},
         {{"--device=gpu", "--threads=0", "--kv-dtype=int8", NULL}, "--kv-dtype"},
-        {{"--device=gpu", "--threads=0", "--weights-cache=none", NULL}, "--weights-cache"},
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=1.01", NULL}, "at most 1"},
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0", NULL}, "above 0"},
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0.5x", NULL}, "0.5x"},
@@ -285,6 +284,7 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
         {{"--device=gpu:", NULL}, "gpu:N"},
         {{"--device=gpu:99999", NULL}, "gpu:N"},
         {{"--device=cuda:0", "--threads=0", NULL}, NULL},
+        {{"--device=gpu", "--threads=0", "--weights-cache=/anywhere", NULL}, NULL}, /* a place */
         {{"--device=cpu", NULL}, NULL},
     };
 
