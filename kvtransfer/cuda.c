@@ -222,11 +222,12 @@ static void bounce_close(struct cuda_memory *memory)
 {
     if (memory->hashing != NULL)
         queue_close(memory->hashing);
-    if (memory->bounce != NULL)
+    if (memory->is_pinned)
         unpin(&memory->base, memory->bounce);
     free(memory->bounce);
     memory->hashing = NULL;
     memory->bounce = NULL;
+    memory->is_pinned = false;
 }
 
 /* Room for at least one block. */
@@ -243,9 +244,11 @@ static td_status_t bounce_open(struct cuda_memory *memory, size_t block_bytes)
     memory->bounce = malloc(wanted);
     if (memory->bounce == NULL)
         return TD_NO_MEMORY;
-    status = pin(&memory->base, memory->bounce, wanted, &error);
-    if (status == TD_OK)
-        status = queue_open(&memory->base, &memory->hashing, &error);
+    memory->is_pinned = pin(&memory->base, memory->bounce, wanted, &error) == TD_OK;
+    if (!memory->is_pinned)
+        td_log(TD_LOG_WARN, "kvtransfer", "blocks are hashed through pageable memory, slowly: %s",
+               error.text);
+    status = queue_open(&memory->base, &memory->hashing, &error);
     if (status != TD_OK) {
         td_log(TD_LOG_ERROR, "kvtransfer", "memory to hash blocks in: %s", error.text);
         bounce_close(memory);

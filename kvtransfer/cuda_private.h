@@ -7,6 +7,7 @@
 #ifndef TANDEM_KVTRANSFER_CUDA_PRIVATE_H
 #define TANDEM_KVTRANSFER_CUDA_PRIVATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kvtransfer/cuda.h"
@@ -21,7 +22,8 @@ struct cuda_memory {
     int device;
     void *context;
     struct kvt_queue *hashing; /* for hashes on the host; NULL: not needed yet */
-    uint8_t *bounce;           /* pinned */
+    uint8_t *bounce;           /* pinned, if it could be */
+    bool is_pinned;
     size_t bounce_bytes;
 };
 

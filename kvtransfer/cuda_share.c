@@ -149,6 +149,20 @@ static td_status_t open_handle(const struct cuda_memory *memory, const struct sh
     return TD_OK;
 }
 
+/* A pool of this very process: what is said of it may still have come from outside. */
+static td_status_t take_own(const struct cuda_memory *memory, const struct share *share,
+                            uint64_t bytes, struct cuda_mapping *mapping, struct td_error *error)
+{
+    unsigned long long start = 0;
+    size_t length = 0;
+
+    if (memory->driver->address_range(&start, &length, share->base) != DRIVER_SUCCESS ||
+        length < bytes || share->base < start || share->base - start > length - bytes)
+        return td_fail(error, TD_INVALID, "the pool is not within one allocation of this process");
+    mapping->base.base = (uint8_t *)(uintptr_t)share->base; /* never dereferenced */
+    return TD_OK;
+}
+
 td_status_t cuda_map(struct kvt_device *base, const uint8_t bytes_of[static KVT_SHARE_BYTES],
                      uint64_t bytes, struct kvt_mapping **mapping_out, struct td_error *error)
 {
@@ -167,7 +181,7 @@ td_status_t cuda_map(struct kvt_device *base, const uint8_t bytes_of[static KVT_
     mapping->base.bytes = (size_t)bytes;
     mapping->is_own = td_u128_equal(share.process, own_process());
     if (mapping->is_own) {
-        mapping->base.base = (uint8_t *)(uintptr_t)share.base;
+        status = take_own(memory, &share, bytes, mapping, error);
     } else {
         status = check_gpu(memory, &share.gpu, error);
         if (status == TD_OK)

@@ -142,6 +142,10 @@ static td_status_t open_from(const struct kvt_memory *memory, const uint8_t *sha
     return status;
 }
 
+#define SHARE_BASE \
+    20 /* where the address is in a share, least byte first: after magic and process */
+#define SHARE_BYTES 28
+
 static void a_share_is_checked_before_it_is_opened(void **state)
 {
     const uint64_t bytes = 1 << 16;
@@ -158,6 +162,15 @@ static void a_share_is_checked_before_it_is_opened(void **state)
     assert_int_equal(open_from(&here, share, bytes, &error), TD_OK); /* of our own process */
     assert_int_equal(open_from(&here, share, bytes + 1, &error), TD_INVALID);
     assert_int_equal(open_from(&here, share, 0, &error), TD_INVALID);
+    share[SHARE_BASE] ^= 1; /* its end is past the allocation's */
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_INVALID);
+    share[SHARE_BASE] ^= 1;
+    share[SHARE_BASE + 7] ^= 0x80; /* where nothing is */
+    assert_int_equal(open_from(&here, share, bytes, &error), TD_INVALID);
+    share[SHARE_BASE + 7] ^= 0x80;
+    share[SHARE_BYTES + 6] ^= 0x10; /* more bytes than there are */
+    assert_int_equal(open_from(&here, share, bytes + ((uint64_t)0x10 << 48), &error), TD_INVALID);
+    share[SHARE_BYTES + 6] ^= 0x10;
     share[4] ^= 1; /* of another process now */
     assert_int_equal(open_from(&here, share, bytes, &error), TD_UNSUPPORTED);
     assert_non_null(strstr(error.text, "cannot read directly"));
@@ -171,6 +184,30 @@ static void a_share_is_checked_before_it_is_opened(void **state)
     assert_int_equal(open_from(&here, share, bytes, &error), TD_INVALID);
     gpu_pool_close(&other);
     gpu_pool_close(&here);
+}
+
+static void blocks_are_hashed_where_memory_cannot_be_pinned(void **state)
+{
+    const size_t bytes = 1 << 12;
+    struct kvt_memory memory;
+    struct td_u128 hashes[2];
+    uint8_t block[1 << 12];
+
+    (void)state;
+    gpu_pool_open(2 * bytes, &memory);
+    for (size_t i = 0; i < bytes; i++)
+        block[i] = (uint8_t)(i * 7);
+    for (size_t i = 0; i < 2; i++)
+        gpu_pool_write((uint8_t *)memory.base + i * bytes, block, bytes);
+    gpu_pool_double()->break_call("cuMemHostRegister_v2", 801, 0);
+    assert_int_equal(
+        memory.device->ops->hash(memory.device,
+                                 (const void *const[]){memory.base, (uint8_t *)memory.base + bytes},
+                                 2, bytes, hashes),
+        TD_OK);
+    for (size_t i = 0; i < 2; i++)
+        assert_true(td_u128_equal(hashes[i], td_hash128(block, bytes)));
+    gpu_pool_close(&memory);
 }
 
 static void a_pool_that_cannot_be_shared_is_refused_at_opening(void **state)
@@ -232,6 +269,7 @@ int main(int argc, char **argv)
         CASE(a_copy_that_cannot_be_queued_refuses_its_chunk, &apart),
         cmocka_unit_test(gpus_that_access_each_other_say_so_when_they_pair),
         cmocka_unit_test(a_share_is_checked_before_it_is_opened),
+        cmocka_unit_test(blocks_are_hashed_where_memory_cannot_be_pinned),
         cmocka_unit_test(a_pool_that_cannot_be_shared_is_refused_at_opening),
     };
     const struct CMUnitTest last[] = {
