@@ -5,6 +5,7 @@
  * nothing that is missing matters; with it, it is a problem.
  */
 #include <inttypes.h>
+#include <string.h>
 
 #include "cli/check/parts.h"
 #include "cli/probe.h"
@@ -15,6 +16,10 @@
 #define AREA        "gpu"
 #define GPUS_SHOWN  16
 #define DEADLINE_MS 60000
+
+/* How check_gpu_memory_bytes finds again what was written. */
+#define FIRST_GPU    "GPU 0"
+#define MEMORY_BYTES "memory_bytes"
 
 /* In memory that is shared with the probe. */
 struct look {
@@ -82,7 +87,7 @@ static void look_at_gpu(struct look *look, uint32_t index)
     check_figure(row, "%s, %s; %s free of %s", device->info.name, device->info.description,
                  cli_show_bytes(free_bytes, left), cli_show_bytes(device->info.memory_bytes, all));
     check_value(row, "free_bytes", (double)free_bytes);
-    check_value(row, "memory_bytes", (double)device->info.memory_bytes);
+    check_value(row, MEMORY_BYTES, (double)device->info.memory_bytes);
     if (look->cluster->gpu && index == 0)
         judge_memory(row, look->cluster, free_bytes, device->info.memory_bytes);
     cuda_device_close(device);
@@ -121,6 +126,20 @@ static int run(void *ctx)
     return 0;
 }
 
+double check_gpu_memory_bytes(const struct check_table *table)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct check_row *row = &table->rows[i];
+
+        if (strcmp(row->area, AREA) != 0 || strcmp(row->what, FIRST_GPU) != 0)
+            continue;
+        for (uint32_t k = 0; k < row->value_count; k++)
+            if (strcmp(row->values[k].name, MEMORY_BYTES) == 0)
+                return row->values[k].value;
+    }
+    return 0;
+}
+
 static void append(struct check_table *table, const struct check_table *rows)
 {
     for (uint32_t i = 0; i < rows->count; i++)
@@ -145,7 +164,10 @@ void check_gpu(struct check_table *table, const struct cli_check_options *option
     }
     look->cluster = &options->cluster;
     if (cli_probe_run(&probe, &end, &error) != TD_OK) {
-        check_figure(check_add(&look->rows, AREA, "driver"), "%s", error.text);
+        struct check_row *row = check_add(&look->rows, AREA, "driver");
+
+        check_figure(row, "%s", error.text);
+        judge_missing(row, look, "let this user start more processes (ulimit -u, pids.max)");
     } else if (end.exit_status != 0) {
         struct check_row *row = check_add(&look->rows, AREA, "driver");
 

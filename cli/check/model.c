@@ -15,6 +15,7 @@
 #include "cli/probe.h"
 #include "cli/sheet.h"
 #include "cli/template_look.h"
+#include "engine/cuda/weights.h"
 #include "lib/base/cpus.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
@@ -43,6 +44,7 @@ static const char prompt_text[] = "The keeper of the lighthouse wrote down wind 
 struct work {
     const char *path;
     const struct cli_check_options *options;
+    double gpu_bytes; /* with --gpu, its memory; 0: not known */
     struct check_table rows;
 };
 
@@ -115,6 +117,46 @@ static void look_at_memory(struct work *work, const struct model *model)
                    ((uint64_t)model->max_context / CLI_BLOCK_TOKENS + 1) * needs.block_bytes /
                            (1u << 20) +
                        1);
+}
+
+/* Workspace and recorded steps come on top, and are known when a worker has opened the GPU. */
+static void judge_gpu_memory(struct work *work, struct check_row *row, double weights_bytes)
+{
+    const struct cli_cluster_options *cluster = &work->options->cluster;
+    double needed = weights_bytes + (double)cluster->kv_bytes;
+    double share = cli_cluster_gpu_fraction(cluster) * work->gpu_bytes;
+    char weights[CLI_AMOUNT_BYTES];
+    char kv[CLI_AMOUNT_BYTES];
+    char each[CLI_AMOUNT_BYTES];
+
+    cli_show_bytes(cluster->kv_bytes, kv);
+    cli_show_bytes((uint64_t)share, each);
+    check_figure(
+        row, "each worker needs weights %s, workspace, and KV %s; its share of the GPU is %s",
+        cli_show_bytes((uint64_t)weights_bytes, weights),
+        cluster->kv_bytes != 0 ? kv : "of what is left", work->gpu_bytes > 0 ? each : "not known");
+    check_value(row, "needed_bytes", needed);
+    if (work->gpu_bytes <= 0)
+        return; /* other rows say why */
+    check_value(row, "share_bytes", share);
+    if (needed >= share)
+        check_mark(row, CHECK_PROBLEM,
+                   "it does not fit: a smaller file, %s, or a larger --gpu-memory-fraction",
+                   weights_bytes < share ? "less --kv-bytes" : "fewer workers");
+}
+
+static void look_at_gpu_memory(struct work *work, const struct model *model)
+{
+    struct check_row *row = check_add(&work->rows, AREA, "memory");
+    struct td_error error = {0};
+    size_t weights_bytes;
+
+    if (cuda_weights_bytes(model, &weights_bytes, &error) == TD_OK) {
+        judge_gpu_memory(work, row, (double)weights_bytes);
+        return;
+    }
+    check_figure(row, "%s", error.text);
+    check_mark(row, CHECK_PROBLEM, "another file, or leave --gpu out");
 }
 
 /* ---- text ---- */
@@ -293,9 +335,17 @@ static void look_at_tokens(struct work *work, const struct model *model,
                    "`tandem version` and the processor's name");
 }
 
+/* What workers do on the CPU says nothing of a GPU. */
+static void leave_out_tokens(struct work *work)
+{
+    check_figure(check_add(&work->rows, AREA, "generation"),
+                 "not tried with --gpu: workers will compute there, and this would be the CPU");
+}
+
 static int look(void *ctx)
 {
     struct work *work = ctx;
+    bool is_gpu = work->options->cluster.gpu;
     struct td_error error = {0};
     struct text_model *text;
     struct model *model;
@@ -306,11 +356,17 @@ static int look(void *ctx)
     model = open_model(work);
     if (model == NULL)
         return 0; /* the row says it */
-    look_at_memory(work, model);
+    if (is_gpu)
+        look_at_gpu_memory(work, model);
+    else
+        look_at_memory(work, model);
     text = open_text(work, model);
     if (text != NULL) {
         look_at_template(work, model, text);
-        look_at_tokens(work, model, text);
+        if (is_gpu)
+            leave_out_tokens(work);
+        else
+            look_at_tokens(work, model, text);
     }
     text_model_close(text);
     model_close(model);
@@ -357,6 +413,7 @@ void check_model(struct check_table *table, const char *path,
     }
     work->path = path;
     work->options = options;
+    work->gpu_bytes = check_gpu_memory_bytes(table);
     snprintf(what, sizeof what, "trying %.50s",
              slash != NULL && slash[1] != '\0' ? slash + 1 : path);
     if (cli_probe_run(&probe, &end, &error) == TD_OK) {

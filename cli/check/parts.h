@@ -14,6 +14,9 @@ void check_machine(struct check_table *table, const struct cli_check_options *op
 /* CUDA and GPUs: what is missing is a problem with --gpu. */
 void check_gpu(struct check_table *table, const struct cli_check_options *options);
 
+/* Memory of the GPU that --gpu means, as check_gpu has written it into the table; 0: it found none. */
+double check_gpu_memory_bytes(const struct check_table *table);
+
 /* The addresses that will be listened on. */
 void check_ports(struct check_table *table, const struct cli_check_options *options);
 
@@ -23,7 +26,10 @@ void check_certs(struct check_table *table, const char *folder);
 /* A short transfer over each lane, in processes of their own. */
 void check_transports(struct check_table *table, const struct cli_check_options *options);
 
-/* The file, its text, the memory it needs, and a few tokens: in a process of its own. */
+/*
+ * The file, its text, the memory it needs, and a few tokens, in a process of its own. With --gpu, the GPU's memory, for
+ * which the table has what check_gpu wrote; and no tokens, which a CPU would write.
+ */
 void check_model(struct check_table *table, const char *path,
                  const struct cli_check_options *options);
 

@@ -10,6 +10,7 @@
 
 #include "cli/check/parts.h"
 #include "cli/memory.h"
+#include "cli/probe.h"
 #include "engine/cuda/gpu/gpu.h"
 #include "lib/net/certs.h"
 #include "tests/net/tls_support.h"
@@ -18,6 +19,20 @@
 #define DAY_S 86400L
 
 static struct check_table table;
+
+static bool no_processes; /* no probe can be started */
+
+td_status_t __real_cli_probe_run(const struct cli_probe *probe, struct cli_probe_end *end_out,
+                                 struct td_error *error);
+td_status_t __wrap_cli_probe_run(const struct cli_probe *probe, struct cli_probe_end *end_out,
+                                 struct td_error *error);
+
+td_status_t __wrap_cli_probe_run(const struct cli_probe *probe, struct cli_probe_end *end_out,
+                                 struct td_error *error)
+{
+    return no_processes ? td_fail(error, TD_EXHAUSTED, "no process can be started")
+                        : __real_cli_probe_run(probe, end_out, error);
+}
 
 static int clear(void **state)
 {
@@ -407,6 +422,49 @@ static void gpus_are_described_and_missed_only_with_the_flag(void **state)
     assert_non_null(strstr(table.rows[table.count - 1].advice, "leave --gpu out"));
 }
 
+/* A look that cannot be had is a GPU that nobody has seen. */
+static void gpus_that_cannot_be_looked_for_are_missed_with_the_flag(void **state)
+{
+    struct cli_check_options options = {.cluster = {.prefill = 1, .decode = 1}};
+
+    (void)state;
+    no_processes = true;
+    check_gpu(&table, &options);
+    assert_row("driver", CHECK_OK, "no process", "");
+    table.count = 0;
+    options.cluster.gpu = true;
+    check_gpu(&table, &options);
+    no_processes = false;
+    assert_row("driver", CHECK_PROBLEM, "no process", "leave --gpu out");
+}
+
+/* The tiny model, for two workers on a GPU of this size; 0: none was found. */
+static void check_model_on_gpu(double memory_bytes, uint64_t kv_bytes)
+{
+    const struct cli_check_options options = {
+        .cluster = {.prefill = 1, .decode = 1, .gpu = true, .kv_bytes = kv_bytes}};
+
+    table.count = 0;
+    if (memory_bytes > 0)
+        check_value(check_add(&table, "gpu", "GPU 0"), "memory_bytes", memory_bytes);
+    check_model(&table, test_data_path("tiny-llama/model.gguf"), &options);
+    assert_row("generation", CHECK_OK, "not tried with --gpu", "");
+    assert_row("tokenizer", CHECK_OK, "and back", "");
+}
+
+static void a_model_for_a_gpu_is_compared_with_the_memory_of_the_gpu(void **state)
+{
+    (void)state;
+    check_model_on_gpu(64e6, 0);
+    assert_row("memory", CHECK_OK, "its share of the GPU is 28.8 MB", "");
+    check_model_on_gpu(1e6, 0);
+    assert_row("memory", CHECK_PROBLEM, "its share of the GPU is", "fewer workers");
+    check_model_on_gpu(64e6, 32000000);
+    assert_row("memory", CHECK_PROBLEM, "KV 32.0 MB", "less --kv-bytes");
+    check_model_on_gpu(0, 0);
+    assert_row("memory", CHECK_OK, "its share of the GPU is not known", "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +472,8 @@ int main(void)
         cmocka_unit_test_setup(the_tightest_group_limits_memory, clear),
         cmocka_unit_test_setup(version_1_of_control_groups_limits_memory_too, clear),
         cmocka_unit_test_setup(gpus_are_described_and_missed_only_with_the_flag, clear),
+        cmocka_unit_test_setup(gpus_that_cannot_be_looked_for_are_missed_with_the_flag, clear),
+        cmocka_unit_test_setup(a_model_for_a_gpu_is_compared_with_the_memory_of_the_gpu, clear),
         cmocka_unit_test_setup(the_machine_is_described_by_its_limits, clear),
         cmocka_unit_test_setup(an_unknown_set_of_kernels_is_a_problem, clear),
         cmocka_unit_test_setup(the_folder_for_sockets_is_left_as_it_was, clear),
