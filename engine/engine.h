@@ -178,8 +178,8 @@ struct engine_load {
     uint32_t prefilling;        /* of those, whose prompts are not complete */
     uint32_t prefilling_tokens; /* rows of their prompts still to be computed */
     uint32_t waiting;           /* admitted and not started */
-    uint32_t
-        waiting_tokens; /* to be computed of those here; nobody has looked yet what is cached */
+    /* Of those here, to be computed; nobody has looked yet what is cached. */
+    uint32_t waiting_tokens;
     uint64_t steps;
     uint64_t prompt_tokens; /* computed since start */
     uint64_t cached_tokens; /* not computed thanks to the prefix cache */

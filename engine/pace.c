@@ -8,6 +8,9 @@
 /* A step that the machine held up says little: it counts as at most so many times the forecast, or the step before. */
 #define SURPRISE_MAX 4.0
 
+/* A step of streams alone that took more times its forecast is believed when a second says the same. */
+#define SURPRISE_ALONE 2.0
+
 enum { COST_STEP, COST_DECODE, COST_PREFILL, COST_DECODE_CONTEXT, COST_PREFILL_CONTEXT };
 
 /*
@@ -60,20 +63,35 @@ bool engine_pace_wants_alone(const struct engine_pace *pace)
     return pace->mixed >= patience;
 }
 
-/* True: this is the step of streams alone that was wanted. */
-static bool count_mixed(struct engine_pace *pace, const struct engine_work *work)
+static bool is_alone(const struct engine_work *work)
 {
-    bool wanted = engine_pace_wants_alone(pace);
+    return work->decode_rows > 0 && work->prefill_rows == 0;
+}
 
-    if (work->decode_rows == 0)
-        return false;
-    if (work->prefill_rows > 0) {
-        pace->mixed++;
+/*
+ * A step of streams alone that was wanted is learnt in full, and mixed steps would not show for long that it was held up:
+ * after a surprising one another is wanted, and the shorter of both is learnt. False: the other is to come.
+ */
+static bool believe_alone(struct engine_pace *pace, double forecast, double *duration)
+{
+    if (pace->first_alone_ns == 0 && *duration > SURPRISE_ALONE * forecast) {
+        pace->first_alone_ns = *duration;
         return false;
     }
-    pace->doubts += wanted;
-    pace->mixed = 0;
-    return wanted;
+    if (pace->first_alone_ns > 0)
+        *duration = fmin(*duration, pace->first_alone_ns);
+    return true;
+}
+
+/* Counts a step that is learnt: how many mixed ones there were since the last of streams alone. */
+static void count(struct engine_pace *pace, const struct engine_work *work, bool was_wanted)
+{
+    pace->first_alone_ns = 0;
+    pace->doubts += was_wanted;
+    if (is_alone(work))
+        pace->mixed = 0;
+    else if (work->decode_rows > 0)
+        pace->mixed++;
 }
 
 void engine_pace_learn(struct engine_pace *pace, const struct engine_work *work,
@@ -81,12 +99,16 @@ void engine_pace_learn(struct engine_pace *pace, const struct engine_work *work,
 {
     double measures[ENGINE_PACE_COSTS];
     double duration = (double)duration_ns;
-    double share = count_mixed(pace, work) ? 1 : LEARN_SHARE;
+    bool was_wanted = is_alone(work) && engine_pace_wants_alone(pace);
+    double share = was_wanted ? 1 : LEARN_SHARE;
     double forecast;
     double change;
 
     measure(work, measures);
     forecast = dot(pace->costs, measures);
+    if (was_wanted && !believe_alone(pace, forecast, &duration))
+        return;
+    count(pace, work, was_wanted);
     if (work->prefill_rows > 0 && !pace->knows_prefill) {
         pace->knows_prefill = true;
         share = 1;

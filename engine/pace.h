@@ -13,7 +13,8 @@
  * step on, or beside streams that get deeper and deeper, what they cost would be blamed on its rows, it would be held to
  * few rows, and no step would ever show that this is wrong. So now and then a step goes without prompts
  * (engine_pace_wants_alone): the first after ENGINE_PACE_MIXED_MIN mixed ones, then after twice as many, up to
- * ENGINE_PACE_MIXED_MAX.
+ * ENGINE_PACE_MIXED_MAX. One that takes much longer than was foretold may have been held up: a second one follows then,
+ * and the shorter of both counts.
  *
  * Nothing but the number of rows depends on this: results do not change with it (batch invariance).
  */
@@ -43,7 +44,9 @@ struct engine_work {
 struct engine_pace {
     double costs[ENGINE_PACE_COSTS]; /* ns, each in a unit of its own, see pace.c; never negative */
     bool knows_prefill;
-    double last_ns;  /* what the last step counted as */
+    double last_ns; /* what the last step counted as */
+    /* Of a step of streams alone that was wanted and surprised, until the second comes; otherwise 0. */
+    double first_alone_ns;
     uint32_t mixed;  /* steps with both streams and prompts since the last with streams alone */
     uint32_t doubts; /* how often a step without prompts was due and came */
 };

@@ -204,9 +204,9 @@ struct sequence_times {
  */
 struct sequence_refusal {
     bool holds;
-    bool
-        lets_pass; /* an import that only the limit of imports keeps out: others may go before it */
-    uint32_t hits; /* leading blocks that were in the cache */
+    /* An import that only the limit of imports keeps out: others may go before it. */
+    bool lets_pass;
+    uint32_t hits;    /* leading blocks that were in the cache */
     uint32_t spare;   /* blocks that were to be left for others */
     uint64_t returns; /* engine_pool_returns at that time */
 };

@@ -111,9 +111,13 @@ static void a_step_of_streams_alone_is_wanted_less_and_less_often(void **state)
         for (steps = 0; !engine_pace_wants_alone(&pace); steps++)
             learn(&pace, &mixed);
         assert_int_equal(steps, least_of(expected, ENGINE_PACE_MIXED_MAX));
-        if (expected == ENGINE_PACE_MIXED_MIN)
+        if (expected == ENGINE_PACE_MIXED_MIN) {
             assert_true(error_of(&pace, &alone) > 0.5);
+            learn(&pace, &alone); /* surprises, and is not believed at once */
+            assert_true(engine_pace_wants_alone(&pace));
+        }
         learn(&pace, &alone);
+        assert_false(engine_pace_wants_alone(&pace));
         assert_true(error_of(&pace, &alone) < 0.02);
     }
     learn(&pace, &mixed);
@@ -121,6 +125,25 @@ static void a_step_of_streams_alone_is_wanted_less_and_less_often(void **state)
     for (steps = 0; !engine_pace_wants_alone(&pace); steps++)
         learn(&pace, &mixed);
     assert_int_equal(steps, ENGINE_PACE_MIXED_MAX);
+}
+
+/* Mixed steps could not show for long that it was wrong. */
+static void a_step_of_streams_alone_that_was_held_up_is_not_believed(void **state)
+{
+    struct engine_pace pace = {0};
+    struct engine_work mixed = work_of(8, 16, 500);
+    struct engine_work alone = work_of(8, 0, 0);
+
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        while (!engine_pace_wants_alone(&pace))
+            learn(&pace, &mixed);
+        if (round > 0)
+            engine_pace_learn(&pace, &alone, (uint64_t)(20 * cost_of(&alone)));
+        while (engine_pace_wants_alone(&pace))
+            learn(&pace, &alone);
+        assert_true(error_of(&pace, &alone) < 0.02);
+    }
 }
 
 static void costs_are_never_negative_whatever_is_said(void **state)
@@ -469,6 +492,7 @@ int main(void)
         cmocka_unit_test(prompts_are_foretold_at_any_depth),
         cmocka_unit_test(one_step_that_was_held_up_is_soon_forgotten),
         cmocka_unit_test(a_step_of_streams_alone_is_wanted_less_and_less_often),
+        cmocka_unit_test(a_step_of_streams_alone_that_was_held_up_is_not_believed),
         cmocka_unit_test(costs_are_never_negative_whatever_is_said),
         cmocka_unit_test(as_many_rows_fit_as_the_time_allows_and_no_more),
         cmocka_unit_test(the_oldest_has_half_and_no_room_is_left_over),
