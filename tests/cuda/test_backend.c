@@ -448,6 +448,51 @@ static void logits_of_a_given_state_are_those_of_its_row(void **state)
     cuda_rig_close(&rig);
 }
 
+/* A token whose embedding is no number; what comes before it must not know. */
+static void what_is_no_number_changes_nothing_before_it(void **state)
+{
+    enum { COUNT = 20, BROKEN = 5 };
+    static const struct model_shape shape = {.vocab = 24,
+                                             .hidden = 32,
+                                             .ffn = 32,
+                                             .layers = 2,
+                                             .heads = 4,
+                                             .kv_heads = 2,
+                                             .head_dim = 16,
+                                             .type = MODEL_TYPE_BF16,
+                                             .seed = 41};
+    const struct cuda_options options = {.outputs_max = COUNT};
+    uint32_t tokens[COUNT];
+    float before[COUNT][32];
+    const float *states[COUNT];
+    struct cuda_rig rig;
+    uint8_t *bytes;
+    struct model *model = cuda_rig_shape(&shape, &bytes);
+
+    (void)state;
+    assert_int_equal(model->embedding.type, MODEL_TYPE_BF16);
+    memset((void *)(uintptr_t)(model->embedding.data + BROKEN * model->embedding.row_bytes), 0xff,
+           model->embedding.row_bytes);
+    cuda_rig_open(&rig, cuda_rig_device(), model, &options);
+    rig.bytes = bytes;
+    for (uint32_t i = 0; i < COUNT; i++)
+        tokens[i] = 6 + i % 7;
+    for (uint32_t broken = 1; broken < COUNT; broken += 6) {
+        uint32_t whole = tokens[broken];
+
+        cpu_rig_feed(&rig.base, 0, tokens, 0, COUNT, ENGINE_WANT_HIDDEN, COUNT, states);
+        for (uint32_t i = 0; i < COUNT; i++)
+            memcpy(before[i], states[i], sizeof before[i]);
+        tokens[broken] = BROKEN;
+        cpu_rig_feed(&rig.base, 0, tokens, 0, COUNT, ENGINE_WANT_HIDDEN, COUNT, states);
+        tokens[broken] = whole;
+        for (uint32_t i = 0; i < broken; i++)
+            assert_memory_equal(states[i], before[i], sizeof before[i]);
+        assert_true(isnan(states[broken][0]));
+    }
+    cuda_rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +504,7 @@ int main(void)
         cmocka_unit_test(mates_change_no_bit),
         cmocka_unit_test(matrices_of_different_types_change_no_bit),
         cmocka_unit_test(logits_of_a_given_state_are_those_of_its_row),
+        cmocka_unit_test(what_is_no_number_changes_nothing_before_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,15 @@ SIMT_INLINE float head_scale(const float *head, const float *weight, uint32_t he
     return norm_scale(simt_warp_sum(squares), head_dim, epsilon);
 }
 
+/*
+ * What is no number becomes zero where it is stored as a value: times a weight of zero it would show in the attention of
+ * positions before it. Its own row stays without numbers, by the residual stream it came from.
+ */
+SIMT_INLINE float place_value(float value)
+{
+    return value != value ? 0.0f : value;
+}
+
 /* A block is one warp: a head of Q, or a head of K with its V. */
 SIMT_KERNEL(place, 32, struct cuda_place_args)
 {
@@ -105,7 +114,8 @@ SIMT_KERNEL(place, 32, struct cuda_place_args)
         return;
     entry = pool_entry(&args.pool, &args.rows, row, position, head, args.layer, true);
     for (uint32_t i = simt_lane(); i < head_dim; i += SIMT_WARP)
-        pool_store(&args.pool, entry, i, args.v[(size_t)row * args.stride + head * head_dim + i]);
+        pool_store(&args.pool, entry, i,
+                   place_value(args.v[(size_t)row * args.stride + head * head_dim + i]));
 }
 
 SIMT_KERNEL(activate, 256, struct cuda_activate_args)
