@@ -339,7 +339,7 @@ td_status_t cuda_backend_open(const struct model *model, struct cuda_device *dev
     backend->model = model;
     backend->device = device;
     backend->has_graphs = !options->is_without_graphs;
-    cuda_graphs_init(&backend->graphs, device);
+    cuda_graphs_init(&backend->graphs, device, options->is_fast);
     status = fill(backend, options, error);
     if (status == TD_OK)
         status = take_memory(backend, options, error);

@@ -50,9 +50,9 @@ size_t cuda_graphs_bytes(uint32_t layers)
 
 /* ------------------------------------------------------------------ recording */
 
-void cuda_graphs_init(struct cuda_graphs *graphs, struct cuda_device *device)
+void cuda_graphs_init(struct cuda_graphs *graphs, struct cuda_device *device, bool has_library)
 {
-    *graphs = (struct cuda_graphs){.device = device};
+    *graphs = (struct cuda_graphs){.device = device, .has_library = has_library};
 }
 
 void cuda_graphs_fini(struct cuda_graphs *graphs)
@@ -83,8 +83,6 @@ static void drop(struct cuda_graphs *graphs, uint32_t place)
     if (graphs->kept[place].bucket.rows == 0)
         return;
     cuda_device_drop_graph(graphs->device, graphs->kept[place].graph);
-    graphs->kept[place].bucket = (struct cuda_bucket){0};
-    graphs->kept[place].used = 0;
     graphs->counts.dropped++;
 }
 
@@ -100,27 +98,38 @@ static td_status_t record(struct cuda_graphs *graphs, void (*queue)(const void *
     return cuda_device_capture_end(graphs->device, graph_out, error);
 }
 
+/* What is at the place goes only when there is something to put there. */
 static bool prepare(struct cuda_graphs *graphs, uint32_t place, struct cuda_bucket bucket,
                     void (*queue)(const void *context), const void *context)
 {
     struct td_error error = {0};
     struct cuda_graph *graph = NULL;
 
-    drop(graphs, place);
     if (record(graphs, queue, context, &graph, &error) != TD_OK) {
         graphs->counts.failed++;
+        graphs->failures++;
         td_log(TD_LOG_WARN, "cuda",
                "a step of %" PRIu32 " rows and %" PRIu32
                " splits cannot be recorded, it is launched kernel by kernel%s: %s",
                bucket.rows, bucket.splits,
-               graphs->counts.failed == CUDA_GRAPH_FAILURES ? ", as all further ones" : "",
-               error.text);
+               graphs->failures == CUDA_GRAPH_FAILURES ? ", as all further ones" : "", error.text);
         return false;
     }
+    graphs->failures = 0;
+    drop(graphs, place);
     graphs->kept[place].graph = graph;
     graphs->kept[place].bucket = bucket;
     graphs->counts.recorded++;
     return true;
+}
+
+/* Whether a step of so many rows may be recorded; from the second on. */
+static bool has_met(struct cuda_graphs *graphs, uint32_t rows)
+{
+    bool before = graphs->has_met[rows];
+
+    graphs->has_met[rows] = true;
+    return before || !graphs->has_library;
 }
 
 bool cuda_graphs_run(struct cuda_graphs *graphs, struct cuda_bucket bucket,
@@ -132,7 +141,7 @@ bool cuda_graphs_run(struct cuda_graphs *graphs, struct cuda_bucket bucket,
 
     if (graphs->device->failure.status != TD_OK)
         return false; /* whatever is queued does nothing */
-    if (!is_known && (graphs->counts.failed >= CUDA_GRAPH_FAILURES ||
+    if (!is_known && (graphs->failures >= CUDA_GRAPH_FAILURES || !has_met(graphs, bucket.rows) ||
                       !prepare(graphs, place, bucket, queue, context)))
         return false;
     graphs->kept[place].used = ++graphs->counts.replayed;

@@ -319,6 +319,45 @@ static void queue_nothing(const void *context)
     ++*(uint32_t *)(uintptr_t)context;
 }
 
+static td_status_t capture_every_other(struct cuda_device *device, struct td_error *error)
+{
+    return ++captures % 2 == 1 ? td_fail(error, TD_NO_MEMORY, "no memory to record")
+                               : whole->capture(device, error);
+}
+
+/* Nothing is given up for what was not recorded, and failures that do not follow each other are no reason to stop. */
+static void failures_between_successes_cost_nothing(void **state)
+{
+    const struct cuda_bucket more = {.rows = CUDA_GRAPHS_KEPT + 1, .splits = 1};
+    struct cuda_device *device = cuda_rig_device();
+    struct cuda_graphs graphs;
+    uint32_t queued = 0;
+
+    (void)state;
+    whole = device->ops;
+    lame = *whole;
+    lame.capture = capture_every_other;
+    device->ops = &lame;
+    captures = 0;
+    cuda_graphs_init(&graphs, device, false);
+    for (uint32_t rows = 1; rows <= CUDA_GRAPHS_KEPT; rows++) {
+        const struct cuda_bucket bucket = {.rows = rows, .splits = 1};
+
+        assert_false(cuda_graphs_run(&graphs, bucket, queue_nothing, &queued));
+        assert_true(cuda_graphs_run(&graphs, bucket, queue_nothing, &queued));
+    }
+    assert_int_equal(graphs.counts.failed, CUDA_GRAPHS_KEPT);
+    assert_int_equal(graphs.counts.recorded, CUDA_GRAPHS_KEPT);
+    assert_false(cuda_graphs_run(&graphs, more, queue_nothing, &queued));
+    assert_int_equal(graphs.counts.dropped, 0);
+    assert_true(cuda_graphs_run(&graphs, more, queue_nothing, &queued));
+    assert_int_equal(graphs.counts.dropped, 1);
+    assert_int_equal(queued, CUDA_GRAPHS_KEPT + 1);
+    assert_int_equal(cuda_device_wait(device, NULL), TD_OK);
+    cuda_graphs_fini(&graphs);
+    cuda_device_close(device);
+}
+
 static void the_least_recently_used_goes_when_there_are_too_many(void **state)
 {
     struct cuda_device *device = cuda_rig_device();
@@ -326,7 +365,7 @@ static void the_least_recently_used_goes_when_there_are_too_many(void **state)
     uint32_t queued = 0;
 
     (void)state;
-    cuda_graphs_init(&graphs, device);
+    cuda_graphs_init(&graphs, device, false);
     for (uint32_t rows = 1; rows <= CUDA_GRAPHS_KEPT + 1; rows++) {
         const struct cuda_bucket first = {.rows = 1, .splits = 1};
         const struct cuda_bucket bucket = {.rows = rows, .splits = 1};
@@ -354,6 +393,7 @@ int main(void)
         cmocka_unit_test(replayed_steps_give_the_bits_of_launched_ones),
         cmocka_unit_test(padding_writes_into_no_block_of_the_pool),
         cmocka_unit_test(what_cannot_be_recorded_is_launched_and_counted),
+        cmocka_unit_test(failures_between_successes_cost_nothing),
         cmocka_unit_test(the_least_recently_used_goes_when_there_are_too_many),
     };
 
