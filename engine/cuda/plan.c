@@ -80,6 +80,18 @@ void cuda_workspace_cut(const struct cuda_shape *s, uint8_t *memory,
 #undef X
 }
 
+static size_t plannable(const struct cuda_plan_input *input)
+{
+    size_t share = (size_t)((double)input->memory_bytes * input->fraction);
+    size_t reserve = input->memory_bytes / 32;
+    size_t free_bytes;
+
+    if (reserve > CUDA_RESERVE_BYTES)
+        reserve = CUDA_RESERVE_BYTES;
+    free_bytes = input->free_bytes > reserve ? input->free_bytes - reserve : 0;
+    return share < free_bytes ? share : free_bytes;
+}
+
 static td_status_t say_too_large(const struct cuda_plan_input *input, size_t available,
                                  size_t kv_bytes, struct td_error *error)
 {
@@ -107,9 +119,7 @@ td_status_t cuda_plan_memory(const struct cuda_plan_input *input, struct cuda_pl
     if (!(input->fraction > 0 && input->fraction <= 1))
         return td_fail(error, TD_INVALID, "the share of GPU memory is %g, not in (0, 1]",
                        input->fraction);
-    available = (size_t)((double)input->memory_bytes * input->fraction);
-    if (available > input->free_bytes)
-        available = input->free_bytes;
+    available = plannable(input);
     if (__builtin_add_overflow(input->weights_bytes, input->workspace_bytes, &fixed) ||
         __builtin_add_overflow(fixed, input->graphs_bytes, &fixed) ||
         __builtin_mul_overflow((size_t)(least > 0 ? least : 1) + 1, input->block_bytes,

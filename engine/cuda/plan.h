@@ -15,6 +15,12 @@
 
 #define CUDA_ALIGNMENT 256
 
+/*
+ * Of a device's free memory nobody plans this much, or a 32nd of all on a small one: what kernels and copies need of it
+ * comes on top.
+ */
+#define CUDA_RESERVE_BYTES ((size_t)256 << 20)
+
 /* What the sizes of a workspace follow from. */
 struct cuda_shape {
     uint32_t vocab;
@@ -92,7 +98,7 @@ void cuda_workspace_cut(const struct cuda_shape *shape, uint8_t *memory,
 struct cuda_plan_input {
     size_t memory_bytes; /* of the GPU */
     size_t free_bytes;   /* of those, now */
-    double fraction;     /* of memory_bytes that this process may have in all; above 0, at most 1 */
+    double fraction;     /* of memory_bytes for all below; above 0, at most 1 */
     size_t weights_bytes;
     size_t workspace_bytes;
     size_t graphs_bytes; /* left to recorded steps, which take them when they are made */

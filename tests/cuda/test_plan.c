@@ -50,7 +50,25 @@ static void what_others_have_taken_is_not_planned(void **state)
     (void)state;
     input.free_bytes = 20 * GIB;
     assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
-    assert_int_equal(plan.block_count, 3 * 512 - 1);
+    assert_int_equal(plan.block_count, 3 * 512 - 128 - 1); /* 256 MiB are left free */
+}
+
+static void some_of_what_is_free_is_left(void **state)
+{
+    struct cuda_plan_input input = h200();
+    struct cuda_plan plan;
+
+    (void)state;
+    input.weights_bytes = input.workspace_bytes = input.graphs_bytes = 0;
+    input.free_bytes = CUDA_RESERVE_BYTES + 2 * input.block_bytes;
+    assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
+    assert_int_equal(plan.kv_bytes, 2 * input.block_bytes);
+    input.free_bytes = CUDA_RESERVE_BYTES - 1;
+    assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_NO_MEMORY);
+    input.memory_bytes = input.free_bytes = 64 * input.block_bytes; /* a small one */
+    input.fraction = 1;
+    assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
+    assert_int_equal(plan.kv_bytes, 62 * input.block_bytes);
 }
 
 static void a_wanted_number_of_blocks_is_taken_as_it_is(void **state)
@@ -147,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_gets_what_is_left_of_the_share),
         cmocka_unit_test(what_others_have_taken_is_not_planned),
+        cmocka_unit_test(some_of_what_is_free_is_left),
         cmocka_unit_test(a_wanted_number_of_blocks_is_taken_as_it_is),
         cmocka_unit_test(what_does_not_fit_is_said_with_all_sizes),
         cmocka_unit_test(a_share_must_be_one),
