@@ -68,14 +68,19 @@ struct cuda_matrix cuda_pack_describe(const struct cuda_pack_source *source)
                                 .is_paired = source->mate != NULL};
 }
 
+/* With those that fill the rows up, which kernels read too. */
+static size_t row_tiles(const struct cuda_matrix *matrix)
+{
+    return pieces(matrix->rows, CUDA_TILE_ROWS * CUDA_MANY_ROWS) * CUDA_MANY_ROWS;
+}
+
 bool cuda_packed_bytes(const struct cuda_matrix *matrix, size_t *bytes_out)
 {
-    size_t rows = pieces(matrix->rows, CUDA_TILE_ROWS * CUDA_MANY_ROWS) * CUDA_MANY_ROWS;
     size_t each = pieces(matrix->columns, CUDA_TILE_COLUMNS) * tile_bytes(matrix->type);
 
     if (is_k(matrix->type))
         each += pieces(matrix->columns, SUPER) * CUDA_TILE_ROWS * sizeof(uint32_t);
-    return !__builtin_mul_overflow(rows, each, bytes_out);
+    return !__builtin_mul_overflow(row_tiles(matrix), each, bytes_out);
 }
 
 size_t cuda_pack_staging(const struct model_matrix *matrix, size_t bytes)
@@ -130,6 +135,16 @@ static void stage(const struct cuda_packer *packer, const struct model_matrix *m
         make_random(packer->device, matrix, seed + at, to, bytes);
 }
 
+/* Tiles that a launch makes; behind the last rows of the matrix also those that fill it up, with zeros. */
+static uint32_t tiles_of(const struct cuda_pack_args *args, uint32_t each)
+{
+    size_t tiles = pieces(args->rows, each);
+
+    if (args->first_tile + tiles == pieces(args->matrix.rows, CUDA_TILE_ROWS))
+        tiles = row_tiles(&args->matrix) - args->first_tile;
+    return (uint32_t)tiles;
+}
+
 void cuda_pack(const struct cuda_packer *packer, const struct cuda_pack_source *source,
                const struct cuda_matrix *matrix, uint8_t *to)
 {
@@ -158,7 +173,7 @@ void cuda_pack(const struct cuda_packer *packer, const struct cuda_pack_source *
             packer->device, CUDA_KERNEL_PACK,
             (struct cuda_grid){
                 (uint32_t)pieces(pieces(matrix->columns, CUDA_TILE_COLUMNS), TILES_ACROSS),
-                (uint32_t)pieces(args.rows, each), 1},
+                tiles_of(&args, each), 1},
             &args);
     }
 }

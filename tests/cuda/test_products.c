@@ -239,6 +239,37 @@ static void embeddings_of_every_type_are_the_reference_to_the_bit(void **state)
     }
 }
 
+/* Whatever was in the memory before: kernels read the tiles that fill a matrix up, too. */
+static void packing_leaves_no_byte_as_it_was(void **state)
+{
+    static struct product product;
+
+    (void)state;
+    for (size_t i = 0; i < TYPES; i++) {
+        struct cuda_pack_source source = {.matrix = &product.file};
+        uint8_t *packed[2];
+        size_t bytes = 0;
+        uint8_t *place;
+
+        open_product(&product, types[i], 90 + i);
+        assert_true(cuda_packed_bytes(&product.matrix, &bytes));
+        place = (uint8_t *)(uintptr_t)product.matrix.data;
+        for (uint32_t k = 0; k < 2; k++) {
+            packed[k] = malloc(bytes);
+            assert_non_null(packed[k]);
+            memset(packed[k], k == 0 ? 0x5a : 0xa5, bytes);
+            cuda_device_upload(product.device, place, packed[k], bytes);
+            pack_at(&product, &source, place);
+            cuda_device_download(product.device, packed[k], place, bytes);
+            wait_for(product.device);
+        }
+        assert_memory_equal(packed[0], packed[1], bytes);
+        free(packed[0]);
+        free(packed[1]);
+        close_product(&product);
+    }
+}
+
 static void the_host_counts_bytes_as_kernels_do(void **state)
 {
     (void)state;
@@ -282,14 +313,27 @@ static void check_sums(const struct product *product, const float *x, const floa
         }
 }
 
-/* Alone, and among as many others as every kernel has room for and one more. */
+/* The bits of `y` from token `first` on, for so many tokens, of which the first is now in the first place. */
+static void check_bits(struct product *product, enum cuda_multiply_size size, const float *x,
+                       const float *bias, uint32_t first, uint32_t tokens, const float *y)
+{
+    static float again[129 * ROWS];
+
+    multiply(product, size, x + first * product->columns, bias, tokens, again);
+    if (memcmp(again, y + first * ROWS, tokens * ROWS * sizeof *y) != 0)
+        fail_msg("type %s, kernel %d: %u tokens from %u on differ",
+                 model_type_info(product->type)->name, (int)size, tokens, first);
+}
+
+/* Alone, and among as many others as every kernel has room for and one more; and wherever in a tile a token is. */
 static void every_kernel_gives_the_same_bits_for_any_number_of_tokens(void **state)
 {
     static const uint32_t counts[] = {1, 8, 9, 17, 33, 129};
+    static const uint32_t firsts[] = {1, 3, 5};
+    static const uint32_t shifted[] = {1, 20}; /* one alone, and neighbours in every kernel */
     static struct product product;
     static float x[129 * COLUMNS_MAX];
     static float y[129 * ROWS];
-    static float again[129 * ROWS];
     float bias[ROWS];
     struct td_rng rng;
 
@@ -303,11 +347,15 @@ static void every_kernel_gives_the_same_bits_for_any_number_of_tokens(void **sta
             bias[row] = unit(&rng);
         multiply(&product, CUDA_MULTIPLY_TILED, x, bias, 129, y);
         check_sums(&product, x, bias, 129, y);
-        for (uint32_t size = 0; size < CUDA_MULTIPLY_SIZES; size++)
-            for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
-                multiply(&product, (enum cuda_multiply_size)size, x, bias, counts[k], again);
-                assert_memory_equal(again, y, counts[k] * ROWS * sizeof *y);
-            }
+        for (uint32_t size = 0; size < CUDA_MULTIPLY_SIZES; size++) {
+            enum cuda_multiply_size kernel = (enum cuda_multiply_size)size;
+
+            for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++)
+                check_bits(&product, kernel, x, bias, 0, counts[k], y);
+            for (size_t k = 0; k < sizeof firsts / sizeof firsts[0]; k++)
+                for (size_t m = 0; m < sizeof shifted / sizeof shifted[0]; m++)
+                    check_bits(&product, kernel, x, bias, firsts[k], shifted[m], y);
+        }
         close_product(&product);
     }
 }
@@ -441,6 +489,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_of_every_type_are_the_reference_to_the_bit),
         cmocka_unit_test(embeddings_of_every_type_are_the_reference_to_the_bit),
+        cmocka_unit_test(packing_leaves_no_byte_as_it_was),
         cmocka_unit_test(the_host_counts_bytes_as_kernels_do),
         cmocka_unit_test(every_kernel_gives_the_same_bits_for_any_number_of_tokens),
         cmocka_unit_test(a_product_is_added_where_it_should_be),
