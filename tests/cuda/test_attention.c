@@ -29,6 +29,7 @@ struct scene {
     struct cuda_shape shape;
     uint32_t block_tokens;
     uint32_t length; /* positions that have been written */
+    uint32_t loud;   /* from here on values are +-60,000, before they are tiny; 0: all are alike */
     float *keys;     /* [kv_head][position][head_dim] */
     float *values;
     float *queries; /* [position][head][head_dim] */
@@ -62,6 +63,18 @@ static void settle(struct scene *scene)
         fail_msg("%s", error.text);
 }
 
+static float make_value(const struct scene *scene, uint32_t position, struct td_rng *rng,
+                        uint16_t *half_out)
+{
+    float value = half(rng, scene->loud == 0 ? 2 : 0x1p-10f, half_out);
+
+    if (scene->loud == 0 || position < scene->loud)
+        return value;
+    value = value < 0 ? -60000 : 60000;
+    *half_out = model_float_to_half(value);
+    return value;
+}
+
 /* Where nothing was written there are halves that are no numbers. */
 static void fill_pool(struct scene *scene, struct td_rng *rng)
 {
@@ -85,7 +98,7 @@ static void fill_pool(struct scene *scene, struct td_rng *rng)
                                   (size_t)(i % scene->block_tokens) * head_dim + d;
 
                 scene->keys[at] = half(rng, 1, &entry[0]);
-                scene->values[at] = half(rng, 2, &entry[page]);
+                scene->values[at] = make_value(scene, i, rng, &entry[page]);
             }
     scene->slots = take(scene, slots, blocks * sizeof *slots);
     scene->pool = take(scene, pool, block * blocks * sizeof *pool);
@@ -111,8 +124,8 @@ static void fill_queries(struct scene *scene, struct td_rng *rng)
         scene->queries[i] = half(rng, 0.7f, &scene->query_halves[i]);
 }
 
-static void scene_open(struct scene *scene, uint32_t head_dim, uint32_t group, uint32_t kv_heads,
-                       uint32_t length)
+static void scene_open_loud(struct scene *scene, uint32_t head_dim, uint32_t group,
+                            uint32_t kv_heads, uint32_t length, uint32_t loud)
 {
     size_t kept = CUDA_SPLITS_KEPT;
     size_t entries = (size_t)kv_heads * CONTEXT * head_dim;
@@ -128,6 +141,7 @@ static void scene_open(struct scene *scene, uint32_t head_dim, uint32_t group, u
                                       .rows_max = CONTEXT},
                             .block_tokens = group % 2 == 0 ? 16 : 32,
                             .length = length,
+                            .loud = loud,
                             .keys = calloc(entries, sizeof(float)),
                             .values = calloc(entries, sizeof(float))};
     assert_true(zeros != NULL && scene->keys != NULL && scene->values != NULL);
@@ -147,6 +161,12 @@ static void scene_open(struct scene *scene, uint32_t head_dim, uint32_t group, u
     scene->args.kv_heads = kv_heads;
     scene->args.layer = LAYER;
     free(zeros);
+}
+
+static void scene_open(struct scene *scene, uint32_t head_dim, uint32_t group, uint32_t kv_heads,
+                       uint32_t length)
+{
+    scene_open_loud(scene, head_dim, group, kv_heads, length, 0);
 }
 
 static void scene_close(struct scene *scene)
@@ -384,6 +404,23 @@ static void decoding_and_chunks_of_any_size_give_the_same_bits(void **state)
     }
 }
 
+/* Weights of zero, times values that are large beside the sum they are added to, leave it as it is. */
+static void what_is_not_seen_changes_no_bit(void **state)
+{
+    static const uint32_t sizes[][2] = {{64, 7}, {128, 4}, {256, 3}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct scene scene;
+
+        scene_open_loud(&scene, sizes[i][0], sizes[i][1], 1, 300, 203);
+        assert_same(&scene, (struct run){.first = 190, .end = 230},
+                    (struct run){.first = 190, .end = 203, .is_decoding = true});
+        check_run(&scene, (struct run){.first = 190, .end = 203, .is_decoding = true});
+        scene_close(&scene);
+    }
+}
+
 static void blocks_that_are_cut_give_the_bits_of_whole_ones(void **state)
 {
     struct run run = {.first = CONTEXT - 3, .end = CONTEXT};
@@ -537,6 +574,7 @@ int main(void)
         cmocka_unit_test(every_size_of_heads_and_groups_is_that_of_double_precision),
         cmocka_unit_test(long_contexts_are_those_of_double_precision),
         cmocka_unit_test(decoding_and_chunks_of_any_size_give_the_same_bits),
+        cmocka_unit_test(what_is_not_seen_changes_no_bit),
         cmocka_unit_test(blocks_that_are_cut_give_the_bits_of_whole_ones),
         cmocka_unit_test(every_query_does_every_split_once),
         cmocka_unit_test(items_of_decoding_sequences_fit_into_their_bucket),
