@@ -63,7 +63,8 @@ struct bench {
     bool has_graphs;
     bool is_fast;
     double seconds;
-    uint64_t bits;    /* of the last step's first logits */
+    bool is_checking; /* of all logits of an output whether they are numbers */
+    uint64_t bits;    /* of the last step's last logits */
     uint64_t decoded; /* of the first decode step's; 0: none yet */
     bool disagrees;
     uint32_t slots[BATCH_MAX * CONTEXT / BLOCK_TOKENS];
@@ -158,6 +159,7 @@ static double time_step(struct bench *bench, const struct engine_batch *batch)
 {
     const struct td_error failed = {.text = "the step failed (see above)"};
     const struct td_error wrong = {.text = "a logit is no number"};
+    const uint32_t vocab = bench->shape->vocab;
     struct engine_result result;
     uint64_t start_ns = td_now_ns();
     double ms;
@@ -168,8 +170,11 @@ static double time_step(struct bench *bench, const struct engine_batch *batch)
     for (uint32_t i = 0; i < batch->output_count; i++)
         if (!isfinite(result.outputs[i][i]))
             die("run", &wrong);
+    for (uint32_t i = 0; bench->is_checking && batch->output_count > 0 && i < vocab; i++)
+        if (!isfinite(result.outputs[0][i]))
+            die("run", &wrong);
     if (batch->output_count > 0)
-        bench->bits = td_hash128(result.outputs[0], bench->shape->vocab * sizeof(float)).lo;
+        bench->bits = td_hash128(result.outputs[batch->output_count - 1], vocab * sizeof(float)).lo;
     return ms;
 }
 
@@ -180,7 +185,9 @@ static void report(struct bench *bench, const char *what, uint32_t batch, uint32
     uint32_t count = 0;
     double spent_ms = 0;
 
+    bench->is_checking = true;
     (void)once(bench, batch);
+    bench->is_checking = false;
     while (count < TIMES_MAX && (count < 3 || spent_ms < bench->seconds * 1e3)) {
         bench->times[count] = once(bench, batch);
         spent_ms += bench->times[count++];
@@ -196,6 +203,7 @@ static void report(struct bench *bench, const char *what, uint32_t batch, uint32
     fflush(stdout);
 }
 
+/* The first sequence is in the last row, so that every size of a batch has it at another place. */
 static double decode_once(struct bench *bench, uint32_t batch)
 {
     const struct engine_batch step = {.rows = bench->rows,
@@ -206,8 +214,10 @@ static double decode_once(struct bench *bench, uint32_t batch)
                                       .output_count = batch};
 
     for (uint32_t i = 0; i < batch; i++) {
+        uint32_t sequence = batch - 1 - i;
+
         bench->rows[i] = (struct engine_row){
-            .token = i % bench->shape->vocab, .position = CONTEXT - 1, .sequence = i};
+            .token = sequence % bench->shape->vocab, .position = CONTEXT - 1, .sequence = sequence};
         bench->outputs[i] = (struct engine_output){.row = i, .want = ENGINE_WANT_LOGITS};
     }
     return time_step(bench, &step);
