@@ -169,6 +169,7 @@ struct worker_pair {
     struct td_timer timer;
     uint64_t epoch; /* of the peer, once it replied */
     char transport[8];
+    bool is_left_out[WORKER_TRANSPORTS_MAX]; /* our transports that did not connect to it */
     char lanes[KVT_LANES_TEXT_BYTES];
     char reason[WORKER_REASON_BYTES]; /* why it failed */
     struct td_list node;

@@ -178,6 +178,16 @@ static void on_timer(struct td_timer *timer, uint64_t now_ns)
     pair_step(pair, PAIR_ON_TIMEOUT);
 }
 
+static void address_fill(const struct worker_transport *transport, Td__TransportAddress *out)
+{
+    td__transport_address__init(out);
+    out->name = (char *)(uintptr_t)transport->name;
+    out->library = (char *)(uintptr_t)transport->library;
+    out->host = (char *)(uintptr_t)transport->host;
+    out->blob.data = transport->address;
+    out->blob.len = transport->address_bytes;
+}
+
 static void call(struct worker_pair *pair)
 {
     struct worker_core *core = pair->core;
@@ -188,20 +198,17 @@ static void call(struct worker_pair *pair)
     Td__Geometry geometry;
     Td__TransportAddress addresses[WORKER_TRANSPORTS_MAX];
     Td__TransportAddress *pointers[WORKER_TRANSPORTS_MAX];
+    uint32_t count = 0;
 
     versions.min = versions.max = WORKER_PROTOCOL_VERSION;
     worker_content_fill(core, &content);
     worker_geometry_fill(core, &geometry);
     for (uint32_t i = 0; i < identity->transport_count; i++) {
-        const struct worker_transport *transport = &identity->transports[i];
-
-        td__transport_address__init(&addresses[i]);
-        addresses[i].name = (char *)(uintptr_t)transport->name;
-        addresses[i].library = (char *)(uintptr_t)transport->library;
-        addresses[i].host = (char *)(uintptr_t)transport->host;
-        addresses[i].blob.data = transport->address;
-        addresses[i].blob.len = transport->address_bytes;
-        pointers[i] = &addresses[i];
+        if (pair->is_left_out[i])
+            continue;
+        address_fill(&identity->transports[i], &addresses[count]);
+        pointers[count] = &addresses[count];
+        count++;
     }
     request.versions = &versions;
     request.role = core->policy.role;
@@ -209,7 +216,8 @@ static void call(struct worker_pair *pair)
     request.content = &content;
     request.geometry = &geometry;
     request.transports = pointers;
-    request.n_transports = identity->transport_count;
+    request.n_transports = count;
+    request.peer_epoch = pair->epoch; /* what did not connect may do so with the next incarnation */
     core->env.pair(core->env.impl, pair->number, pair->target, &request, core->times.pair_ms);
 }
 
@@ -284,6 +292,31 @@ static void join(struct worker_pair *pair)
     }
 }
 
+/* Whether there is another transport than the one that did not connect, which is left out from now on. */
+static bool leave_out(struct worker_pair *pair)
+{
+    const struct worker_identity *identity = &pair->core->identity;
+    bool has_more = false;
+
+    for (uint32_t i = 0; i < identity->transport_count; i++) {
+        if (strcmp(identity->transports[i].name, pair->transport) == 0)
+            pair->is_left_out[i] = true;
+        has_more = has_more || !pair->is_left_out[i];
+    }
+    return has_more;
+}
+
+static void recall(struct worker_pair *pair)
+{
+    struct worker_core *core = pair->core;
+
+    td_log(TD_LOG_WARN, "pairs", "KV does not go by %s, trying another way: %s peer %s",
+           pair->transport, pair->reason, pair->target);
+    pair->number = worker_number_next(core);
+    worker_timer_after(core, &pair->timer, core->times.pair_ms);
+    call(pair);
+}
+
 /* The imports may end, and ask for other pairs, but this pair stays while it is UP or FAILED. */
 static void wake(struct worker_pair *pair)
 {
@@ -313,6 +346,7 @@ void pair_step(struct worker_pair *pair, enum pair_event event)
     switch (action) {
     case PAIR_DO_IGNORE: break;
     case PAIR_DO_JOIN: join(pair); break;
+    case PAIR_DO_RECALL: recall(pair); break;
     case PAIR_DO_WAKE: wake(pair); break;
     case PAIR_DO_FAIL: fail(pair); break;
     case PAIR_DO_LEAVE:
@@ -362,7 +396,8 @@ static bool take_reply(struct worker_pair *pair, const Td__PairReply *reply)
     if (!identities_match(pair->core, reply->content, reply->geometry, pair->reason))
         return false;
     for (uint32_t i = 0; i < identity->transport_count; i++)
-        reaches = reaches || transport_reaches(&identity->transports[i], address);
+        reaches = reaches ||
+                  (!pair->is_left_out[i] && transport_reaches(&identity->transports[i], address));
     if (!reaches || strlen(reply->transport) >= sizeof pair->transport ||
         strcmp(reply->transport, address->name) != 0) {
         snprintf(pair->reason, sizeof pair->reason, "it chose a transport that we did not offer");
@@ -429,6 +464,14 @@ static bool news_is_current(struct worker_core *core, struct worker_peer *peer,
     return current;
 }
 
+static enum pair_event event_of(struct worker_pair *pair, const struct kvt_event *event)
+{
+    if (event->kind == KVT_PEER_UP)
+        return PAIR_ON_PEER_UP;
+    return pair->state == PAIR_JOINING && leave_out(pair) ? PAIR_ON_PEER_LOST_MORE
+                                                          : PAIR_ON_PEER_LOST;
+}
+
 void pairs_on_kvt(struct worker_core *core, struct kvt_event *event)
 {
     struct worker_peer *peer = peer_find(core, event->peer);
@@ -447,7 +490,7 @@ void pairs_on_kvt(struct worker_core *core, struct kvt_event *event)
         else
             snprintf(pair->reason, sizeof pair->reason, "the transport lost it: %s",
                      td_status_text(event->status));
-        pair_step(pair, event->kind == KVT_PEER_UP ? PAIR_ON_PEER_UP : PAIR_ON_PEER_LOST);
+        pair_step(pair, event_of(pair, event));
         return; /* one pair has one peer, and stepping may change the list */
     }
 }
@@ -524,12 +567,7 @@ void worker_core_on_pair_request(struct worker_core *core, const Td__PairRequest
     }
     worker_content_fill(core, &core->pair_content);
     worker_geometry_fill(core, &core->pair_geometry);
-    td__transport_address__init(&core->pair_address);
-    core->pair_address.name = (char *)(uintptr_t)transport->name;
-    core->pair_address.library = (char *)(uintptr_t)transport->library;
-    core->pair_address.host = (char *)(uintptr_t)transport->host;
-    core->pair_address.blob.data = transport->address;
-    core->pair_address.blob.len = transport->address_bytes;
+    address_fill(transport, &core->pair_address);
     reply_out->content = &core->pair_content;
     reply_out->geometry = &core->pair_geometry;
     reply_out->transport = core->pair_address.name;

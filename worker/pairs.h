@@ -3,7 +3,8 @@
  *
  * A pair is our side of a handshake that we began, found by the peer's RPC target. The other side of it
  * is only an entry in the set of peers that the transfer core knows. Identities that differ refuse the
- * pair with the name of the field; a refused or failed pair is left alone for a while.
+ * pair with the name of the field; a refused or failed pair is left alone for a while. A transport that does not
+ * connect is left out when the same pair shakes hands again.
  */
 #ifndef TANDEM_WORKER_PAIRS_H
 #define TANDEM_WORKER_PAIRS_H
@@ -23,11 +24,13 @@
     X(P, CALL_FAILED, "the call failed")                                   \
     X(P, PEER_UP, "the transport is connected")                            \
     X(P, PEER_LOST, "the transport lost the peer")                         \
+    X(P, PEER_LOST_MORE, "it did not connect, and there is another one")   \
     X(P, DROP, "the peer says that it does not know us: it was restarted") \
     X(P, TIMEOUT, "the state's deadline passed")
 
 #define PAIR_ACTIONS(X, P)                                        \
     X(P, JOIN, "give the peer's address to the transport")        \
+    X(P, RECALL, "shake hands again, for another transport")      \
     X(P, WAKE, "let the waiting imports ask")                     \
     X(P, FAIL, "let the waiting imports go elsewhere")            \
     X(P, LEAVE, "forget the peer in the transport, then as fail") \
@@ -40,6 +43,7 @@
     X(P, CALLING, CALL_FAILED, FAILED, FAIL, "")                                 \
     X(P, CALLING, PEER_UP, CALLING, IGNORE, "of an earlier connection")          \
     X(P, CALLING, PEER_LOST, CALLING, IGNORE, "of an earlier connection")        \
+    X(P, CALLING, PEER_LOST_MORE, CALLING, BUG, "")                              \
     X(P, CALLING, DROP, CALLING, IGNORE, "a new handshake is under way already") \
     X(P, CALLING, TIMEOUT, FAILED, FAIL, "")                                     \
     X(P, JOINING, REPLIED, JOINING, IGNORE, "")                                  \
@@ -47,6 +51,7 @@
     X(P, JOINING, CALL_FAILED, JOINING, IGNORE, "")                              \
     X(P, JOINING, PEER_UP, UP, WAKE, "")                                         \
     X(P, JOINING, PEER_LOST, FAILED, FAIL, "")                                   \
+    X(P, JOINING, PEER_LOST_MORE, CALLING, RECALL, "")                           \
     X(P, JOINING, DROP, JOINING, IGNORE, "a new handshake is under way already") \
     X(P, JOINING, TIMEOUT, FAILED, LEAVE, "")                                    \
     X(P, UP, REPLIED, UP, IGNORE, "")                                            \
@@ -54,6 +59,7 @@
     X(P, UP, CALL_FAILED, UP, IGNORE, "")                                        \
     X(P, UP, PEER_UP, UP, IGNORE, "")                                            \
     X(P, UP, PEER_LOST, GONE, FREE, "the next import makes a new handshake")     \
+    X(P, UP, PEER_LOST_MORE, UP, BUG, "")                                        \
     X(P, UP, DROP, GONE, LEAVE_FREE, "the next import makes a new handshake")    \
     X(P, UP, TIMEOUT, UP, BUG, "")                                               \
     X(P, FAILED, REPLIED, FAILED, IGNORE, "too late")                            \
@@ -61,6 +67,7 @@
     X(P, FAILED, CALL_FAILED, FAILED, IGNORE, "")                                \
     X(P, FAILED, PEER_UP, FAILED, IGNORE, "too late")                            \
     X(P, FAILED, PEER_LOST, FAILED, IGNORE, "")                                  \
+    X(P, FAILED, PEER_LOST_MORE, FAILED, BUG, "")                                \
     X(P, FAILED, DROP, FAILED, IGNORE, "")                                       \
     X(P, FAILED, TIMEOUT, GONE, FREE, "it may be tried again")                   \
     X(P, GONE, REPLIED, GONE, BUG, "")                                           \
@@ -68,6 +75,7 @@
     X(P, GONE, CALL_FAILED, GONE, BUG, "")                                       \
     X(P, GONE, PEER_UP, GONE, BUG, "")                                           \
     X(P, GONE, PEER_LOST, GONE, BUG, "")                                         \
+    X(P, GONE, PEER_LOST_MORE, GONE, BUG, "")                                    \
     X(P, GONE, DROP, GONE, BUG, "")                                              \
     X(P, GONE, TIMEOUT, GONE, BUG, "")
 

@@ -72,6 +72,10 @@ static void note_pair(void *impl, uint64_t pair, const char *target, const Td__P
     assert_int_equal(request->epoch, RIG_EPOCH);
     assert_true(deadline_ms > 0);
     rig->pair_calls++;
+    rig->pair_peer_epoch = request->peer_epoch;
+    rig->pair_transport_count = request->n_transports;
+    assert_true(request->n_transports > 0);
+    snprintf(rig->pair_transport, sizeof rig->pair_transport, "%s", request->transports[0]->name);
     rig->pair_number = pair;
     snprintf(rig->pair_target, sizeof rig->pair_target, "%s", target);
 }
@@ -474,6 +478,15 @@ void rig_peer(struct rig *rig, enum kvt_event_kind kind, uint64_t epoch)
 }
 
 /* --- peers --- */
+
+void rig_second_transport(struct rig *rig)
+{
+    struct worker_identity *identity = &rig->core->identity;
+
+    snprintf(identity->transports[1].name, sizeof identity->transports[1].name, "%s",
+             RIG_SECOND_TRANSPORT);
+    identity->transport_count = 2;
+}
 
 void rig_pair_reply(struct rig *rig, void (*spoil)(Td__PairReply *reply))
 {

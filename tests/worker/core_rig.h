@@ -38,6 +38,9 @@ struct rig {
     uint32_t kvt_count;
     uint32_t pair_calls;
     uint64_t pair_number; /* of the last call */
+    uint64_t pair_peer_epoch;
+    size_t pair_transport_count;
+    char pair_transport[8]; /* the first that it offered */
     char pair_target[WORKER_TARGET_BYTES];
     uint32_t asks;
     uint64_t ask_number;
@@ -97,6 +100,10 @@ void rig_peer(struct rig *rig, enum kvt_event_kind kind, uint64_t epoch);
 /* --- peers --- */
 
 /* The answer to our last handshake; spoil: NULL, or changes it. */
+/* From now on we have another transport besides "loop". */
+#define RIG_SECOND_TRANSPORT "other"
+void rig_second_transport(struct rig *rig);
+
 void rig_pair_reply(struct rig *rig, void (*spoil)(Td__PairReply *reply));
 void rig_pair_failed(struct rig *rig);
 /* A handshake of a peer; true: it was accepted. reason_out may be NULL. */

@@ -564,6 +564,10 @@ static void pair_event(struct pair_case *c, enum pair_event event)
     case PAIR_ON_CALL_FAILED: rig_pair_failed(rig); break;
     case PAIR_ON_PEER_UP: rig_peer(rig, KVT_PEER_UP, RIG_PEER); break;
     case PAIR_ON_PEER_LOST: rig_peer(rig, KVT_PEER_LOST, RIG_PEER); break;
+    case PAIR_ON_PEER_LOST_MORE: /* we have another transport, too */
+        rig_second_transport(rig);
+        rig_peer(rig, KVT_PEER_LOST, RIG_PEER);
+        break;
     case PAIR_ON_DROP: pair_stale(rig->core, "p0", pair_of(c)->epoch); break;
     case PAIR_ON_TIMEOUT:
         rig->now_ns = pair_of(c)->timer.at_ns;
@@ -594,7 +598,8 @@ static void pair_enter(struct pair_case *c, enum pair_state state)
 /* News of a peer come only while the transfer core was told of it. */
 static bool can_come(const struct pair_case *c, uint8_t event)
 {
-    return (event != PAIR_ON_PEER_UP && event != PAIR_ON_PEER_LOST) ||
+    return (event != PAIR_ON_PEER_UP && event != PAIR_ON_PEER_LOST &&
+            event != PAIR_ON_PEER_LOST_MORE) ||
            !td_list_empty(&c->rig.core->peers);
 }
 
@@ -606,6 +611,10 @@ static void expect_pair_action(const struct pair_case *c, uint8_t action,
 
     switch (action) {
     case PAIR_DO_JOIN: assert_int_equal(kvt_since(rig, before, KVT_PEER_ADD), 1); break;
+    case PAIR_DO_RECALL:
+        assert_int_equal(rig->pair_calls, before->pair_calls + 1);
+        assert_true(import->active);
+        break;
     case PAIR_DO_WAKE: assert_int_equal(rig->asks, before->asks + 1); break;
     case PAIR_DO_FAIL:
         assert_false(import->active);

@@ -300,6 +300,58 @@ static void a_bad_reply_to_a_handshake_means_prefill_here(void **state)
     }
 }
 
+static void by_the_second(Td__PairReply *reply)
+{
+    reply->transport = reply->address->name = (char *)(uintptr_t)RIG_SECOND_TRANSPORT;
+}
+
+/* The import waits on. */
+static void a_transport_that_does_not_connect_is_left_out_of_the_next_handshake(void **state)
+{
+    struct worker_import *import;
+
+    (void)state;
+    rig_second_transport(&rig);
+    rig_start(&rig, &router, ID, TOKENS, 1);
+    rig_tokens(&rig, &router, ID, 0, TOKENS);
+    import = &rig_request(&rig, ID)->import;
+    rig_reserved(&rig, rig_request(&rig, ID)->sequence, 5, 0);
+    assert_int_equal(rig.pair_transport_count, 2);
+    assert_int_equal(rig.pair_peer_epoch, 0);
+    rig_pair_reply(&rig, NULL);
+    rig_peer(&rig, KVT_PEER_LOST, RIG_PEER);
+    assert_int_equal(rig.pair_calls, 2);
+    assert_int_equal(rig.pair_peer_epoch, RIG_PEER);
+    assert_int_equal(rig.pair_transport_count, 1);
+    assert_string_equal(rig.pair_transport, RIG_SECOND_TRANSPORT);
+    rig_pair_reply(&rig, by_the_second);
+    rig_peer(&rig, KVT_PEER_UP, RIG_PEER);
+    assert_int_equal(import->state, IMPORT_ASKING);
+    assert_string_equal(import->transport, RIG_SECOND_TRANSPORT);
+}
+
+/* Neither the last one, nor one that we did not offer again: no handshake without end. */
+static void a_pair_without_another_transport_fails(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rig_close(&rig);
+        scene_open_decode(NULL);
+        rig_second_transport(&rig);
+        rig_start(&rig, &router, ID, TOKENS, 1);
+        rig_tokens(&rig, &router, ID, 0, TOKENS);
+        rig_reserved(&rig, rig_request(&rig, ID)->sequence, 5, 0);
+        rig_pair_reply(&rig, NULL);
+        rig_peer(&rig, KVT_PEER_LOST, RIG_PEER);
+        rig_pair_reply(&rig, i == 0 ? by_the_second : NULL);
+        if (i == 0)
+            rig_peer(&rig, KVT_PEER_LOST, RIG_PEER);
+        assert_int_equal(rig.pair_calls, 2);
+        assert_false(rig_request(&rig, ID)->import.active);
+        assert_true(rig_request(&rig, ID)->result.kv.fallback[0] != '\0');
+    }
+}
+
 /* --- progress --- */
 
 static void say_progress(uint32_t computed, uint32_t sent)
@@ -412,6 +464,8 @@ int main(void)
         PREFILL(a_lease_out_of_bounds_is_brought_into_them),
         PREFILL(a_hanging_engine_reports_no_progress),
         DECODE(a_bad_reply_to_a_handshake_means_prefill_here),
+        DECODE(a_transport_that_does_not_connect_is_left_out_of_the_next_handshake),
+        DECODE(a_pair_without_another_transport_fails),
         DECODE(heartbeats_do_not_keep_a_dead_transfer_alive),
         DECODE(a_core_that_is_closed_in_the_middle_frees_everything),
     };
