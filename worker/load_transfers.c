@@ -51,7 +51,23 @@ static void choose_transports(const struct worker_options *options,
     config->use_ucxhost = ucx && on_gpu;
 }
 
-/* Without ucx there is still a way to workers of this host. */
+/* What there may be instead of all that was chosen, the best first. */
+static const struct fallback {
+    bool map;
+    bool ucx;
+    const char *warning;
+} fallbacks[] = {
+    {.ucx = true, .warning = "GPU pools cannot be shared: KV goes through the host"},
+    {.map = true, .warning = "KV travels by map alone, to workers of this host"},
+    {.warning = "KV goes through the host, to workers of this host alone"},
+};
+
+/* Ordinary memory has no other way within the host than map. */
+static bool is_possible(const struct fallback *fallback, const struct kvt_runtime_config *config)
+{
+    return fallback->map || config->memory.device != NULL;
+}
+
 static td_status_t open_chosen(const struct worker_options *options,
                                struct kvt_runtime_config *config, struct kvt_runtime **runtime_out,
                                struct td_error *error)
@@ -59,12 +75,21 @@ static td_status_t open_chosen(const struct worker_options *options,
     struct td_error why = {0};
     td_status_t status = kvt_runtime_open(config, runtime_out, &why);
 
-    if (status != TD_OK && options->kv_transport == WORKER_KV_AUTO) {
-        td_log(TD_LOG_WARN, "load", "KV travels by map alone, to workers of this host: %s",
-               why.text);
-        config->use_ucx = false;
-        config->use_ucxhost = false;
-        status = kvt_runtime_open(config, runtime_out, &why);
+    for (size_t i = 0; i < sizeof fallbacks / sizeof fallbacks[0] && status != TD_OK &&
+                       options->kv_transport == WORKER_KV_AUTO;
+         i++) {
+        const struct fallback *fallback = &fallbacks[i];
+
+        if (!is_possible(fallback, config))
+            continue;
+        choose_transports(options, config);
+        config->use_map = fallback->map;
+        config->use_ucx = config->use_ucx && fallback->ucx;
+        config->use_ucxhost = config->use_ucxhost && fallback->ucx;
+        if (kvt_runtime_open(config, runtime_out, NULL) != TD_OK)
+            continue;
+        td_log(TD_LOG_WARN, "load", "%s: %s", fallback->warning, why.text);
+        return TD_OK;
     }
     return status == TD_OK ? TD_OK : td_fail(error, status, "%s", why.text);
 }

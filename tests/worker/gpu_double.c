@@ -19,11 +19,23 @@ struct kvt_mark {
 };
 
 static bool devices_reach = true;
+static bool pools_share = true;
+static bool pools_open = true;
 static struct kvt_mark passed; /* every mark: there is nothing to wait for */
 
 void gpu_double_reach(bool reach)
 {
     devices_reach = reach;
+}
+
+void gpu_double_share(bool can_share)
+{
+    pools_share = can_share;
+}
+
+void gpu_double_open_shared(bool can_open)
+{
+    pools_open = can_open;
 }
 
 static td_status_t queue_open(struct kvt_device *device, struct kvt_queue **queue_out,
@@ -89,7 +101,8 @@ static td_status_t share(struct kvt_device *device, uint8_t out[static KVT_SHARE
 {
     const struct kvt_cuda_config *config = &((struct double_device *)device)->config;
 
-    (void)error;
+    if (!pools_share)
+        return td_fail(error, TD_INTERNAL, "this GPU has no handles for its memory");
     memset(out, 0, KVT_SHARE_BYTES);
     memcpy(out, &config->pool, sizeof config->pool);
     memcpy(out + sizeof config->pool, &config->pool_bytes, sizeof config->pool_bytes);
@@ -100,10 +113,12 @@ static td_status_t open_shared(struct kvt_device *device,
                                const uint8_t shared[static KVT_SHARE_BYTES], uint64_t bytes,
                                struct kvt_mapping **mapping_out, struct td_error *error)
 {
-    struct kvt_mapping *mapping = calloc(1, sizeof *mapping);
+    struct kvt_mapping *mapping;
 
     (void)device;
-    (void)error;
+    if (!pools_open)
+        return td_fail(error, TD_INTERNAL, "the handle is of another namespace");
+    mapping = calloc(1, sizeof *mapping);
     assert_non_null(mapping);
     memcpy(&mapping->base, shared, sizeof mapping->base);
     memcpy(&mapping->bytes, shared + sizeof mapping->base, sizeof mapping->bytes);

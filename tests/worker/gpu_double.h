@@ -10,6 +10,11 @@
 /* Whether devices that are opened from now on can open each other's pools. */
 void gpu_double_reach(bool reach);
 
+/* Whether pools can be made known to other processes at all. */
+void gpu_double_share(bool can_share);
+/* And whether those of others can be opened. */
+void gpu_double_open_shared(bool can_open);
+
 /* As kvt_cuda_open. */
 td_status_t gpu_double_open(const struct kvt_cuda_config *config, struct kvt_device **device_out,
                             struct td_error *error);

@@ -86,6 +86,10 @@ static int set_up(void **state)
 
 static const char *const prefill_flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4", NULL};
 static const char *const decode_flags[] = {"--device=gpu:1", "--gpu-memory-fraction=0.4", NULL};
+static const char *const auto_prefill_flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4",
+                                                 "--kv-transport=auto", NULL};
+static const char *const auto_decode_flags[] = {"--device=gpu:1", "--gpu-memory-fraction=0.4",
+                                                "--kv-transport=auto", NULL};
 
 static uint64_t staged_bytes(const struct station *station)
 {
@@ -110,6 +114,8 @@ static void expect_metric(struct station *station, const char *name, uint64_t va
 
 struct crossing {
     bool devices_reach;
+    bool cannot_share;
+    bool cannot_open;
     const char *transport; /* by which it goes then */
     uint32_t staged_blocks;
 };
@@ -125,9 +131,11 @@ static void cross(const struct crossing *crossing)
     size_t block_bytes;
 
     gpu_double_reach(crossing->devices_reach);
+    gpu_double_share(!crossing->cannot_share);
+    gpu_double_open_shared(!crossing->cannot_open);
     site_open(&site);
-    station_open(&site, &site.prefill, prefill_flags);
-    station_open(&site, &site.decode, decode_flags);
+    station_open(&site, &site.prefill, crossing->cannot_share ? auto_prefill_flags : prefill_flags);
+    station_open(&site, &site.decode, crossing->cannot_share ? auto_decode_flags : decode_flags);
     assert_string_equal(site.decode.runtime->core->identity.model.numerics, CUDA_NUMERICS);
     block_bytes = site.decode.runtime->engines.kv.block_bytes;
     router_open(&router, &site.prefill);
@@ -155,6 +163,8 @@ static void cross(const struct crossing *crossing)
     station_end(&site.decode);
     station_end(&site.prefill);
     site_close(&site);
+    gpu_double_share(true);
+    gpu_double_open_shared(true);
 }
 
 static void kv_goes_from_device_to_device_and_the_tokens_are_the_same(void **state)
@@ -167,6 +177,24 @@ static void kv_goes_through_the_host_where_devices_cannot_reach_each_other(void 
 {
     (void)state;
     cross(&(struct crossing){.transport = "through the host (map)", .staged_blocks = 3});
+}
+
+static void workers_start_where_a_gpus_pool_cannot_be_shared(void **state)
+{
+    (void)state;
+    cross(&(struct crossing){.devices_reach = true,
+                             .cannot_share = true,
+                             .transport = "through the host (map)",
+                             .staged_blocks = 3});
+}
+
+static void kv_goes_through_the_host_where_a_peers_pool_cannot_be_opened_after_all(void **state)
+{
+    (void)state;
+    cross(&(struct crossing){.devices_reach = true,
+                             .cannot_open = true,
+                             .transport = "through the host (map)",
+                             .staged_blocks = 3});
 }
 
 /* It says why, is not healthy, and ends by itself with the status for which supervisors start another. */
@@ -308,6 +336,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_goes_from_device_to_device_and_the_tokens_are_the_same),
         cmocka_unit_test(kv_goes_through_the_host_where_devices_cannot_reach_each_other),
+        cmocka_unit_test(workers_start_where_a_gpus_pool_cannot_be_shared),
+        cmocka_unit_test(kv_goes_through_the_host_where_a_peers_pool_cannot_be_opened_after_all),
         cmocka_unit_test(a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone),
         cmocka_unit_test(a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
