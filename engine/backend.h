@@ -41,9 +41,10 @@ struct engine_kv {
 
 /*
  * What the engine core has done with blocks of a pool that the host cannot read: hashing is up to whoever knows that
- * memory. What a transfer has landed there is in its place. Called on the thread that runs the backend, and never during
- * a step. A failure ends the sequences that the blocks are of. A hash of zero is one that is not known: whoever sends
- * the block makes it then, and blocks of equal tokens are not compared.
+ * memory. What a transfer has landed there is in its place. Called on the thread that runs the backend; a step may be
+ * running, between `begin` and `finish`, which writes to none of these blocks. A failure ends the sequences that the
+ * blocks are of. A hash of zero is one that is not known: whoever sends the block makes it then, and blocks of equal
+ * tokens are not compared.
  */
 struct engine_kv_ops {
     /* These blocks are full, and nobody writes to them again: their content hashes. Transfers may read them from now on. */

@@ -151,9 +151,21 @@ static const struct model_shape shapes[] = {
      .architecture = "qwen2",
      .type = MODEL_TYPE_Q5_1,
      .seed = 13},
+    {.vocab = 43,
+     .hidden = 48,
+     .ffn = 64,
+     .layers = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .architecture = "qwen2",
+     .type = MODEL_TYPE_F32,
+     .k_bias_scale = 20,
+     .seed = 14},
 };
 
-#define SHAPES_PINNED 9 /* the first ones, whatever follows */
+#define SHAPES_PINNED  9  /* the first ones, whatever follows */
+#define SHAPE_BALANCED 13 /* its keys are divided before they become whole numbers */
 
 /* ---- the plain computation ---- */
 
@@ -464,22 +476,30 @@ static void kernels_chunks_threads_and_block_sizes_change_no_bit(void **state)
                        (enum cpu_numerics)numerics);
 }
 
-/* Of a numerics class and a type of KV there is one set of bits: here of the first shapes. */
-static void check_digest(const struct cpu_options *cpu, const char *expected)
+static void divisors_of_keys_change_no_bit_either(void **state)
+{
+    (void)state;
+    check_bits(&shapes[SHAPE_BALANCED], CPU_KV_INT8, CPU_NUMERICS_F32);
+}
+
+/* Of a numerics class and a type of KV there is one set of bits: here of some of the shapes. */
+static void check_digest(const struct cpu_options *cpu, size_t first, size_t count,
+                         const char *expected)
 {
     const struct cpu_rig_options options = {.cpu = *cpu, .block_tokens = 16};
     struct td_u128 digests[SHAPES_PINNED] = {0};
     char digest[TD_U128_HEX_BYTES];
 
-    for (size_t i = 0; i < SHAPES_PINNED; i++) {
+    for (size_t i = 0; i < count; i++) {
+        const struct model_shape *shape = &shapes[first + i];
         uint32_t tokens[TOKENS_MAX];
         float logits[VOCAB_MAX];
 
-        make_tokens(&shapes[i], tokens, 100);
-        backend_logits(&shapes[i], &options, tokens, 100, 64, logits);
-        digests[i] = td_hash128(logits, shapes[i].vocab * sizeof *logits);
+        make_tokens(shape, tokens, 100);
+        backend_logits(shape, &options, tokens, 100, 64, logits);
+        digests[i] = td_hash128(logits, shape->vocab * sizeof *logits);
     }
-    td_u128_hex(td_hash128(digests, sizeof digests), digest);
+    td_u128_hex(td_hash128(digests, count * sizeof digests[0]), digest);
     /* Whoever must change these bits gives the class, as cpu.h has it, another name. */
     assert_string_equal(digest, expected);
 }
@@ -488,18 +508,20 @@ static void check_digest(const struct cpu_options *cpu, const char *expected)
 static void the_int8_class_has_not_changed_by_a_bit(void **state)
 {
     (void)state;
-    check_digest(&(struct cpu_options){.threads = 2, .numerics = CPU_NUMERICS_INT8},
-                 "de8dcdf2e8b80faa6918c04aa23120c7");
+    check_digest(&(struct cpu_options){.threads = 2, .numerics = CPU_NUMERICS_INT8}, 0,
+                 SHAPES_PINNED, "de8dcdf2e8b80faa6918c04aa23120c7");
 }
 
 static void int8_kv_has_not_changed_by_a_bit(void **state)
 {
     (void)state;
-    check_digest(&(struct cpu_options){.threads = 2, .kv_dtype = CPU_KV_INT8},
+    check_digest(&(struct cpu_options){.threads = 2, .kv_dtype = CPU_KV_INT8}, 0, SHAPES_PINNED,
                  "8655e8f7a643865cd4cac62f26b11b8d");
     check_digest(
         &(struct cpu_options){.threads = 2, .kv_dtype = CPU_KV_INT8, .numerics = CPU_NUMERICS_INT8},
-        "62779a36c354c37d22cbd42662be0546");
+        0, SHAPES_PINNED, "62779a36c354c37d22cbd42662be0546");
+    check_digest(&(struct cpu_options){.threads = 2, .kv_dtype = CPU_KV_INT8}, SHAPE_BALANCED, 1,
+                 "a54377d2481251b46944f9578d904efa");
 }
 
 /* The LM head on a state that came from elsewhere: many at once, beside rows that want all sorts. */
@@ -673,6 +695,7 @@ int main(void)
         cmocka_unit_test(logits_are_those_of_a_plain_computation),
         cmocka_unit_test(angles_are_right_at_every_position),
         cmocka_unit_test(kernels_chunks_threads_and_block_sizes_change_no_bit),
+        cmocka_unit_test(divisors_of_keys_change_no_bit_either),
         cmocka_unit_test(the_int8_class_has_not_changed_by_a_bit),
         cmocka_unit_test(int8_kv_has_not_changed_by_a_bit),
         cmocka_unit_test(a_head_gives_the_logits_of_the_row_its_state_came_from),

@@ -2,6 +2,7 @@
 #include "tests/model/gguf_build.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,9 +198,10 @@ static void add_matrix(struct gguf_build *build, const struct model_shape *shape
     free(data);
 }
 
-/* A norm or a bias, with values from `from` to from + 1. */
-static void add_vector(struct gguf_build *build, const struct model_shape *shape,
-                       struct td_rng *rng, const char *name, uint32_t count, float from)
+/* A norm or a bias, with values from `from` to from + 1; each sixth is +-large instead, unless that is zero. */
+static void add_spiked(struct gguf_build *build, const struct model_shape *shape,
+                       struct td_rng *rng, const char *name, uint32_t count, float from,
+                       float large)
 {
     bool is_half = shape->vector_type == MODEL_TYPE_F16;
     float *values = calloc(count, sizeof *values);
@@ -208,12 +210,20 @@ static void add_vector(struct gguf_build *build, const struct model_shape *shape
     assert_true(values != NULL && halves != NULL);
     for (uint32_t i = 0; i < count; i++) {
         values[i] = from + (float)td_rng_unit(rng);
+        if (large != 0 && i % 6 == 0)
+            values[i] = copysignf(large, values[i]);
         halves[i] = model_float_to_half(values[i]);
     }
     gguf_build_tensor(build, name, shape->vector_type, count, 0,
                       is_half ? (const void *)halves : values);
     free(halves);
     free(values);
+}
+
+static void add_vector(struct gguf_build *build, const struct model_shape *shape,
+                       struct td_rng *rng, const char *name, uint32_t count, float from)
+{
+    add_spiked(build, shape, rng, name, count, from, 0);
 }
 
 static const char *architecture_of(const struct model_shape *shape)
@@ -230,12 +240,13 @@ static void add_extras(struct gguf_build *build, const struct model_shape *shape
         const char *name;
         uint32_t count;
         float from;
+        float large;
     } extras[] = {
-        {"qwen2", "attn_q.bias", shape->heads * shape->head_dim, -0.5f},
-        {"qwen2", "attn_k.bias", shape->kv_heads * shape->head_dim, -0.5f},
-        {"qwen2", "attn_v.bias", shape->kv_heads * shape->head_dim, -0.5f},
-        {"qwen3", "attn_q_norm.weight", shape->head_dim, 0.5f},
-        {"qwen3", "attn_k_norm.weight", shape->head_dim, 0.5f},
+        {"qwen2", "attn_q.bias", shape->heads * shape->head_dim, -0.5f, 0},
+        {"qwen2", "attn_k.bias", shape->kv_heads * shape->head_dim, -0.5f, shape->k_bias_scale},
+        {"qwen2", "attn_v.bias", shape->kv_heads * shape->head_dim, -0.5f, 0},
+        {"qwen3", "attn_q_norm.weight", shape->head_dim, 0.5f, 0},
+        {"qwen3", "attn_k_norm.weight", shape->head_dim, 0.5f, 0},
     };
     char name[64];
 
@@ -243,7 +254,7 @@ static void add_extras(struct gguf_build *build, const struct model_shape *shape
         if (strcmp(extras[i].architecture, architecture_of(shape)) != 0)
             continue;
         snprintf(name, sizeof name, "blk.%" PRIu32 ".%s", layer, extras[i].name);
-        add_vector(build, shape, rng, name, extras[i].count, extras[i].from);
+        add_spiked(build, shape, rng, name, extras[i].count, extras[i].from, extras[i].large);
     }
 }
 

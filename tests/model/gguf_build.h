@@ -67,6 +67,8 @@ struct model_shape {
     enum model_type vector_type; /* of norms and biases; zero: F32 */
     bool is_tied;
     bool has_yarn; /* positions stretched by 4 from GGUF_BUILD_YARN_CONTEXT on; otherwise plain */
+    /* Not zero: each sixth bias of keys is this, more or less; otherwise all are below 1. */
+    float k_bias_scale;
     uint64_t seed;
 };
 
