@@ -568,7 +568,8 @@ static void few_long_blocks_are_cut_and_many_are_not(void **state)
     assert_int_equal(cuda_attention_plan(&shape, &batch, 256, items).many, 16);
 }
 
-int main(void)
+/* An argument chooses tests by their names: tests/gpu/run has slow tools run some. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_size_of_heads_and_groups_is_that_of_double_precision),
@@ -581,5 +582,7 @@ int main(void)
         cmocka_unit_test(few_long_blocks_are_cut_and_many_are_not),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,7 +129,8 @@ static void behind_the_tokens_of_a_tail_there_are_zeros(void **state)
     free(expected);
 }
 
-int main(void)
+/* An argument chooses tests by their names: tests/gpu/run has slow tools run some. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_length_gives_the_hash_of_the_host),
@@ -138,5 +139,7 @@ int main(void)
         cmocka_unit_test(behind_the_tokens_of_a_tail_there_are_zeros),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

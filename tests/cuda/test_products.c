@@ -484,7 +484,8 @@ static void a_gate_and_its_mate_make_one_result(void **state)
     }
 }
 
-int main(void)
+/* An argument chooses tests by their names: tests/gpu/run has slow tools run some. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_of_every_type_are_the_reference_to_the_bit),
@@ -497,5 +498,7 @@ int main(void)
         cmocka_unit_test(a_gate_and_its_mate_make_one_result),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

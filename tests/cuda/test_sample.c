@@ -272,7 +272,8 @@ static void each_output_gets_what_it_wants(void **state)
     cuda_rig_close(&rig);
 }
 
-int main(void)
+/* An argument chooses tests by their names: tests/gpu/run has slow tools run some. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_those_that_the_core_draws),
@@ -280,5 +281,7 @@ int main(void)
         cmocka_unit_test(each_output_gets_what_it_wants),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
