@@ -9,7 +9,7 @@ struct cuda_blocks {
     uint8_t *pool; /* the device's */
 };
 
-/* The step has ended, so whatever it wrote can be read by other streams. */
+/* What wrote these blocks has ended, so other streams can read them, even while a step runs that does not touch them. */
 static td_status_t seal(void *impl, const uint32_t *slots, uint32_t count,
                         struct td_u128 *hashes_out)
 {

@@ -384,7 +384,7 @@ static void check_int8(const struct subject *subject)
     if (subject->path() == NULL)
         test_skip("no model: %s fetches it", subject->hint);
     check_prompts(subject, CPU_KV_F16, CPU_NUMERICS_INT8, &closeness);
-    check_all_steps(&closeness, subject->int8_mean_max, subject->int8_kl_max);
+    assert_true(closeness.kl_sum / closeness.steps <= subject->int8_kl_max);
 }
 
 /* With int8 KV, alone and with activations as workers have them. */
