@@ -13,20 +13,15 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/math.h"
 #include "engine/cpu/tiles.h"
-#include "lib/base/random.h"
 #include "model/quant.h"
+#include "tests/engine/kernel_values.h"
 
 #define HEAD_DIM_MAX 256
 #define QUERIES_MAX  59                          /* more than kernels keep at once */
 #define STEP         (TEST_IS_SANITIZED ? 4 : 1) /* of numbers of queries: plain C is slow then */
 #define GROUPS_MAX   (CPU_SPLIT / CPU_KV_GROUP)
 #define SUMS_MAX     (CPU_SUMS_VALUES + HEAD_DIM_MAX)
-#define CANARY       0x5ca1ab1eu
 #define CANARIES     32
-
-static const struct cpu_kernels *sets[CPU_KERNELS_MAX];
-static uint32_t set_count;
-static struct td_rng rng;
 
 static uint8_t pool[GROUPS_MAX * CPU_KV_GROUP * HEAD_DIM_MAX * sizeof(float) + 64];
 static const uint8_t *groups[GROUPS_MAX + CPU_GROUPS_AHEAD];
@@ -37,38 +32,10 @@ static float actual[QUERIES_MAX * SUMS_MAX + QUERIES_MAX * CPU_SPLIT];
 
 /* ---- values ---- */
 
-enum flavor {
-    ORDINARY, /* as keys, values and queries are */
-    WIDE,     /* all magnitudes, subnormals and zeros of both signs; sums may become infinite */
-    HOSTILE,  /* any bits: infinities and NaN too */
-    FLAVORS,
-};
-
-static float random_float(enum flavor flavor)
-{
-    uint32_t bits = (uint32_t)td_rng_next(&rng);
-    float value;
-
-    if (flavor == ORDINARY)
-        return (float)(td_rng_unit(&rng) - 0.5) * 4.0f;
-    if (flavor == WIDE && td_rng_below(&rng, 8) == 0)
-        bits &= 0x800fffff; /* zeros and subnormals */
-    if (flavor == WIDE && (bits & 0x7f800000) == 0x7f800000)
-        bits &= 0xbfffffff;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static void fill(float *values, size_t count, enum flavor flavor)
-{
-    for (size_t i = 0; i < count; i++)
-        values[i] = random_float(flavor);
-}
-
 static void fill_bytes(uint8_t *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        bytes[i] = (uint8_t)td_rng_next(&rng);
+        bytes[i] = (uint8_t)td_rng_next(&kernel_rng);
 }
 
 static void put_element(uint8_t *group, size_t index, float value, enum cpu_kv_dtype dtype)
@@ -80,16 +47,17 @@ static void put_element(uint8_t *group, size_t index, float value, enum cpu_kv_d
     else if (dtype == CPU_KV_F16)
         memcpy(group + index * sizeof half, &half, sizeof half);
     else
-        group[index] = (uint8_t)td_rng_next(&rng); /* -128 too, which may come from a peer */
+        group[index] = (uint8_t)td_rng_next(&kernel_rng); /* -128 too, which may come from a peer */
 }
 
 /* The scales of the whole numbers of some tokens. */
-static void put_scales(uint8_t *group, uint32_t head_dim, uint32_t tokens, enum flavor flavor)
+static void put_scales(uint8_t *group, uint32_t head_dim, uint32_t tokens,
+                       enum kernel_flavor flavor)
 {
     for (uint32_t token = 0; token < tokens; token++) {
-        float scale = fabsf(random_float(flavor));
+        float scale = fabsf(kernel_float(flavor));
 
-        if (td_rng_below(&rng, 10) == 0)
+        if (td_rng_below(&kernel_rng, 10) == 0)
             scale = 0.0f;
         memcpy(group + cpu_kv_scales(head_dim) + token * sizeof scale, &scale, sizeof scale);
     }
@@ -97,7 +65,7 @@ static void put_scales(uint8_t *group, uint32_t head_dim, uint32_t tokens, enum 
 
 /* Groups in no order of addresses, with random bits behind the positions that are seen. */
 static void fill_groups(enum cpu_kv_dtype dtype, uint32_t head_dim, uint32_t count, bool is_v,
-                        enum flavor flavor)
+                        enum kernel_flavor flavor)
 {
     size_t bytes = cpu_kv_group_bytes(dtype, head_dim);
 
@@ -110,10 +78,11 @@ static void fill_groups(enum cpu_kv_dtype dtype, uint32_t head_dim, uint32_t cou
     for (uint32_t p = 0; p < count; p++)
         for (uint32_t d = 0; d < head_dim; d++) {
             uint32_t token = p % CPU_KV_GROUP;
-            float value = random_float(flavor);
+            float value = kernel_float(flavor);
 
-            if (flavor == WIDE && dtype == CPU_KV_F16) /* no infinities of halves */
-                value = ldexpf(random_float(ORDINARY), (int)td_rng_below(&rng, 40) - 26);
+            if (flavor == KERNEL_WIDE && dtype == CPU_KV_F16) /* no infinities of halves */
+                value =
+                    ldexpf(kernel_float(KERNEL_ORDINARY), (int)td_rng_below(&kernel_rng, 40) - 26);
             put_element((uint8_t *)(uintptr_t)groups[p / CPU_KV_GROUP],
                         is_v ? cpu_kv_value_index(dtype, head_dim, token, d)
                              : cpu_kv_key_index(dtype, token, d),
@@ -124,39 +93,12 @@ static void fill_groups(enum cpu_kv_dtype dtype, uint32_t head_dim, uint32_t cou
 /* What rows with so many query heads each see, where the last one sees count positions. */
 static void make_counts(uint32_t *counts, uint32_t queries, uint32_t count)
 {
-    uint32_t group = 1 + (uint32_t)td_rng_below(&rng, 4);
+    uint32_t group = 1 + (uint32_t)td_rng_below(&kernel_rng, 4);
 
     for (uint32_t query = 0; query < queries; query++) {
         uint32_t less = (queries - 1) / group - query / group;
 
         counts[query] = count > less ? count - less : 1;
-    }
-}
-
-static void assert_same(const float *got, const float *want, size_t count, const char *what)
-{
-    for (size_t i = 0; i < count; i++)
-        if (memcmp(&got[i], &want[i], sizeof *got) != 0 && !(isnan(got[i]) && isnan(want[i])))
-            fail_msg("%s: value %zu of %zu is %a instead of %a", what, i, count, (double)got[i],
-                     (double)want[i]);
-}
-
-static void plant_canaries(float *values, size_t count)
-{
-    uint32_t canary = CANARY;
-
-    for (size_t i = 0; i < count; i++)
-        memcpy(&values[i], &canary, sizeof canary);
-}
-
-static void assert_untouched(const float *values, size_t count, const char *what)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-
-        memcpy(&bits, &values[i], sizeof bits);
-        if (bits != CANARY)
-            fail_msg("%s wrote behind its end", what);
     }
 }
 
@@ -166,7 +108,7 @@ static const uint32_t head_dims[] = {8, 10, 16, 18, 32, 48, 64, 80, 96, 100, 128
 static const uint32_t counts_of[] = {1, 2, 15, 16, 17, 33, 63, 64, 65, 100, 255, 256};
 
 static void check_scores(const struct cpu_kernels *set, enum cpu_kv_dtype dtype, uint32_t head_dim,
-                         uint32_t queries, uint32_t count, enum flavor flavor)
+                         uint32_t queries, uint32_t count, enum kernel_flavor flavor)
 {
     uint32_t counts[QUERIES_MAX];
     uint32_t written = (count + CPU_KV_GROUP - 1) / CPU_KV_GROUP * CPU_KV_GROUP;
@@ -182,8 +124,8 @@ static void check_scores(const struct cpu_kernels *set, enum cpu_kv_dtype dtype,
 
     make_counts(counts, queries, count);
     fill_groups(dtype, head_dim, count, false, flavor);
-    fill(xs + 1, (size_t)queries * head_dim, flavor);
-    plant_canaries(expected, floats + CANARIES);
+    kernel_fill(xs + 1, (size_t)queries * head_dim, flavor);
+    kernel_plant_canaries(expected, floats + CANARIES);
     memcpy(actual, expected, (floats + CANARIES) * sizeof *actual);
     job.y = expected;
     cpu_attention_reference.scores[dtype](&job);
@@ -192,12 +134,13 @@ static void check_scores(const struct cpu_kernels *set, enum cpu_kv_dtype dtype,
     snprintf(what, sizeof what, "%s scores %s %u x %u x %u", set->name, cpu_kv_dtype_name(dtype),
              head_dim, queries, count);
     for (uint32_t query = 0; query < queries; query++)
-        assert_same(actual + query * written, expected + query * written, counts[query], what);
-    assert_untouched(actual + floats, CANARIES, what);
+        kernel_assert_same(actual + query * written, expected + query * written, counts[query],
+                           what);
+    kernel_assert_untouched(actual + floats, CANARIES, what);
 }
 
 static void check_weigh(const struct cpu_kernels *set, enum cpu_kv_dtype dtype, uint32_t head_dim,
-                        uint32_t queries, uint32_t count, enum flavor flavor)
+                        uint32_t queries, uint32_t count, enum kernel_flavor flavor)
 {
     uint32_t counts[QUERIES_MAX];
     size_t stride = cpu_pad(head_dim);
@@ -212,10 +155,10 @@ static void check_weigh(const struct cpu_kernels *set, enum cpu_kv_dtype dtype, 
 
     make_counts(counts, queries, count);
     fill_groups(dtype, head_dim, count, true, flavor);
-    fill(weights, (size_t)queries * CPU_SPLIT, HOSTILE);
+    kernel_fill(weights, (size_t)queries * CPU_SPLIT, KERNEL_HOSTILE);
     for (uint32_t query = 0; query < queries; query++)
-        fill(weights + query * CPU_SPLIT, counts[query], flavor);
-    plant_canaries(expected, queries * stride + CANARIES);
+        kernel_fill(weights + query * CPU_SPLIT, counts[query], flavor);
+    kernel_plant_canaries(expected, queries * stride + CANARIES);
     memcpy(actual, expected, (queries * stride + CANARIES) * sizeof *actual);
     job.sums = expected;
     cpu_attention_reference.weigh[dtype](&job);
@@ -224,23 +167,23 @@ static void check_weigh(const struct cpu_kernels *set, enum cpu_kv_dtype dtype, 
     snprintf(what, sizeof what, "%s weigh %s %u x %u x %u", set->name, cpu_kv_dtype_name(dtype),
              head_dim, queries, count);
     for (uint32_t query = 0; query < queries; query++)
-        assert_same(actual + query * stride, expected + query * stride, head_dim, what);
-    assert_untouched(actual + queries * stride, CANARIES, what);
+        kernel_assert_same(actual + query * stride, expected + query * stride, head_dim, what);
+    kernel_assert_untouched(actual + queries * stride, CANARIES, what);
 }
 
 static void for_all_shapes(void (*check)(const struct cpu_kernels *, enum cpu_kv_dtype, uint32_t,
-                                         uint32_t, uint32_t, enum flavor))
+                                         uint32_t, uint32_t, enum kernel_flavor))
 {
     uint32_t turn = 0;
 
-    for (uint32_t s = 1; s < set_count; s++)
+    for (uint32_t s = 1; s < kernel_set_count; s++)
         for (int dtype = 0; dtype < CPU_KV_DTYPES; dtype++)
             for (size_t d = 0; d < sizeof head_dims / sizeof head_dims[0]; d++)
                 for (uint32_t queries = 1; queries <= QUERIES_MAX;
                      queries += queries < 14 ? STEP : 45)
                     for (size_t c = turn++ % 3; c < sizeof counts_of / sizeof counts_of[0]; c += 3)
-                        check(sets[s], (enum cpu_kv_dtype)dtype, head_dims[d], queries,
-                              counts_of[c], (enum flavor)(turn % FLAVORS));
+                        check(kernel_sets[s], (enum cpu_kv_dtype)dtype, head_dims[d], queries,
+                              counts_of[c], (enum kernel_flavor)(turn % KERNEL_FLAVORS));
 }
 
 static void scores_have_the_same_bits(void **state)
@@ -258,22 +201,22 @@ static void sums_of_values_have_the_same_bits(void **state)
 static void merging_gives_the_same_bits(void **state)
 {
     (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
+    for (uint32_t s = 1; s < kernel_set_count; s++)
         for (uint32_t head_dim = 1; head_dim <= HEAD_DIM_MAX; head_dim += head_dim < 40 ? 1 : 27)
-            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+            for (int flavor = 0; flavor < KERNEL_FLAVORS; flavor++) {
                 static float later[SUMS_MAX];
 
-                fill(later, SUMS_MAX, (enum flavor)flavor);
-                fill(expected, SUMS_MAX, (enum flavor)flavor);
+                kernel_fill(later, SUMS_MAX, (enum kernel_flavor)flavor);
+                kernel_fill(expected, SUMS_MAX, (enum kernel_flavor)flavor);
                 memcpy(actual, expected, SUMS_MAX * sizeof *actual);
                 cpu_attention_reference.merge(expected, later, head_dim);
-                sets[s]->attention->merge(actual, later, head_dim);
-                assert_same(actual, expected, 2, "maximum and weight");
-                assert_same(actual + CPU_SUMS_VALUES, expected + CPU_SUMS_VALUES, head_dim,
-                            "merged values");
-                assert_same(actual + CPU_SUMS_VALUES + cpu_pad(head_dim),
-                            expected + CPU_SUMS_VALUES + cpu_pad(head_dim),
-                            HEAD_DIM_MAX - cpu_pad(head_dim), "what is behind them");
+                kernel_sets[s]->attention->merge(actual, later, head_dim);
+                kernel_assert_same(actual, expected, 2, "maximum and weight");
+                kernel_assert_same(actual + CPU_SUMS_VALUES, expected + CPU_SUMS_VALUES, head_dim,
+                                   "merged values");
+                kernel_assert_same(actual + CPU_SUMS_VALUES + cpu_pad(head_dim),
+                                   expected + CPU_SUMS_VALUES + cpu_pad(head_dim),
+                                   HEAD_DIM_MAX - cpu_pad(head_dim), "what is behind them");
             }
 }
 
@@ -282,16 +225,16 @@ static void check_softmax(const struct cpu_kernels *set, uint32_t count, float s
     float max[2];
     float sum[2];
 
-    plant_canaries(expected, count + 33);
+    kernel_plant_canaries(expected, count + 33);
     for (uint32_t i = 0; i < count; i++)
-        expected[1 + i] = (float)(td_rng_unit(&rng) - 0.5) * spread;
+        expected[1 + i] = (float)(td_rng_unit(&kernel_rng) - 0.5) * spread;
     memcpy(actual, expected, (count + 33) * sizeof *actual);
     cpu_attention_reference.softmax(expected + 1, count, &max[0], &sum[0]);
     set->attention->softmax(actual + 1, count, &max[1], &sum[1]);
-    assert_same(actual + 1, expected + 1, count, "softmax");
-    assert_untouched(actual + 1 + count, 32, "softmax");
+    kernel_assert_same(actual + 1, expected + 1, count, "softmax");
+    kernel_assert_untouched(actual + 1 + count, 32, "softmax");
     assert_true(max[1] == max[0]); /* a zero of either sign: see kernels.h */
-    assert_same(&sum[1], &sum[0], 1, "sum of exponentials");
+    kernel_assert_same(&sum[1], &sum[0], 1, "sum of exponentials");
     assert_true(sum[0] >= 1.0f && sum[0] <= (float)count);
 }
 
@@ -300,24 +243,24 @@ static void softmax_gives_the_same_bits(void **state)
     static const float spreads[] = {0.0f, 1.0f, 30.0f, 500.0f, 1e30f};
 
     (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
+    for (uint32_t s = 1; s < kernel_set_count; s++)
         for (uint32_t count = 1; count <= 256; count += count < 40 ? 1 : 27)
             for (size_t i = 0; i < sizeof spreads / sizeof spreads[0]; i++)
-                check_softmax(sets[s], count, spreads[i]);
+                check_softmax(kernel_sets[s], count, spreads[i]);
 }
 
 /* Whatever one score is that is no number, nobody may take the row for an answer. */
 static void softmax_of_nan_is_nan(void **state)
 {
     (void)state;
-    for (uint32_t s = 0; s < set_count; s++)
+    for (uint32_t s = 0; s < kernel_set_count; s++)
         for (uint32_t place = 0; place < 40; place++) {
             float max;
             float sum;
 
-            fill(actual, 40, ORDINARY);
+            kernel_fill(actual, 40, KERNEL_ORDINARY);
             actual[place] = NAN;
-            sets[s]->attention->softmax(actual, 40, &max, &sum);
+            kernel_sets[s]->attention->softmax(actual, 40, &max, &sum);
             assert_true(isnan(sum));
         }
 }
@@ -327,13 +270,13 @@ static void to_half_gives_the_same_bits(void **state)
     static uint16_t halves[2][400];
 
     (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
+    for (uint32_t s = 1; s < kernel_set_count; s++)
         for (uint32_t count = 1; count < 300; count += count < 40 ? 1 : 37)
-            for (int flavor = 0; flavor < FLAVORS; flavor++) {
+            for (int flavor = 0; flavor < KERNEL_FLAVORS; flavor++) {
                 memset(halves, 0xa5, sizeof halves);
-                fill(xs + 1, count, (enum flavor)flavor);
+                kernel_fill(xs + 1, count, (enum kernel_flavor)flavor);
                 cpu_attention_reference.to_half(xs + 1, count, halves[0] + 1);
-                sets[s]->attention->to_half(xs + 1, count, halves[1] + 1);
+                kernel_sets[s]->attention->to_half(xs + 1, count, halves[1] + 1);
                 assert_memory_equal(halves[1], halves[0], sizeof halves[0]);
             }
 }
@@ -347,7 +290,7 @@ static void check_to_int8(const struct cpu_kernels *set, uint32_t count, const f
     scales[0] = cpu_attention_reference.to_int8(x, count, quants[0] + 1);
     scales[1] = set->attention->to_int8(x, count, quants[1] + 1);
     assert_memory_equal(quants[1], quants[0], sizeof quants[0]);
-    assert_same(&scales[1], &scales[0], 1, "scale");
+    kernel_assert_same(&scales[1], &scales[0], 1, "scale");
     for (uint32_t i = 0; !isnan(scales[0]) && i < count; i++) /* half a step, or nearly nothing */
         assert_true(fabsf((float)quants[0][1 + i] * scales[0] - x[i]) <=
                     scales[0] * 0.5001f + 0x1p-100f);
@@ -356,16 +299,16 @@ static void check_to_int8(const struct cpu_kernels *set, uint32_t count, const f
 static void to_int8_gives_the_same_bits_and_loses_half_a_step(void **state)
 {
     (void)state;
-    for (uint32_t s = 1; s < set_count; s++)
+    for (uint32_t s = 1; s < kernel_set_count; s++)
         for (uint32_t count = 2; count <= HEAD_DIM_MAX; count += count < 40 ? 2 : 27)
-            for (int flavor = 0; flavor < FLAVORS; flavor++) {
-                fill(xs + 1, count, (enum flavor)flavor);
-                check_to_int8(sets[s], count, xs + 1);
+            for (int flavor = 0; flavor < KERNEL_FLAVORS; flavor++) {
+                kernel_fill(xs + 1, count, (enum kernel_flavor)flavor);
+                check_to_int8(kernel_sets[s], count, xs + 1);
                 memset(xs + 1, 0, count * sizeof *xs);
-                check_to_int8(sets[s], count, xs + 1);
+                check_to_int8(kernel_sets[s], count, xs + 1);
                 xs[1] = -1.0f; /* ties go to even: 0.5 and 1.5 steps */
                 xs[2] = 0.5f / CPU_KV_QUANT_MAX;
-                check_to_int8(sets[s], count, xs + 1);
+                check_to_int8(kernel_sets[s], count, xs + 1);
             }
 }
 
@@ -376,12 +319,12 @@ static void what_is_no_number_keeps_no_scale(void **state)
     int8_t quants[64];
 
     (void)state;
-    for (uint32_t s = 0; s < set_count; s++)
+    for (uint32_t s = 0; s < kernel_set_count; s++)
         for (uint32_t place = 0; place < 39; place++)
             for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-                fill(xs, 39, ORDINARY);
+                kernel_fill(xs, 39, KERNEL_ORDINARY);
                 xs[place] = bad[i];
-                assert_true(isnan(sets[s]->attention->to_int8(xs, 39, quants)));
+                assert_true(isnan(kernel_sets[s]->attention->to_int8(xs, 39, quants)));
             }
 }
 
@@ -444,10 +387,10 @@ static void open_site(struct site *site, enum cpu_kv_dtype dtype, const struct c
     site->q = calloc(ROWS_MAX * site->stride, sizeof *site->q);
     site->out = calloc(ROWS_MAX * site->stride, sizeof *site->out);
     assert_true(site->k != NULL && site->v != NULL && site->q != NULL && site->out != NULL);
-    td_rng_init(&rng, 7); /* all sites of a shape are alike */
-    fill(site->k, (size_t)CONTEXT * kv_floats, ORDINARY);
-    fill(site->v, (size_t)CONTEXT * kv_floats, ORDINARY);
-    fill(site->q, ROWS_MAX * site->stride, ORDINARY);
+    td_rng_init(&kernel_rng, 7); /* all sites of a shape are alike */
+    kernel_fill(site->k, (size_t)CONTEXT * kv_floats, KERNEL_ORDINARY);
+    kernel_fill(site->v, (size_t)CONTEXT * kv_floats, KERNEL_ORDINARY);
+    kernel_fill(site->q, ROWS_MAX * site->stride, KERNEL_ORDINARY);
     cpu_attention_init(&attention, set, &site->kv, dtype, info);
     for (uint32_t p = 0; p < CONTEXT; p++)
         for (uint32_t head = 0; head < info->kv_heads; head++) {
@@ -568,27 +511,28 @@ static void check_units(enum cpu_kv_dtype dtype, const struct engine_model_info 
     struct site site;
     float *alone;
 
-    open_site(&site, dtype, sets[0], info);
+    open_site(&site, dtype, kernel_sets[0], info);
     alone = calloc(ROWS_MAX * site.stride, sizeof *alone);
     assert_non_null(alone);
     for (size_t p = 0; p < sizeof positions / sizeof positions[0]; p++)
         for (size_t r = 0; r < sizeof row_counts / sizeof row_counts[0]; r++) {
             uint32_t count = row_counts[r];
 
-            attend(&site, dtype, sets[set_count - 1], positions[p], count, 1);
+            attend(&site, dtype, kernel_sets[kernel_set_count - 1], positions[p], count, 1);
             memcpy(alone, site.out, count * site.stride * sizeof *alone);
             check_truth(&site, dtype, positions[p], count - 1);
-            for (uint32_t s = TEST_IS_SANITIZED ? 1 : 0; s < set_count; s++)
+            for (uint32_t s = TEST_IS_SANITIZED ? 1 : 0; s < kernel_set_count; s++)
                 for (uint32_t threads = 2; threads <= 64; threads *= 8) {
                     if (s == 0 && count == ROWS_MAX)
                         continue; /* plain C is slow */
-                    attend(&site, dtype, sets[s], positions[p], count, threads);
-                    assert_same(site.out, alone, count * site.stride, sets[s]->name);
+                    attend(&site, dtype, kernel_sets[s], positions[p], count, threads);
+                    kernel_assert_same(site.out, alone, count * site.stride, kernel_sets[s]->name);
                 }
             /* the last row by itself */
             memcpy(site.q, site.q + (count - 1) * site.stride, site.stride * sizeof *site.q);
-            attend(&site, dtype, sets[set_count - 1], positions[p] + count - 1, 1, 2);
-            assert_same(site.out, alone + (count - 1) * site.stride, site.stride, "a row alone");
+            attend(&site, dtype, kernel_sets[kernel_set_count - 1], positions[p] + count - 1, 1, 2);
+            kernel_assert_same(site.out, alone + (count - 1) * site.stride, site.stride,
+                               "a row alone");
         }
     free(alone);
     close_site(&site);
@@ -639,11 +583,11 @@ static void a_tail_carries_its_own_tokens_alone(void **state)
                 assert_non_null(blocks[i]);
                 kv.base = blocks[i];
                 place_kv.pool = kv;
-                td_rng_init(&rng, 5);
+                td_rng_init(&kernel_rng, 5);
                 if (i == 1) /* of somebody before */
                     memset(blocks[1], 0xa5, kv.block_bytes);
                 for (uint32_t place = 0; place < tokens * info.layers * info.kv_heads; place++) {
-                    fill(values, 10, ORDINARY);
+                    kernel_fill(values, 10, KERNEL_ORDINARY);
                     cpu_kv_store(&place_kv,
                                  &(struct cpu_kv_place){.sequence = &sequence,
                                                         .position = place % tokens,
@@ -675,7 +619,6 @@ int main(void)
         cmocka_unit_test(a_tail_carries_its_own_tokens_alone),
     };
 
-    td_rng_init(&rng, 20261122);
-    set_count = cpu_kernels_available(sets);
+    kernel_values_begin(20261122);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
