@@ -521,6 +521,7 @@ struct stream {
 struct event {
     unsigned recorded; /* times */
     unsigned passed;
+    bool is_destroyed; /* and freed when the last of its records has been passed */
 };
 
 EXPORTED int cuStreamCreate(void **stream_out, unsigned flags);
@@ -533,6 +534,12 @@ EXPORTED int cuEventDestroy_v2(void *event);
 EXPORTED int cuEventRecord(void *event, void *stream);
 EXPORTED int cuEventQuery(void *event);
 
+static void free_if_done_locked(struct event *event)
+{
+    if (event->is_destroyed && event->passed == event->recorded)
+        free(event);
+}
+
 /* Without the lock, as a GPU works. After an error that stays nothing runs, not even functions of the host. */
 static void carry_out(const struct work *work)
 {
@@ -544,8 +551,10 @@ static void carry_out(const struct work *work)
     if (is_sticky(result))
         driver.sticky = result;
     driver.copied_bytes += work->bytes;
-    if (work->event != NULL)
+    if (work->event != NULL) {
         work->event->passed++;
+        free_if_done_locked(work->event);
+    }
     pthread_cond_broadcast(&driver.changed);
     unlock();
     if (result == DRIVER_SUCCESS && work->function != NULL)
@@ -663,9 +672,15 @@ int cuEventCreate(void **event_out, unsigned flags)
     return DRIVER_SUCCESS;
 }
 
-int cuEventDestroy_v2(void *event)
+/* Also of an event that was recorded and is not passed yet, as the driver allows. */
+int cuEventDestroy_v2(void *opaque)
 {
-    free(event);
+    struct event *event = opaque;
+
+    lock();
+    event->is_destroyed = true;
+    free_if_done_locked(event);
+    unlock();
     return DRIVER_SUCCESS;
 }
 
