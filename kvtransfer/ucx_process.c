@@ -37,10 +37,6 @@ static const struct {
     {"UCX_SYSV_SEG_SIZE", "32k"},
     /* No peer writes to addresses that it names itself, not even for rendezvous. */
     {"UCX_TCP_PUT_ENABLE", "n"},
-/* 1.13 crashes with the second generation of protocols; from 1.16 it is the default. */
-#if UCP_API_VERSION < UCP_VERSION(1, 16)
-    {"UCX_PROTO_ENABLE", "n"},
-#endif
 };
 
 static enum td_log_level level_of(ucs_log_level_t level)
@@ -65,17 +61,46 @@ __attribute__((format(printf, 6, 0))) static ucs_log_func_rc_t on_log(
     return UCS_LOG_FUNC_RC_STOP;
 }
 
-/* UCX prints a backtrace or waits for a debugger on these. Ours to handle, or the sanitizers'. */
+/*
+ * UCX prints a backtrace or waits for a debugger on these. Ours to handle, or the sanitizers'. Newer versions handle
+ * none unless they are asked to, and warn of what is taken back from them in vain.
+ */
 static void take_back_signals(void)
 {
     static const int numbers[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGHUP};
 
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        ucs_debug_disable_signal(numbers[i]);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction action;
+
+        if (sigaction(numbers[i], NULL, &action) == 0 && action.sa_handler != SIG_DFL &&
+            action.sa_handler != SIG_IGN)
+            ucs_debug_disable_signal(numbers[i]);
+    }
+}
+
+/* Not every variable has its transport in use. Where the setting lies in memory differs among versions; its name does not. */
+static void allow_unused_variables(void)
+{
+    (void)ucs_global_opts_set_value("WARN_UNUSED_ENV_VARS", "n"); /* what is left is a warning */
+}
+
+/* 1.13 crashes with the second generation of protocols. The default of 1.16 and newer is kept: the contract holds over it. */
+static td_status_t choose_protocols(void)
+{
+    unsigned major;
+    unsigned minor;
+    unsigned release;
+
+    ucp_get_version(&major, &minor, &release);
+    if (UCP_VERSION(major, minor) >= UCP_VERSION(1, 16))
+        return TD_OK;
+    return setenv("UCX_PROTO_ENABLE", "n", 1) == 0 ? TD_OK : TD_NO_MEMORY;
 }
 
 td_status_t kvt_ucx_prepare_process(void)
 {
+    td_status_t status;
+
     if (atomic_load(&is_prepared))
         return TD_OK;
     if (!ucx_events_are_guarded()) /* a fault of the build: see ucx_events.c */
@@ -83,9 +108,12 @@ td_status_t kvt_ucx_prepare_process(void)
     for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
         if (setenv(variables[i].name, variables[i].value, 1) != 0)
             return TD_NO_MEMORY;
-    ucs_global_opts.warn_unused_env_vars = 0; /* not every variable has its transport in use */
-    take_back_signals();
+    status = choose_protocols();
+    if (status != TD_OK)
+        return status;
     ucs_log_push_handler(on_log);
+    allow_unused_variables();
+    take_back_signals();
     atomic_store(&is_prepared, true);
     return TD_OK;
 }

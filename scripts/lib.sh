@@ -13,6 +13,7 @@ golden_parts=6
 golden_sha256=1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32
 python_env=$cache_folder/python
 cuda_folder=$cache_folder/cuda
+ucx_folder=$cache_folder/ucx
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
