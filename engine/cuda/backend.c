@@ -11,6 +11,7 @@
 #include "engine/batch_check.h"
 #include "engine/cpu/rope.h"
 #include "engine/cuda/forward.h"
+#include "engine/cuda/multiply.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 
@@ -179,7 +180,8 @@ static td_status_t fill(struct cuda_backend *backend, const struct cuda_options 
                                          .max_context = model->max_context,
                                          .block_tokens = backend->pool.block_tokens,
                                          .rows_max = backend->base.rows_max,
-                                         .outputs_max = backend->base.outputs_max};
+                                         .outputs_max = backend->base.outputs_max,
+                                         .multiprocessors = backend->device->info.multiprocessors};
     backend->result_stride = model->vocab > model->hidden ? model->vocab : model->hidden;
     describe(backend, options);
     return TD_OK;
@@ -276,6 +278,9 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
     backend->pool.base = pool;
     backend->block_count = plan.block_count;
     cuda_workspace_cut(&backend->shape, backend->workspace_memory, &backend->workspace);
+    backend->multiplier = (struct cuda_multiplier){.device = backend->device,
+                                                   .runs = backend->workspace.runs,
+                                                   .run_counters = backend->workspace.run_counters};
     return take_host_memory(backend, error);
 }
 
@@ -307,16 +312,20 @@ static td_status_t send_angles(struct cuda_backend *backend, struct td_error *er
     return status;
 }
 
-/* Counters of attention, which are zero between steps. */
+/* Counters of blocks that share work, which are zero between steps. */
 static td_status_t send_counters(struct cuda_backend *backend, struct td_error *error)
 {
-    size_t count = (size_t)cuda_splits_kept(&backend->shape) * backend->shape.kv_heads;
-    uint32_t *zeros = calloc(count, sizeof *zeros);
+    size_t splits = (size_t)cuda_splits_kept(&backend->shape) * backend->shape.kv_heads;
+    size_t results = cuda_run_results(backend->shape.multiprocessors);
+    size_t most = splits > results ? splits : results;
+    uint32_t *zeros = calloc(most, sizeof *zeros);
     td_status_t status;
 
     if (zeros == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory for %zu counters", count);
-    cuda_device_upload(backend->device, backend->workspace.counters, zeros, count * sizeof *zeros);
+        return td_fail(error, TD_NO_MEMORY, "no memory for %zu counters", most);
+    cuda_device_upload(backend->device, backend->workspace.counters, zeros, splits * sizeof *zeros);
+    cuda_device_upload(backend->device, backend->workspace.run_counters, zeros,
+                       results * sizeof *zeros);
     status = cuda_device_wait(backend->device, error);
     free(zeros);
     return status;

@@ -23,6 +23,7 @@ struct cuda_device_info {
     char name[128];
     char description[128]; /* compute capability, driver: for people */
     size_t memory_bytes;
+    uint32_t multiprocessors; /* which run blocks at once */
     bool is_interpreted;
 };
 

@@ -119,7 +119,11 @@ static struct cuda_bucket send_inputs(struct step *step)
 
 static void multiply(const struct step *step, const struct cuda_product_args *args)
 {
-    cuda_multiply(step->backend->device, cuda_multiply_choose(args->tokens), args);
+    const struct cuda_backend *backend = step->backend;
+
+    cuda_multiply(&backend->multiplier,
+                  cuda_multiply_choose(backend->shape.multiprocessors, &args->matrix, args->tokens),
+                  args);
 }
 
 /* Queries, keys and values, side by side. */

@@ -11,6 +11,7 @@
 #include "engine/cuda/device.h"
 #include "engine/cuda/fast.h"
 #include "engine/cuda/graphs.h"
+#include "engine/cuda/multiply.h"
 #include "engine/cuda/plan.h"
 #include "engine/cuda/weights.h"
 #include "model/model.h"
@@ -26,6 +27,7 @@ struct cuda_backend {
     uint32_t block_count; /* of the pool; one more is behind them, for padding */
     void *workspace_memory;
     struct cuda_workspace workspace;
+    struct cuda_multiplier multiplier; /* with parts of the workspace */
     bool has_graphs;
     struct cuda_graphs graphs;
     uint64_t started_ns; /* the step at hand */

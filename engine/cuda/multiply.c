@@ -17,14 +17,63 @@ static uint32_t pieces(uint32_t count, uint32_t each)
     return count / each + (count % each != 0);
 }
 
-/* Up to 64 tokens weights are read twice; behind that tensor cores have more to do than memory. */
-enum cuda_multiply_size cuda_multiply_choose(uint32_t tokens)
+/* Steps of columns that a block of a shared result has at least: else adding takes longer than it saves. */
+#define PART_STEPS_MIN 8
+
+static uint32_t rows_of_blocks(const struct cuda_matrix *matrix, enum cuda_multiply_size size)
 {
+    return pieces(pieces(matrix->rows, CUDA_TILE_ROWS), sizes[size].rows);
+}
+
+static uint32_t columns_of_blocks(const struct cuda_matrix *matrix, enum cuda_multiply_size size,
+                                  uint32_t tokens)
+{
+    bool is_small = size == CUDA_MULTIPLY_TILED && matrix->type != CUDA_TYPE_BF16;
+
+    return pieces(tokens, 8 * (is_small ? CUDA_TILED_BLOCK_TOKENS : sizes[size].tokens));
+}
+
+/* Of the tiled kernel one block at a time has room on a multiprocessor. */
+static uint32_t choose_parts(uint32_t multiprocessors, const struct cuda_matrix *matrix,
+                             uint32_t tokens)
+{
+    uint64_t results = (uint64_t)rows_of_blocks(matrix, CUDA_MULTIPLY_TILED) *
+                       columns_of_blocks(matrix, CUDA_MULTIPLY_TILED, tokens);
+    uint32_t steps = pieces(matrix->columns, CUDA_TILE_COLUMNS);
+    uint32_t parts = CUDA_SLICES;
+
+    while (parts > 1 && (results * parts > multiprocessors || steps < parts * PART_STEPS_MIN))
+        parts /= 2;
+    return parts;
+}
+
+/* Up to 64 tokens weights are read twice; behind that tensor cores have more to do than memory. */
+struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
+                                                 const struct cuda_matrix *matrix, uint32_t tokens)
+{
+    struct cuda_multiply_choice choice = {.size = CUDA_MULTIPLY_TILED, .parts = 1};
+
     if (tokens <= 8 * CUDA_FEW_TOKENS)
-        return CUDA_MULTIPLY_FEW;
-    if (tokens <= 8 * CUDA_SOME_TOKENS)
-        return CUDA_MULTIPLY_SOME;
-    return tokens <= 2 * 8 * CUDA_MANY_TOKENS ? CUDA_MULTIPLY_MANY : CUDA_MULTIPLY_TILED;
+        choice.size = CUDA_MULTIPLY_FEW;
+    else if (tokens <= 8 * CUDA_SOME_TOKENS)
+        choice.size = CUDA_MULTIPLY_SOME;
+    else if (tokens <= 2 * 8 * CUDA_MANY_TOKENS)
+        choice.size = CUDA_MULTIPLY_MANY;
+    else
+        choice.parts = choose_parts(multiprocessors, matrix, tokens);
+    return choice;
+}
+
+/* In two parts: the more blocks share a result, the fewer results there are. */
+uint32_t cuda_run_results(uint32_t multiprocessors)
+{
+    return multiprocessors / 2;
+}
+
+/* In two parts, too: 5 runs of half the multiprocessors' results; in four 7 of a quarter of them, in eight 8. */
+uint32_t cuda_runs_kept(uint32_t multiprocessors)
+{
+    return cuda_run_results(multiprocessors) * CUDA_RUNS_KEPT(2);
 }
 
 static enum cuda_kernel first_kernel(uint32_t type)
@@ -40,19 +89,22 @@ static enum cuda_kernel first_kernel(uint32_t type)
     return CUDA_KERNEL_COUNT; /* not reached: pack.c makes only types of the table */
 }
 
-void cuda_multiply(struct cuda_device *device, enum cuda_multiply_size size,
+void cuda_multiply(const struct cuda_multiplier *multiplier, struct cuda_multiply_choice choice,
                    const struct cuda_product_args *args)
 {
-    uint32_t rows = pieces(pieces(args->matrix.rows, CUDA_TILE_ROWS), sizes[size].rows);
-    bool is_small = size == CUDA_MULTIPLY_TILED && args->matrix.type != CUDA_TYPE_BF16;
-    uint32_t tokens =
-        pieces(args->tokens, 8 * (is_small ? CUDA_TILED_BLOCK_TOKENS : sizes[size].tokens));
-    enum cuda_kernel kernel = (enum cuda_kernel)(first_kernel(args->matrix.type) + (uint32_t)size);
+    const uint32_t rows = rows_of_blocks(&args->matrix, choice.size);
+    const uint32_t tokens = columns_of_blocks(&args->matrix, choice.size, args->tokens);
+    struct cuda_product_args whole = *args;
+    enum cuda_kernel kernel =
+        (enum cuda_kernel)(first_kernel(args->matrix.type) + (uint32_t)choice.size);
 
+    whole.parts = choice.parts;
+    whole.runs = multiplier->runs;
+    whole.counters = multiplier->run_counters;
     /* Blocks run in the order of x: those that share weights of the tiled kernel side by side. */
-    cuda_device_launch(device, kernel,
-                       size == CUDA_MULTIPLY_TILED
-                           ? (struct cuda_grid){.x = tokens, .y = rows, .z = 1}
+    cuda_device_launch(multiplier->device, kernel,
+                       choice.size == CUDA_MULTIPLY_TILED
+                           ? (struct cuda_grid){.x = tokens, .y = rows, .z = choice.parts}
                            : (struct cuda_grid){.x = rows, .y = tokens, .z = 1},
-                       args);
+                       &whole);
 }

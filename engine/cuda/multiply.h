@@ -15,11 +15,28 @@ enum cuda_multiply_size {
     CUDA_MULTIPLY_SIZES,
 };
 
-/* The size that is thought to be fastest for so many tokens. */
-enum cuda_multiply_size cuda_multiply_choose(uint32_t tokens);
+/* Where products are made, and what they need of the device's memory besides what they are given. */
+struct cuda_multiplier {
+    struct cuda_device *device;
+    float *runs;            /* cuda_runs_kept times CUDA_RUN_FLOATS */
+    uint32_t *run_counters; /* cuda_run_results, all zero */
+};
 
-/* Queues a product. */
-void cuda_multiply(struct cuda_device *device, enum cuda_multiply_size size,
+struct cuda_multiply_choice {
+    enum cuda_multiply_size size;
+    uint32_t parts; /* blocks that share a result: 1, or for CUDA_MULTIPLY_TILED also 2, 4, 8 */
+};
+
+/* What is thought to be fastest for so many tokens, on a device of so many multiprocessors. */
+struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
+                                                 const struct cuda_matrix *matrix, uint32_t tokens);
+
+/* Results that several blocks share, and runs that are kept, at most, whatever the choice above. */
+uint32_t cuda_run_results(uint32_t multiprocessors);
+uint32_t cuda_runs_kept(uint32_t multiprocessors);
+
+/* Queues a product; of args what concerns parts is filled in here. */
+void cuda_multiply(const struct cuda_multiplier *multiplier, struct cuda_multiply_choice choice,
                    const struct cuda_product_args *args);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "engine/cuda/kernels/args.h"
+#include "engine/cuda/multiply.h"
 #include "lib/base/status.h"
 
 #define CUDA_ALIGNMENT 256
@@ -33,6 +34,7 @@ struct cuda_shape {
     uint32_t block_tokens;
     uint32_t rows_max;
     uint32_t outputs_max;
+    uint32_t multiprocessors; /* of the device */
 };
 
 /*
@@ -43,7 +45,7 @@ struct cuda_shape {
 
 /*
  * Arrays of the workspace: CUDA_WORKSPACE(X): X(name, type, count, of each), in terms of struct cuda_shape *s.
- * inputs: see forward.c; its slots suffice for every row at the end of the longest context.
+ * runs: see multiply.h. inputs: see forward.c; its slots suffice for every row at the end of the longest context.
  */
 #define CUDA_WORKSPACE(X)                                                                       \
     X(x, float, s->rows_max, s->hidden)                                                         \
@@ -58,6 +60,8 @@ struct cuda_shape {
     X(maxima, float, cuda_splits_kept(s), s->heads)                                             \
     X(weights, float, cuda_splits_kept(s), s->heads)                                            \
     X(counters, uint32_t, cuda_splits_kept(s), s->kv_heads)                                     \
+    X(runs, float, cuda_runs_kept(s->multiprocessors), CUDA_RUN_FLOATS)                         \
+    X(run_counters, uint32_t, cuda_run_results(s->multiprocessors), 1)                          \
     X(angles, float, s->max_context, s->head_dim)                                               \
     X(heads, float, s->outputs_max, s->hidden)                                                  \
     X(logits, float, s->outputs_max, s->vocab)                                                  \

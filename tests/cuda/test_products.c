@@ -16,6 +16,21 @@
 #define COLUMNS_MAX 608 /* nine tiles and a half */
 #define TOKENS_MAX  COLUMNS_MAX
 #define STAGING     ((size_t)40 << 10)
+#define RESULTS_MAX 10 /* of the tiled kernel, for that many rows and tokens */
+
+/* All kernels, and numbers of blocks that share a result. */
+static const struct cuda_multiply_choice choices[] = {
+    {CUDA_MULTIPLY_FEW, 1},   {CUDA_MULTIPLY_SOME, 1},  {CUDA_MULTIPLY_MANY, 1},
+    {CUDA_MULTIPLY_TILED, 1}, {CUDA_MULTIPLY_TILED, 2}, {CUDA_MULTIPLY_TILED, 4},
+    {CUDA_MULTIPLY_TILED, 8},
+};
+
+#define CHOICES (sizeof choices / sizeof choices[0])
+
+static const struct cuda_multiply_choice few = {CUDA_MULTIPLY_FEW, 1};
+static const struct cuda_multiply_choice some = {CUDA_MULTIPLY_SOME, 1};
+static const struct cuda_multiply_choice many = {CUDA_MULTIPLY_MANY, 1};
+static const struct cuda_multiply_choice tiled = {CUDA_MULTIPLY_TILED, 1};
 
 struct product {
     enum model_type type;
@@ -23,6 +38,7 @@ struct product {
     struct model_matrix file;         /* rows as a file has them */
     float weights[ROWS][COLUMNS_MAX]; /* what they mean, rounded where packing rounds */
     struct cuda_device *device;
+    struct cuda_multiplier multiplier;
     struct cuda_matrix matrix;
     uint16_t *x;
     float *bias;
@@ -118,6 +134,18 @@ static void pack(struct product *product, const struct cuda_pack_source *source)
     product->matrix.data = place;
 }
 
+static void open_multiplier(struct product *product)
+{
+    static const uint32_t zeros[RESULTS_MAX];
+    struct cuda_multiplier *multiplier = &product->multiplier;
+
+    multiplier->device = product->device;
+    multiplier->runs = taken(product->device, RESULTS_MAX * CUDA_RUNS_KEPT(CUDA_SLICES) *
+                                                  CUDA_RUN_FLOATS * sizeof(float));
+    multiplier->run_counters = taken(product->device, sizeof zeros);
+    cuda_device_upload(product->device, multiplier->run_counters, zeros, sizeof zeros);
+}
+
 static void open_product(struct product *product, enum model_type type, uint64_t seed)
 {
     bool is_k = model_type_info(type)->block_values == MODEL_K_VALUES;
@@ -136,6 +164,7 @@ static void open_product(struct product *product, enum model_type type, uint64_t
     product->file.data = bytes;
     product->matrix = cuda_pack_describe(&source);
     pack(product, &source);
+    open_multiplier(product);
     product->x = taken(product->device, TOKENS_MAX * COLUMNS_MAX * sizeof *product->x);
     product->bias = taken(product->device, ROWS * sizeof *product->bias);
     product->y = taken(product->device, TOKENS_MAX * ROWS * sizeof *product->y);
@@ -144,6 +173,8 @@ static void open_product(struct product *product, enum model_type type, uint64_t
 static void close_product(struct product *product)
 {
     cuda_device_give(product->device, (void *)(uintptr_t)product->matrix.data);
+    cuda_device_give(product->device, product->multiplier.runs);
+    cuda_device_give(product->device, product->multiplier.run_counters);
     cuda_device_give(product->device, product->x);
     cuda_device_give(product->device, product->bias);
     cuda_device_give(product->device, product->y);
@@ -152,7 +183,7 @@ static void close_product(struct product *product)
 }
 
 /* y = W x + bias, for tokens whose activations are bf16 already. bias NULL: none. */
-static void multiply(struct product *product, enum cuda_multiply_size size, const float *x,
+static void multiply(struct product *product, struct cuda_multiply_choice choice, const float *x,
                      const float *bias, uint32_t tokens, float *y)
 {
     const struct cuda_product_args args = {.matrix = product->matrix,
@@ -170,7 +201,7 @@ static void multiply(struct product *product, enum cuda_multiply_size size, cons
                        tokens * product->columns * sizeof *halves);
     if (bias != NULL)
         cuda_device_upload(product->device, product->bias, bias, ROWS * sizeof *bias);
-    cuda_multiply(product->device, size, &args);
+    cuda_multiply(&product->multiplier, choice, &args);
     cuda_device_download(product->device, y, product->y, (size_t)tokens * ROWS * sizeof *y);
     wait_for(product->device);
     free(halves);
@@ -199,7 +230,7 @@ static void weights_of_every_type_are_the_reference_to_the_bit(void **state)
         memset(x, 0, sizeof x);
         for (uint32_t k = 0; k < product.columns; k++)
             x[k * product.columns + k] = 1;
-        multiply(&product, CUDA_MULTIPLY_TILED, x, NULL, product.columns, y[0]);
+        multiply(&product, tiled, x, NULL, product.columns, y[0]);
         for (uint32_t k = 0; k < product.columns; k++)
             for (uint32_t row = 0; row < ROWS; row++)
                 if (!(y[k][row] == product.weights[row][k]))
@@ -314,15 +345,16 @@ static void check_sums(const struct product *product, const float *x, const floa
 }
 
 /* The bits of `y` from token `first` on, for so many tokens, of which the first is now in the first place. */
-static void check_bits(struct product *product, enum cuda_multiply_size size, const float *x,
+static void check_bits(struct product *product, struct cuda_multiply_choice choice, const float *x,
                        const float *bias, uint32_t first, uint32_t tokens, const float *y)
 {
     static float again[129 * ROWS];
 
-    multiply(product, size, x + first * product->columns, bias, tokens, again);
+    multiply(product, choice, x + first * product->columns, bias, tokens, again);
     if (memcmp(again, y + first * ROWS, tokens * ROWS * sizeof *y) != 0)
-        fail_msg("type %s, kernel %d: %u tokens from %u on differ",
-                 model_type_info(product->type)->name, (int)size, tokens, first);
+        fail_msg("type %s, kernel %d in %u parts: %u tokens from %u on differ",
+                 model_type_info(product->type)->name, (int)choice.size, choice.parts, tokens,
+                 first);
 }
 
 /* Alone, and among as many others as every kernel has room for and one more; and wherever in a tile a token is. */
@@ -345,16 +377,18 @@ static void every_kernel_gives_the_same_bits_for_any_number_of_tokens(void **sta
             x[k] = rounded(unit(&rng));
         for (uint32_t row = 0; row < ROWS; row++)
             bias[row] = unit(&rng);
-        multiply(&product, CUDA_MULTIPLY_TILED, x, bias, 129, y);
+        multiply(&product, tiled, x, bias, 129, y);
         check_sums(&product, x, bias, 129, y);
-        for (uint32_t size = 0; size < CUDA_MULTIPLY_SIZES; size++) {
-            enum cuda_multiply_size kernel = (enum cuda_multiply_size)size;
-
+        for (size_t c = 0; c < CHOICES; c++) {
+            if (choices[c].parts > 1) { /* the same sums, ended otherwise */
+                check_bits(&product, choices[c], x, bias, 0, 129, y);
+                continue;
+            }
             for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++)
-                check_bits(&product, kernel, x, bias, 0, counts[k], y);
+                check_bits(&product, choices[c], x, bias, 0, counts[k], y);
             for (size_t k = 0; k < sizeof firsts / sizeof firsts[0]; k++)
                 for (size_t m = 0; m < sizeof shifted / sizeof shifted[0]; m++)
-                    check_bits(&product, kernel, x, bias, firsts[k], shifted[m], y);
+                    check_bits(&product, choices[c], x, bias, firsts[k], shifted[m], y);
         }
         close_product(&product);
     }
@@ -375,7 +409,7 @@ static void a_product_is_added_where_it_should_be(void **state)
     open_product(&product, MODEL_TYPE_Q4_K, 60);
     for (uint32_t i = 0; i < product.columns; i++)
         x[i] = rounded((float)i / 300 - 1);
-    multiply(&product, CUDA_MULTIPLY_FEW, x, NULL, 1, y);
+    multiply(&product, few, x, NULL, 1, y);
     for (uint32_t i = 0; i < 2 * STRIDE; i++)
         before[i] = (float)i;
     cuda_device_upload(product.device, product.y, before, sizeof before);
@@ -385,12 +419,42 @@ static void a_product_is_added_where_it_should_be(void **state)
                                       .stride = STRIDE,
                                       .tokens = 1,
                                       .is_added = true};
-    cuda_multiply(product.device, CUDA_MULTIPLY_MANY, &args);
+    cuda_multiply(&product.multiplier, many, &args);
     cuda_device_download(product.device, after, product.y, sizeof after);
     wait_for(product.device);
     for (uint32_t i = 0; i < 2 * STRIDE; i++)
         assert_true(after[i] == (i >= 2 && i < 2 + ROWS ? before[i] + y[i - 2] : before[i]));
     close_product(&product);
+}
+
+/* Products of many shapes and tokens, on GPUs of several sizes: what is kept has room. */
+static void parts_are_chosen_by_what_would_idle(void **state)
+{
+    struct cuda_matrix matrix = {.rows = 4096, .columns = 4096, .type = CUDA_TYPE_BF16};
+
+    (void)state;
+    assert_int_equal(cuda_multiply_choose(132, &matrix, 64).size, CUDA_MULTIPLY_MANY);
+    assert_int_equal(cuda_multiply_choose(132, &matrix, 65).parts, 4); /* 32 results */
+    assert_int_equal(cuda_multiply_choose(132, &matrix, 256).parts, 2);
+    assert_int_equal(cuda_multiply_choose(132, &matrix, 512).parts, 1);
+    matrix.columns = 1024; /* 16 steps */
+    assert_int_equal(cuda_multiply_choose(132, &matrix, 65).parts, 2);
+    matrix.type = CUDA_TYPE_Q4_K; /* 64 results */
+    assert_int_equal(cuda_multiply_choose(132, &matrix, 128).parts, 2);
+    matrix.columns = 1 << 16;
+    for (uint32_t multiprocessors = 0; multiprocessors < 200; multiprocessors++)
+        for (uint32_t tiles = 1; tiles < 100; tiles++) {
+            struct cuda_multiply_choice choice;
+
+            matrix.rows = tiles * CUDA_TILED_ROWS * CUDA_TILE_ROWS;
+            choice = cuda_multiply_choose(multiprocessors, &matrix, 65);
+            if (choice.parts > 1) {
+                assert_true(2 * tiles * choice.parts <= multiprocessors);
+                assert_true(2 * tiles <= cuda_run_results(multiprocessors));
+                assert_true(2 * tiles * CUDA_RUNS_KEPT(choice.parts) <=
+                            cuda_runs_kept(multiprocessors));
+            }
+        }
 }
 
 /* ------------------------------------------------------------------ several matrices in one */
@@ -413,7 +477,7 @@ static void rows_of_joined_matrices_are_as_alone(void **state)
         struct cuda_pack_source source = {.matrix = &parts[0]};
 
         open_product(&product, types[i], 70 + i);
-        multiply(&product, CUDA_MULTIPLY_FEW, x, NULL, 3, alone);
+        multiply(&product, few, x, NULL, 3, alone);
         parts[0] = parts[1] = product.file;
         parts[0].rows = FIRST;
         parts[1].rows = ROWS - FIRST;
@@ -425,7 +489,7 @@ static void rows_of_joined_matrices_are_as_alone(void **state)
         source.matrix = &parts[1];
         source.first_tile = FIRST / CUDA_TILE_ROWS;
         pack_at(&product, &source, (uint8_t *)(uintptr_t)product.matrix.data);
-        multiply(&product, CUDA_MULTIPLY_FEW, x, NULL, 3, joined);
+        multiply(&product, few, x, NULL, 3, joined);
         assert_memory_equal(joined, alone, sizeof alone);
         close_product(&product);
     }
@@ -441,14 +505,14 @@ static void check_pair(struct product *gate, struct product *up, const float *x,
     struct cuda_product_args args = {
         .x = gate->x, .gated = (uint16_t *)(void *)gate->y, .stride = ROWS, .tokens = tokens};
 
-    multiply(gate, CUDA_MULTIPLY_SOME, x, NULL, tokens, gates);
-    multiply(up, CUDA_MULTIPLY_SOME, x, NULL, tokens, ups);
+    multiply(gate, some, x, NULL, tokens, gates);
+    multiply(up, some, x, NULL, tokens, ups);
     cuda_device_give(gate->device, (void *)(uintptr_t)gate->matrix.data);
     gate->matrix = cuda_pack_describe(&source);
     pack(gate, &source);
     args.matrix = gate->matrix;
-    for (uint32_t size = 0; size < CUDA_MULTIPLY_SIZES; size++) {
-        cuda_multiply(gate->device, (enum cuda_multiply_size)size, &args);
+    for (size_t c = 0; c < CHOICES; c++) {
+        cuda_multiply(&gate->multiplier, choices[c], &args);
         cuda_device_download(gate->device, gated, args.gated, tokens * ROWS * sizeof *gated);
         wait_for(gate->device);
         for (uint32_t i = 0; i < tokens * ROWS; i++) {
@@ -493,6 +557,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(packing_leaves_no_byte_as_it_was),
         cmocka_unit_test(the_host_counts_bytes_as_kernels_do),
         cmocka_unit_test(every_kernel_gives_the_same_bits_for_any_number_of_tokens),
+        cmocka_unit_test(parts_are_chosen_by_what_would_idle),
         cmocka_unit_test(a_product_is_added_where_it_should_be),
         cmocka_unit_test(rows_of_joined_matrices_are_as_alone),
         cmocka_unit_test(a_gate_and_its_mate_make_one_result),

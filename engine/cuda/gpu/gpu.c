@@ -363,6 +363,7 @@ static td_status_t describe(struct gpu *gpu, struct td_error *error)
              properties.major, properties.minor, properties.multiProcessorCount, driver / 1000,
              driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     info->memory_bytes = properties.totalGlobalMem;
+    info->multiprocessors = (uint32_t)properties.multiProcessorCount;
     if (properties.major < CAPABILITY_MIN)
         return td_fail(error, TD_UNSUPPORTED,
                        "%.100s has compute capability %d.%d; %d.0 or higher is needed",

@@ -12,8 +12,9 @@
 
 #include "engine/cuda/interpreted/interpreter.h"
 
-#define ALIGNMENT 256
-#define UNWRITTEN 0xff /* as floats and halves: NaN */
+#define ALIGNMENT  256
+#define PROCESSORS 4    /* that it says to have, so that work is shared out as on a small GPU */
+#define UNWRITTEN  0xff /* as floats and halves: NaN */
 
 /* Bytes of arguments, too: what is recorded needs a copy. */
 #define X(name, member, threads)                    \
@@ -328,6 +329,7 @@ td_status_t interpreter_open(size_t memory_bytes, struct cuda_device **device_ou
         return td_fail(error, TD_NO_MEMORY, "no memory for a device");
     self->base.ops = &ops;
     self->base.info.memory_bytes = memory_bytes;
+    self->base.info.multiprocessors = PROCESSORS;
     self->base.info.is_interpreted = true;
     snprintf(self->base.info.name, sizeof self->base.info.name, "interpreter");
     snprintf(self->base.info.description, sizeof self->base.info.description,

@@ -128,6 +128,13 @@ enum cuda_kernel {
     (2 * (CUDA_TILED_ROWS * CUDA_TILE_ROWS * (CUDA_TILE_COLUMNS * 2 + 4 * (int)sizeof(float)) + \
           CUDA_TILED_TOKENS * 8 * CUDA_TILE_COLUMNS * 2))
 
+/*
+ * What product_tiled keeps of a result that so many blocks (1, 2, 4 or 8) share: the sum of the first block's runs, and
+ * each of the others'. A result takes so many floats each time.
+ */
+#define CUDA_RUNS_KEPT(parts) (CUDA_SLICES - CUDA_SLICES / (parts) + 1)
+#define CUDA_RUN_FLOATS       (CUDA_TILED_ROWS * CUDA_TILE_ROWS * CUDA_TILED_TOKENS * 8)
+
 #define CUDA_SPLIT        256 /* positions whose attention is summed on its own, counted from 0 */
 #define CUDA_HEAD_DIM_MAX 256
 #define CUDA_ATTEND_HEADS 8 /* query heads of a KV head that are worked on at a time */
@@ -206,6 +213,11 @@ struct cuda_product_args {
     uint32_t stride;
     uint32_t tokens;
     bool is_added; /* to what y holds */
+
+    /* For product_tiled, filled in by multiply.c. */
+    uint32_t parts;     /* blocks that share a result */
+    float *runs;        /* [result][CUDA_RUNS_KEPT][floats of a result] */
+    uint32_t *counters; /* [result] all zero before and after */
 };
 
 /* Norms of heads, rotation; queries are scaled, keys and values go to the pool. Blocks: row, head of Q then of K. */

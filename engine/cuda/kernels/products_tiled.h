@@ -5,6 +5,10 @@
  * step is multiplied out of shared memory, the next one is on its way into the other buffer. Weights lie there as
  * fragments of bf16, opened once for the whole block, by the warp that has the row of tiles; activations as rows of 128
  * bytes, whose pieces of 32 are exchanged by token, so that four tokens' pieces lie in different banks.
+ *
+ * Where that gives fewer blocks than there are multiprocessors, several blocks share a result (args.parts): each sums its
+ * own of the eight runs of columns and keeps them in memory, and the one that comes last adds all of them in rising
+ * order. The runs of the first part need not be kept one by one: they are the beginning of that order.
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_PRODUCTS_TILED_H
 #define TANDEM_ENGINE_CUDA_KERNELS_PRODUCTS_TILED_H
@@ -213,19 +217,6 @@ SIMT_INLINE void tiled_compute(enum cuda_type type, uint32_t step, struct tiled_
     }
 }
 
-SIMT_INLINE void tiled_end_slice(enum cuda_type type, struct tiled_sums *sums)
-{
-    SIMT_UNROLL
-    for (uint32_t i = 0; i < tiled_rows(type); i++)
-        SIMT_UNROLL
-    for (uint32_t k = 0; k < TILED_WARP_TOKENS; k++)
-        SIMT_UNROLL
-    for (uint32_t n = 0; n < 4; n++) {
-        sums->total[i][k][n] += sums->run[i][k][n];
-        sums->run[i][k][n] = 0;
-    }
-}
-
 SIMT_INLINE void tiled_finish(const struct cuda_product_args *args, enum cuda_type type,
                               struct tiled_sums *sums)
 {
@@ -241,29 +232,140 @@ SIMT_INLINE void tiled_finish(const struct cuda_product_args *args, enum cuda_ty
         product_finish(args, first_row + i, (first_token + k) * 8, sums->total[i][k]);
 }
 
-SIMT_INLINE void product_tiled(const struct cuda_product_args *args, enum cuda_type type)
+/* ------------------------------------------------------------------ runs */
+
+/* The block's result among those of the product. */
+SIMT_INLINE uint32_t tiled_result(const struct cuda_product_args *args, enum cuda_type type)
+{
+    return simt_block_y() * packed_pieces(args->tokens, tiled_tokens(type) * 8) + simt_block_x();
+}
+
+/* Where a thread keeps sums of one of its tiles: [result][kept][tile][thread]. */
+SIMT_INLINE struct simt_floats4 *tiled_kept_at(const struct cuda_product_args *args,
+                                               enum cuda_type type, uint32_t kept, uint32_t tile)
+{
+    const uint32_t tiles = tiled_rows(type) * TILED_WARP_TOKENS;
+    const size_t first = (size_t)tiled_result(args, type) * CUDA_RUNS_KEPT(args->parts) + kept;
+
+    return (struct simt_floats4 *)(void *)args->runs +
+           (first * tiles + tile) * CUDA_PRODUCT_THREADS + simt_thread();
+}
+
+SIMT_INLINE void tiled_keep(const struct cuda_product_args *args, enum cuda_type type,
+                            uint32_t kept, float sums[TILED_ROWS_MAX][TILED_WARP_TOKENS][4])
+{
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < tiled_rows(type); i++)
+        SIMT_UNROLL
+    for (uint32_t k = 0; k < TILED_WARP_TOKENS; k++) {
+        struct simt_floats4 *place = tiled_kept_at(args, type, kept, i * TILED_WARP_TOKENS + k);
+
+        SIMT_UNROLL
+        for (uint32_t n = 0; n < 4; n++)
+            place->value[n] = sums[i][k][n];
+    }
+}
+
+/* The sum of all that was kept, in rising order. */
+SIMT_INLINE void tiled_join(const struct cuda_product_args *args, enum cuda_type type,
+                            float sums[TILED_ROWS_MAX][TILED_WARP_TOKENS][4])
+{
+    for (uint32_t kept = 0; kept < CUDA_RUNS_KEPT(args->parts); kept++) {
+        SIMT_UNROLL
+        for (uint32_t i = 0; i < tiled_rows(type); i++)
+            SIMT_UNROLL
+        for (uint32_t k = 0; k < TILED_WARP_TOKENS; k++) {
+            const struct simt_floats4 *place =
+                tiled_kept_at(args, type, kept, i * TILED_WARP_TOKENS + k);
+
+            SIMT_UNROLL
+            for (uint32_t n = 0; n < 4; n++)
+                sums[i][k][n] = kept == 0 ? place->value[n] : sums[i][k][n] + place->value[n];
+        }
+    }
+}
+
+/* True in the block that comes last of those that share a result, which then sees what all have kept. */
+SIMT_INLINE bool tiled_is_last(const struct cuda_product_args *args, enum cuda_type type,
+                               uint32_t *shared)
+{
+    simt_publish();
+    simt_barrier();
+    if (simt_thread() == 0) {
+        *shared = simt_arrive(args->counters + tiled_result(args, type), args->parts);
+        simt_publish();
+    }
+    simt_barrier();
+    return *shared != 0;
+}
+
+/* The end of a run: it is added to the total, or kept by parts other than the first. */
+SIMT_INLINE void tiled_end_slice(const struct cuda_product_args *args, enum cuda_type type,
+                                 uint32_t slice, struct tiled_sums *sums)
+{
+    const uint32_t of_first = CUDA_SLICES / args->parts;
+    const bool is_kept = slice >= of_first;
+
+    if (is_kept)
+        tiled_keep(args, type, slice - of_first + 1, sums->run);
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < tiled_rows(type); i++)
+        SIMT_UNROLL
+    for (uint32_t k = 0; k < TILED_WARP_TOKENS; k++)
+        SIMT_UNROLL
+    for (uint32_t n = 0; n < 4; n++) {
+        if (!is_kept)
+            sums->total[i][k][n] += sums->run[i][k][n];
+        sums->run[i][k][n] = 0;
+    }
+}
+
+/* ------------------------------------------------------------------ a block */
+
+/* The runs of a block's part. */
+SIMT_INLINE void tiled_sum(const struct cuda_product_args *args, enum cuda_type type,
+                           struct tiled_sums *sums)
 {
     const uint32_t steps = packed_steps(&args->matrix);
-    struct tiled_sums sums = {{{{0}}}, {{{0}}}};
+    const uint32_t of_part = CUDA_SLICES / args->parts;
+    const uint32_t first = simt_block_z() * of_part;
+    const uint32_t last = product_slice_begin(steps, first + of_part);
+    uint32_t step = product_slice_begin(steps, first);
     struct packed_lane lane;
-    uint32_t step = 0;
 
-    tiled_begin(args, type, 0, &lane);
-    tiled_open(type, 0, &lane);
-    for (uint32_t slice = 0; slice < CUDA_SLICES; slice++) {
+    if (step < last) {
+        tiled_begin(args, type, step, &lane);
+        tiled_open(type, step, &lane);
+    }
+    for (uint32_t slice = first; slice < first + of_part; slice++) {
         const uint32_t end = product_slice_begin(steps, slice + 1);
 
         for (; step < end; step++) {
             simt_copy_commit();
             simt_copy_wait_but(0);
             simt_barrier(); /* this step is there, and nobody uses the other buffer any more */
-            if (step + 1 < steps)
+            if (step + 1 < last)
                 tiled_begin(args, type, step + 1, &lane);
-            tiled_compute(type, step, &sums);
-            if (step + 1 < steps)
+            tiled_compute(type, step, sums);
+            if (step + 1 < last)
                 tiled_open(type, step + 1, &lane);
         }
-        tiled_end_slice(type, &sums);
+        tiled_end_slice(args, type, slice, sums);
+    }
+}
+
+SIMT_INLINE void product_tiled(const struct cuda_product_args *args, enum cuda_type type,
+                               uint32_t *shared)
+{
+    struct tiled_sums sums = {{{{0}}}, {{{0}}}};
+
+    tiled_sum(args, type, &sums);
+    if (args->parts > 1) {
+        if (simt_block_z() == 0)
+            tiled_keep(args, type, 0, sums.total);
+        if (!tiled_is_last(args, type, shared))
+            return;
+        tiled_join(args, type, sums.total);
     }
     tiled_finish(args, type, &sums);
 }
@@ -271,7 +373,9 @@ SIMT_INLINE void product_tiled(const struct cuda_product_args *args, enum cuda_t
 #define X(name, member)                                                               \
     SIMT_KERNEL(product_tiled_##name, CUDA_PRODUCT_THREADS, struct cuda_product_args) \
     {                                                                                 \
-        product_tiled(&args, CUDA_TYPE_##member);                                     \
+        SIMT_SHARED uint32_t shared;                                                  \
+                                                                                      \
+        product_tiled(&args, CUDA_TYPE_##member, &shared);                            \
     }
 CUDA_PACKED_TYPES(X)
 #undef X
