@@ -118,7 +118,8 @@ struct engine_output {
     enum engine_want want;
     /*
      * Of logits: how the caller would draw a token from them (engine/sample.h). A backend may do so where they lie, and
-     * then need not hand them out; it must draw the very same token. NULL: the caller wants the logits themselves.
+     * then need not hand them out; it must draw the very same token. What the draw points to stays as it is until the result
+     * is there. NULL: the caller wants the logits themselves.
      */
     const struct engine_draw *draw;
 };

@@ -1,7 +1,7 @@
 /* penalty.c: counting tokens and changing their logits; see penalty.h. */
 #include "engine/penalty.h"
 
-#include <float.h>
+#include "engine/logits/change.h"
 
 #define PENALISED UINT32_MAX /* a count: this token's turn has been */
 #define FEW       8          /* new tokens that are looked up one by one */
@@ -11,52 +11,41 @@ static bool repetition_wanted(const struct engine_sampling *sampling)
     return sampling->repetition_penalty != 0.0f && sampling->repetition_penalty != 1.0f;
 }
 
-bool engine_penalty_wanted(const struct engine_sampling *sampling)
+static bool seen_matter(const struct engine_sampling *sampling)
 {
     return repetition_wanted(sampling) || sampling->presence_penalty != 0.0f ||
-           sampling->frequency_penalty != 0.0f || sampling->bias_count > 0;
+           sampling->frequency_penalty != 0.0f;
 }
 
-static float finite(float value)
+bool engine_penalty_wanted(const struct engine_sampling *sampling)
 {
-    if (value > FLT_MAX)
-        return FLT_MAX;
-    return value < -FLT_MAX ? -FLT_MAX : value;
+    return seen_matter(sampling) || sampling->bias_count > 0;
 }
 
-static float repeated(const struct engine_sampling *sampling, float logit)
+static struct engine_changes describe(const struct engine_sampling *sampling)
 {
-    if (!repetition_wanted(sampling))
-        return logit;
-    return finite(logit > 0.0f ? logit / sampling->repetition_penalty
-                               : logit * sampling->repetition_penalty);
+    return (struct engine_changes){
+        .biases = sampling->biases,
+        .bias_count = sampling->bias_count,
+        .repetition = repetition_wanted(sampling) ? sampling->repetition_penalty : 1.0f,
+        .frequency = sampling->frequency_penalty,
+        .presence = sampling->presence_penalty,
+    };
 }
 
-/* What is not finite says that a token is impossible, or that the backend is broken. */
-static bool is_finite(float logit)
+static void add_biases(const struct engine_changes *changes, float *logits)
 {
-    return logit >= -FLT_MAX && logit <= FLT_MAX;
-}
+    for (uint32_t i = 0; i < changes->bias_count; i++) {
+        float *logit = &logits[changes->biases[i].token];
 
-static void penalize_output(const struct engine_sampling *sampling, uint32_t count, float *logit)
-{
-    float value;
-
-    if (!is_finite(*logit))
-        return;
-    value = repeated(sampling, *logit);
-    value = finite(value - sampling->frequency_penalty * (float)count);
-    *logit = finite(value - sampling->presence_penalty);
-}
-
-static void add_biases(const struct engine_sampling *sampling, float *logits)
-{
-    for (uint32_t i = 0; i < sampling->bias_count; i++) {
-        float *logit = &logits[sampling->biases[i].token];
-
-        if (is_finite(*logit))
-            *logit = finite(*logit + sampling->biases[i].value);
+        *logit = logits_biased(*logit, changes->biases[i].value);
     }
+}
+
+static void penalize(const struct engine_changes *changes, uint32_t count, float *logit)
+{
+    *logit =
+        logits_penalised(*logit, changes->repetition, changes->frequency, changes->presence, count);
 }
 
 /* ---- with a tally ---- */
@@ -112,41 +101,39 @@ static void catch_up(const struct engine_sampling *sampling, const struct engine
     tally->seen = history->count;
 }
 
-static void penalize_tally(const struct engine_sampling *sampling, const struct engine_tally *tally,
-                           float *logits)
+struct engine_changes engine_changes_of(const struct engine_sampling *sampling,
+                                        const struct engine_history *history, uint32_t *counts)
 {
-    for (uint32_t i = 0; i < tally->entry_count; i++) {
-        const struct engine_tally_entry *entry = &tally->entries[i];
-        float *logit = &logits[entry->token];
+    struct engine_changes changes = describe(sampling);
 
-        if (entry->count > 0)
-            penalize_output(sampling, entry->count, logit);
-        else if (is_finite(*logit))
-            *logit = repeated(sampling, *logit);
-    }
+    if (!seen_matter(sampling))
+        return changes;
+    catch_up(sampling, history, counts);
+    changes.seen = history->tally->entries;
+    changes.seen_count = history->tally->entry_count;
+    return changes;
 }
 
 /* ---- without ---- */
 
-static void penalize_anew(const struct engine_sampling *sampling,
+static void penalize_anew(const struct engine_changes *changes,
                           const struct engine_history *history, uint32_t *counts, float *logits)
 {
     const uint32_t *tokens = history->tokens;
-    uint32_t prompt_count = repetition_wanted(sampling) ? history->prompt_count : 0;
+    uint32_t prompt_count = changes->repetition != 1.0f ? history->prompt_count : 0;
 
     for (uint32_t i = history->prompt_count; i < history->count; i++)
         counts[tokens[i]]++;
     for (uint32_t i = history->prompt_count; i < history->count; i++) {
         if (counts[tokens[i]] == PENALISED)
             continue;
-        penalize_output(sampling, counts[tokens[i]], &logits[tokens[i]]);
+        penalize(changes, counts[tokens[i]], &logits[tokens[i]]);
         counts[tokens[i]] = PENALISED;
     }
     for (uint32_t i = 0; i < prompt_count; i++) {
         if (counts[tokens[i]] == PENALISED)
             continue;
-        if (is_finite(logits[tokens[i]]))
-            logits[tokens[i]] = repeated(sampling, logits[tokens[i]]);
+        penalize(changes, 0, &logits[tokens[i]]);
         counts[tokens[i]] = PENALISED;
     }
     for (uint32_t i = 0; i < prompt_count; i++)
@@ -155,14 +142,22 @@ static void penalize_anew(const struct engine_sampling *sampling,
         counts[tokens[i]] = 0;
 }
 
+/* ---- both ---- */
+
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
                      uint32_t *counts, float *logits)
 {
-    add_biases(sampling, logits);
+    struct engine_changes changes;
+
     if (history->tally == NULL) {
-        penalize_anew(sampling, history, counts, logits);
+        changes = describe(sampling);
+        add_biases(&changes, logits);
+        if (seen_matter(sampling))
+            penalize_anew(&changes, history, counts, logits);
         return;
     }
-    catch_up(sampling, history, counts);
-    penalize_tally(sampling, history->tally, logits);
+    changes = engine_changes_of(sampling, history, counts);
+    add_biases(&changes, logits);
+    for (uint32_t i = 0; i < changes.seen_count; i++)
+        penalize(&changes, changes.seen[i].count, &logits[changes.seen[i].token]);
 }

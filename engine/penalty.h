@@ -44,13 +44,29 @@ struct engine_history {
     struct engine_tally *tally; /* kept for this sequence; NULL: counted anew */
 };
 
+/* What biases and penalties do to the next output's logits, wherever these lie. The arrays are the sequence's own. */
+struct engine_changes {
+    const struct engine_bias
+        *biases; /* applied first; those of one token side by side, in their order */
+    uint32_t bias_count;
+    const struct engine_tally_entry *seen; /* each token once */
+    uint32_t seen_count;
+    float repetition; /* above 0; 1: none */
+    float frequency;
+    float presence;
+};
+
 /* Whether a request wants any of this. */
 bool engine_penalty_wanted(const struct engine_sampling *sampling);
 
 /*
- * Changes the logits by biases and penalties. counts has an entry for each token of the vocabulary: all are
- * zero before and after. A finite logit stays finite, any other stays as it is.
+ * What is to be done to the logits behind a history that has a tally, which counts what is new. The sampling's biases must be in
+ * order of tokens. counts has an entry for each token of the vocabulary: all are zero before and after.
  */
+struct engine_changes engine_changes_of(const struct engine_sampling *sampling,
+                                        const struct engine_history *history, uint32_t *counts);
+
+/* Changes the logits by biases and penalties; counts as above. A finite logit stays finite, any other stays as it is. */
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
                      uint32_t *counts, float *logits);
 

@@ -296,18 +296,30 @@ static uint32_t add_output(struct engine_plan *plan, uint32_t row, bool is_head,
     return batch->output_count++;
 }
 
-/* Logits, and how a token is drawn from them, unless biases or penalties come first: those are the core's. */
-static uint32_t add_logits(struct engine_core *core, const struct engine_sequence *sequence,
-                           uint32_t row, bool is_head)
+/* How the next token of a sequence is drawn. */
+static struct engine_draw make_draw(struct engine_core *core, struct engine_sequence *sequence)
+{
+    const struct engine_history history = {.tokens = sequence->tokens,
+                                           .prompt_count = sequence->prompt_count,
+                                           .count = sequence->token_count,
+                                           .tally = &sequence->tally};
+    struct engine_draw draw = engine_draw_of(&sequence->sampling, core->info->vocab,
+                                             engine_sequence_new_tokens(sequence));
+
+    if (engine_penalty_wanted(&sequence->sampling))
+        draw.changes = engine_changes_of(&sequence->sampling, &history, core->sampler.counts);
+    return draw;
+}
+
+/* Logits, and how a token is drawn from them. */
+static uint32_t add_logits(struct engine_core *core, struct engine_sequence *sequence, uint32_t row,
+                           bool is_head)
 {
     struct engine_plan *plan = &core->plan;
     uint32_t output = add_output(plan, row, is_head, ENGINE_WANT_LOGITS);
 
-    if (!engine_penalty_wanted(&sequence->sampling)) {
-        plan->draws[output] = engine_draw_of(&sequence->sampling, core->info->vocab,
-                                             engine_sequence_new_tokens(sequence));
-        plan->outputs[output].draw = &plan->draws[output];
-    }
+    plan->draws[output] = make_draw(core, sequence);
+    plan->outputs[output].draw = &plan->draws[output];
     return output;
 }
 

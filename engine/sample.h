@@ -41,9 +41,10 @@ struct engine_draw {
     double reach;          /* in temperatures: a token farther below the best cannot be drawn */
     uint64_t least_weight; /* that min_p leaves; 0: off */
     uint64_t random;
+    struct engine_changes changes; /* that are made to the logits before */
 };
 
-/* The draw of the index-th output from logits that biases and penalties, if any are wanted, have changed already. */
+/* The draw of the index-th output, without changes. */
 struct engine_draw engine_draw_of(const struct engine_sampling *sampling, uint32_t vocab,
                                   uint32_t index);
 

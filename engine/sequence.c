@@ -31,6 +31,27 @@ static void place_arrays(struct engine_sequence *sequence, uint32_t block_max)
                                                                     sequence->sampling.bias_count);
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* In order of tokens, those of one token as they came: whoever changes logits side by side adds those of one in one go. */
+static void copy_biases(struct engine_sequence *sequence, const struct engine_bias *biases)
+{
+    uint64_t keys[ENGINE_BIASES_MAX]; /* a token, and where it stood */
+    uint32_t count = sequence->sampling.bias_count;
+
+    for (uint32_t i = 0; i < count; i++)
+        keys[i] = (uint64_t)biases[i].token << 32 | i;
+    qsort(keys, count, sizeof keys[0], compare_keys);
+    for (uint32_t i = 0; i < count; i++)
+        sequence->sampling.biases[i] = biases[(uint32_t)keys[i]];
+}
+
 struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_submit *submit,
                                             uint32_t block_tokens, uint64_t now_ns)
 {
@@ -71,9 +92,7 @@ struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_sub
     memcpy(sequence->stop_ids, submit->stop_ids,
            submit->stop_id_count * sizeof submit->stop_ids[0]);
     memcpy(sequence->tokens, submit->tokens, submit->token_count * sizeof submit->tokens[0]);
-    if (bias_count > 0)
-        memcpy(sequence->sampling.biases, submit->sampling.biases,
-               bias_count * sizeof(struct engine_bias));
+    copy_biases(sequence, submit->sampling.biases);
     return sequence;
 }
 

@@ -70,7 +70,7 @@ static void close_backend(struct engine_backend *base)
     cuda_device_give_host(backend->device, backend->inputs);
     cuda_device_give_host(backend->device, backend->heads);
     cuda_device_give_host(backend->device, backend->results);
-    cuda_device_give_host(backend->device, backend->draws);
+    cuda_draws_close(&backend->draws, backend->device);
     cuda_device_give_host(backend->device, backend->tokens);
     free(backend->head_rows);
     free(backend->outputs);
@@ -87,6 +87,11 @@ static const struct engine_backend_ops ops = {.name = "cuda",
 struct cuda_graph_counts cuda_backend_graphs(const struct engine_backend *backend)
 {
     return ((const struct cuda_backend *)backend)->graphs.counts;
+}
+
+uint64_t cuda_backend_draws_left(const struct engine_backend *backend)
+{
+    return ((const struct cuda_backend *)backend)->draws.left;
 }
 
 /* ------------------------------------------------------------------ checks */
@@ -235,7 +240,6 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
         {NULL, cuda_input_words(&backend->shape), sizeof(uint32_t)},
         {NULL, outputs, backend->shape.hidden * sizeof(float)},
         {NULL, outputs, backend->result_stride * sizeof(float)},
-        {NULL, outputs, sizeof *backend->draws},
         {NULL, outputs, sizeof *backend->tokens},
     };
     td_status_t status = TD_OK;
@@ -250,8 +254,9 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
     backend->inputs = arrays[0].memory;
     backend->heads = arrays[1].memory;
     backend->results = arrays[2].memory;
-    backend->draws = arrays[3].memory;
-    backend->tokens = arrays[4].memory;
+    backend->tokens = arrays[3].memory;
+    if (status == TD_OK)
+        status = cuda_draws_open(&backend->draws, backend->device, &backend->shape, error);
     return status;
 }
 

@@ -13,7 +13,6 @@
 #include "engine/cuda/attention.h"
 #include "engine/cuda/inputs.h"
 #include "engine/cuda/multiply.h"
-#include "engine/cuda/sample.h"
 
 /* A step while it is queued. */
 struct step {
@@ -416,17 +415,13 @@ static void make_logits(const struct step *step)
 static void draw_tokens(const struct step *step)
 {
     struct cuda_backend *backend = step->backend;
-    uint32_t outputs = step->batch->output_count;
 
-    backend->has_drawn = cuda_sample_fill(step->batch, backend->draws);
+    backend->has_drawn = cuda_draws_fill(&backend->draws, &backend->shape, step->batch);
     if (!backend->has_drawn)
         return;
-    cuda_device_upload(backend->device, backend->workspace.draws, backend->draws,
-                       outputs * sizeof *backend->draws);
-    cuda_sample_queue(backend->device, &backend->shape, &backend->workspace,
-                      cuda_inputs_logits(step->batch), outputs);
+    cuda_draws_queue(&backend->draws, backend->device, &backend->shape, &backend->workspace);
     cuda_device_download(backend->device, backend->tokens, backend->workspace.tokens,
-                         outputs * sizeof *backend->tokens);
+                         step->batch->output_count * sizeof *backend->tokens);
 }
 
 /* Logits in the order of their outputs, but those that a token was drawn from; hidden states from where they are. */
@@ -444,7 +439,7 @@ static void fetch_results(const struct step *step)
         float *result = backend->results + i * backend->result_stride;
 
         backend->outputs[i] = result;
-        if (cuda_sample_wanted(output))
+        if (backend->draws.each[i].is_wanted != 0)
             logits++;
         else if (output->want == ENGINE_WANT_LOGITS)
             cuda_device_download(backend->device, result, work->logits + logits++ * vocab,

@@ -13,6 +13,7 @@
 #include "engine/cuda/graphs.h"
 #include "engine/cuda/multiply.h"
 #include "engine/cuda/plan.h"
+#include "engine/cuda/sample.h"
 #include "engine/cuda/weights.h"
 #include "model/model.h"
 
@@ -38,10 +39,10 @@ struct cuda_backend {
     float *heads;        /* [outputs_max][hidden] */
     float *results;      /* [outputs_max][vocab or hidden] */
     size_t result_stride;
-    const float **outputs;   /* [outputs_max]: pointers handed out */
-    struct cuda_draw *draws; /* [outputs_max] */
-    uint32_t *tokens;        /* [outputs_max] */
-    bool has_drawn;          /* in the step at hand */
+    const float **outputs; /* [outputs_max]: pointers handed out */
+    struct cuda_draws draws;
+    uint32_t *tokens; /* [outputs_max] */
+    bool has_drawn;   /* in the step at hand */
 };
 
 /*

@@ -30,6 +30,11 @@ uint32_t cuda_peak_tiles(const struct cuda_shape *shape)
     return pieces(shape->vocab, CUDA_PEAK_TILE);
 }
 
+size_t cuda_changes_max(const struct cuda_shape *shape)
+{
+    return (size_t)shape->outputs_max * CUDA_CHANGES_EACH;
+}
+
 size_t cuda_attention_items(const struct cuda_shape *shape)
 {
     return (size_t)shape->rows_max * pieces(shape->heads / shape->kv_heads, CUDA_ATTEND_FEW) +

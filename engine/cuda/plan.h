@@ -67,6 +67,7 @@ struct cuda_shape {
     X(logits, float, s->outputs_max, s->vocab)                                                  \
     X(peaks, float, s->outputs_max, cuda_peak_tiles(s))                                         \
     X(draws, struct cuda_draw, s->outputs_max, 1)                                               \
+    X(changes, struct cuda_change, 1, cuda_changes_max(s))                                      \
     X(tokens, uint32_t, s->outputs_max, 1)                                                      \
     X(inputs, uint32_t, 1, cuda_input_words(s))
 
@@ -81,6 +82,13 @@ size_t cuda_qkv_count(const struct cuda_shape *shape);
 
 /* How many splits the arrays above hold: at least those of the longest row. */
 uint32_t cuda_splits_kept(const struct cuda_shape *shape);
+
+/*
+ * Biases, and tokens that were seen, that the draws of a step have room for together: of each output so many, and any one
+ * of them may have the room of several.
+ */
+#define CUDA_CHANGES_EACH 4096
+size_t cuda_changes_max(const struct cuda_shape *shape);
 
 /* Tiles of a row of logits, whose greatest are noted for drawing. */
 uint32_t cuda_peak_tiles(const struct cuda_shape *shape);

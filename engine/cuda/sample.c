@@ -1,49 +1,130 @@
 /* sample.c: see sample.h. */
 #include "engine/cuda/sample.h"
 
+#include <inttypes.h>
+#include <string.h>
+
 #include "engine/sample.h"
+#include "lib/base/log.h"
 
 _Static_assert(CUDA_NOT_DRAWN == ENGINE_NOT_DRAWN && CUDA_DRAW_FAILED == ENGINE_DRAW_FAILED,
                "what is no token means the same to kernels and to the core");
 _Static_assert(CUDA_PEAK_TILE == ENGINE_LOGITS_TILE && ENGINE_WEIGHT_BITS == 40,
                "weights are the same");
+_Static_assert(sizeof(struct cuda_change) == sizeof(struct engine_bias) &&
+                   sizeof(struct cuda_change) == sizeof(struct engine_tally_entry),
+               "changes are copied as the core has them");
 
 #define PEAKS_IN_BLOCK 8
 
-bool cuda_sample_wanted(const struct engine_output *output)
+td_status_t cuda_draws_open(struct cuda_draws *draws, struct cuda_device *device,
+                            const struct cuda_shape *shape, struct td_error *error)
 {
-    return output->want == ENGINE_WANT_LOGITS && output->draw != NULL;
+    void *each = NULL;
+    void *changes = NULL;
+    td_status_t status =
+        cuda_device_take_host(device, shape->outputs_max * sizeof *draws->each, &each, error);
+
+    if (status == TD_OK)
+        status = cuda_device_take_host(device, cuda_changes_max(shape) * sizeof *draws->changes,
+                                       &changes, error);
+    *draws = (struct cuda_draws){.each = each, .changes = changes};
+    return status;
 }
 
-bool cuda_sample_fill(const struct engine_batch *batch, struct cuda_draw *draws)
+void cuda_draws_close(struct cuda_draws *draws, struct cuda_device *device)
 {
-    bool is_any = false;
-    uint32_t row = 0;
+    cuda_device_give_host(device, draws->each);
+    cuda_device_give_host(device, draws->changes);
+    *draws = (struct cuda_draws){0};
+}
 
+/* Biases, and behind them what was seen; false if there is no room for them. */
+static bool add_changes(struct cuda_draws *draws, const struct cuda_shape *shape,
+                        const struct engine_changes *changes, struct cuda_draw *draw)
+{
+    struct cuda_change *to = draws->changes + draws->change_count;
+    size_t count = (size_t)changes->bias_count + changes->seen_count;
+
+    if (count > cuda_changes_max(shape) - draws->change_count)
+        return false;
+    if (changes->bias_count > 0)
+        memcpy(to, changes->biases, changes->bias_count * sizeof *to);
+    if (changes->seen_count > 0)
+        memcpy(to + changes->bias_count, changes->seen, changes->seen_count * sizeof *to);
+    draw->repetition = changes->repetition;
+    draw->frequency = changes->frequency;
+    draw->presence = changes->presence;
+    draw->biases = changes->bias_count;
+    draw->seen = changes->seen_count;
+    draw->first_change = draws->change_count;
+    draws->change_count += count;
+    return true;
+}
+
+static void note_left(struct cuda_draws *draws, const struct engine_changes *changes)
+{
+    if (draws->left++ == 0)
+        td_log(TD_LOG_INFO, "cuda",
+               "a draw is left to the host: no room for its penalties biases %" PRIu32
+               " tokens %" PRIu32,
+               changes->bias_count, changes->seen_count);
+}
+
+static bool add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
+                     const struct engine_draw *from, struct cuda_draw *draw)
+{
+    if (!add_changes(draws, shape, &from->changes, draw)) {
+        note_left(draws, &from->changes);
+        return false;
+    }
+    draw->is_wanted = true;
+    draw->is_greedy = from->is_greedy;
+    draw->reach = from->reach;
+    draw->random = from->random;
+    draw->least_weight = from->least_weight;
+    draw->temperature = from->temperature;
+    draw->top_p = from->top_p;
+    draw->top_k = from->top_k;
+    return true;
+}
+
+bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
+                     const struct engine_batch *batch)
+{
+    draws->outputs = batch->output_count;
+    draws->logits = 0;
+    draws->wanted = 0;
+    draws->change_count = 0;
     for (uint32_t i = 0; i < batch->output_count; i++) {
         const struct engine_output *output = &batch->outputs[i];
-        const struct engine_draw *draw = output->draw;
 
-        draws[i] = (struct cuda_draw){.row = row};
-        row += output->want == ENGINE_WANT_LOGITS;
-        if (!cuda_sample_wanted(output))
+        draws->each[i] = (struct cuda_draw){.row = draws->logits};
+        if (output->want != ENGINE_WANT_LOGITS)
             continue;
-        is_any = true;
-        draws[i].is_wanted = true;
-        draws[i].is_greedy = draw->is_greedy;
-        draws[i].reach = draw->reach;
-        draws[i].random = draw->random;
-        draws[i].least_weight = draw->least_weight;
-        draws[i].temperature = draw->temperature;
-        draws[i].top_p = draw->top_p;
-        draws[i].top_k = draw->top_k;
+        draws->logits++;
+        if (output->draw != NULL)
+            draws->wanted += add_draw(draws, shape, output->draw, &draws->each[i]);
     }
-    return is_any;
+    return draws->wanted > 0;
 }
 
-void cuda_sample_queue(struct cuda_device *device, const struct cuda_shape *shape,
-                       const struct cuda_workspace *work, uint32_t rows, uint32_t outputs)
+static void upload(const struct cuda_draws *draws, struct cuda_device *device,
+                   const struct cuda_workspace *work)
 {
+    cuda_device_upload(device, work->draws, draws->each, draws->outputs * sizeof *draws->each);
+    if (draws->change_count > 0)
+        cuda_device_upload(device, work->changes, draws->changes,
+                           draws->change_count * sizeof *draws->changes);
+}
+
+void cuda_draws_queue(const struct cuda_draws *draws, struct cuda_device *device,
+                      const struct cuda_shape *shape, const struct cuda_workspace *work)
+{
+    const struct cuda_change_args change = {.logits = work->logits,
+                                            .draws = work->draws,
+                                            .changes = work->changes,
+                                            .vocab = shape->vocab};
     const struct cuda_peaks_args peaks = {
         .logits = work->logits, .peaks = work->peaks, .vocab = shape->vocab};
     const struct cuda_draw_args draw = {.logits = work->logits,
@@ -51,12 +132,16 @@ void cuda_sample_queue(struct cuda_device *device, const struct cuda_shape *shap
                                         .draws = work->draws,
                                         .tokens = work->tokens,
                                         .vocab = shape->vocab};
+    const struct cuda_grid grid = {.x = draws->outputs, .y = 1, .z = 1};
     uint32_t tiles = cuda_peak_tiles(shape);
 
-    cuda_device_launch(
-        device, CUDA_KERNEL_PEAKS,
-        (struct cuda_grid){.x = (tiles + PEAKS_IN_BLOCK - 1) / PEAKS_IN_BLOCK, .y = rows, .z = 1},
-        &peaks);
-    cuda_device_launch(device, CUDA_KERNEL_DRAW, (struct cuda_grid){.x = outputs, .y = 1, .z = 1},
-                       &draw);
+    upload(draws, device, work);
+    if (draws->change_count > 0)
+        cuda_device_launch(device, CUDA_KERNEL_CHANGE, grid, &change);
+    cuda_device_launch(device, CUDA_KERNEL_PEAKS,
+                       (struct cuda_grid){.x = (tiles + PEAKS_IN_BLOCK - 1) / PEAKS_IN_BLOCK,
+                                          .y = draws->logits,
+                                          .z = 1},
+                       &peaks);
+    cuda_device_launch(device, CUDA_KERNEL_DRAW, grid, &draw);
 }

@@ -1,7 +1,9 @@
 /*
  * sample.h: drawing tokens on the device: what kernels/sample.h is told of each output of a batch.
  *
- * An output with a draw (engine/backend.h) gets its token there, and its logits stay where they are.
+ * An output with a draw (engine/backend.h) gets its token there, and its logits stay where they are. Biases and penalties
+ * travel as a list of tokens for each draw; there is room for so many in a step (cuda_changes_max of plan.h). A draw whose
+ * list does not fit is left to the core, which is given the logits; that is counted.
  */
 #ifndef TANDEM_ENGINE_CUDA_SAMPLE_H
 #define TANDEM_ENGINE_CUDA_SAMPLE_H
@@ -13,17 +15,28 @@
 #include "engine/cuda/kernels/args.h"
 #include "engine/cuda/plan.h"
 
-/* Whether the backend draws for an output. */
-bool cuda_sample_wanted(const struct engine_output *output);
+/* The draws of a step, in memory of the host that copies go from. */
+struct cuda_draws {
+    struct cuda_draw *each;      /* [outputs_max] */
+    struct cuda_change *changes; /* [cuda_changes_max] */
+    uint32_t outputs;
+    uint32_t logits; /* rows of them */
+    uint32_t wanted; /* draws */
+    size_t change_count;
+    uint64_t left; /* draws left to the core, since the backend was opened */
+};
 
-/* Fills a draw for each output; false if none is wanted, and then nothing needs to be drawn. */
-bool cuda_sample_fill(const struct engine_batch *batch, struct cuda_draw *draws);
+/* Takes both arrays from the device. What was taken until a failure cuda_draws_close gives back. */
+td_status_t cuda_draws_open(struct cuda_draws *draws, struct cuda_device *device,
+                            const struct cuda_shape *shape, struct td_error *error) TD_MUST_USE;
+void cuda_draws_close(struct cuda_draws *draws, struct cuda_device *device);
 
-/*
- * Queues the kernels that draw: rows of logits are in the workspace, so are the draws, one for each output; tokens are left
- * there as well.
- */
-void cuda_sample_queue(struct cuda_device *device, const struct cuda_shape *shape,
-                       const struct cuda_workspace *work, uint32_t rows, uint32_t outputs);
+/* Says what is drawn for the outputs of a batch; false if nothing is. */
+bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
+                     const struct engine_batch *batch);
+
+/* Queues drawing: rows of logits are in the workspace, and a token for each output is left there. */
+void cuda_draws_queue(const struct cuda_draws *draws, struct cuda_device *device,
+                      const struct cuda_shape *shape, const struct cuda_workspace *work);
 
 #endif

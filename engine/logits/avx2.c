@@ -66,7 +66,7 @@ static uint32_t collect(const float *logits, uint32_t count, float least, uint32
                                                    ids_out + found, values_out + found);
 }
 
-/* engine_exp times 2^ENGINE_WEIGHT_BITS, which goes into the exponent. */
+/* logits_exp times 2^ENGINE_WEIGHT_BITS, which goes into the exponent. */
 INLINE __m256 exp_scaled(__m256 x)
 {
     __m256 alive = _mm256_cmp_ps(x, _mm256_set1_ps(EXP_LEAST), _CMP_GT_OQ);

@@ -73,7 +73,7 @@ static uint32_t collect(const float *logits, uint32_t count, float least, uint32
     return found;
 }
 
-/* engine_exp times 2^ENGINE_WEIGHT_BITS, which goes into the exponent. */
+/* logits_exp times 2^ENGINE_WEIGHT_BITS, which goes into the exponent. */
 INLINE __m512 exp_scaled(__m512 x)
 {
     __mmask16 alive = _mm512_cmp_ps_mask(x, _mm512_set1_ps(EXP_LEAST), _CMP_GT_OQ);

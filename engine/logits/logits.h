@@ -52,7 +52,4 @@ uint32_t engine_logits_available(
 /* The set of that name; the fastest there is if name is NULL or no set that this processor can run. */
 const struct engine_logits *engine_logits_choose(const char *name);
 
-/* exp(x) for x <= 0 by additions and multiplications alone: the same bits on every machine. */
-float engine_exp(float x);
-
 #endif

@@ -1,41 +1,9 @@
 /* reference.c: the passes in plain C: the definition, and what other processors run; see logits.h. */
 #include <math.h> /* INFINITY; nothing of libm is called */
 #include <stddef.h>
-#include <string.h>
 
 #include "engine/logits/exponential.h"
 #include "engine/logits/logits.h"
-
-/* 2^n for -126 <= n <= 127. */
-static float power_of_two(int n)
-{
-    uint32_t bits = (uint32_t)(n + 127) << 23;
-    float value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-float engine_exp(float x)
-{
-    float n;
-    float r;
-    float p;
-
-    if (!(x > EXP_LEAST)) /* NaN too */
-        return 0.0f;
-    n = (float)(int)(x * EXP_LOG2E - 0.5f);
-    r = (x - n * EXP_LN2_HIGH) - n * EXP_LN2_LOW;
-    p = EXP_TERM_7;
-    p = p * r + EXP_TERM_6;
-    p = p * r + EXP_TERM_5;
-    p = p * r + EXP_TERM_4;
-    p = p * r + EXP_TERM_3;
-    p = p * r + EXP_TERM_2;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    return p * power_of_two((int)n);
-}
 
 static void maxima(const float *logits, uint32_t count, float *maxima_out)
 {
@@ -70,7 +38,7 @@ static uint64_t weigh(const float *logits, uint32_t count, float best, float tem
     uint64_t total = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        float p = engine_exp((logits[i] - best) / temperature);
+        float p = logits_exp((logits[i] - best) / temperature);
         uint64_t weight = (uint64_t)(p * (float)(UINT64_C(1) << ENGINE_WEIGHT_BITS));
 
         total += weight;

@@ -12,8 +12,10 @@
 #include "lib/base/random.h"
 #include "tests/cuda/rig.h"
 
-#define ROWS      4
-#define VOCAB_MAX 9000
+#define ROWS        4
+#define VOCAB_MAX   9000
+#define HISTORY_MAX 400
+#define BIASES_MAX  40
 
 /* ------------------------------------------------------------------ logits */
 
@@ -67,12 +69,82 @@ static struct engine_sampling make_sampling(struct td_rng *rng, uint32_t vocab)
     return sampling;
 }
 
+/* ------------------------------------------------------------------ requests */
+
+/* A request, and what it has said. */
+struct request {
+    struct engine_sampling sampling;
+    struct engine_bias biases[BIASES_MAX];
+    uint32_t tokens[HISTORY_MAX];
+    struct engine_tally_entry entries[HISTORY_MAX];
+    struct engine_tally tally;
+    struct engine_history history;
+};
+
+/* Several of a token are side by side, as the core has them. */
+static void make_biases(struct request *request, struct td_rng *rng, uint32_t vocab)
+{
+    uint32_t token = (uint32_t)td_rng_below(rng, vocab);
+
+    request->sampling.bias_count = (uint32_t)td_rng_below(rng, BIASES_MAX + 1);
+    request->sampling.biases = request->biases;
+    for (uint32_t i = 0; i < request->sampling.bias_count; i++) {
+        float value = td_rng_below(rng, 8) == 0 ? FLT_MAX : 10 * normal(rng);
+
+        request->biases[i] = (struct engine_bias){.token = token, .value = value};
+        if (td_rng_below(rng, 3) > 0)
+            token += (uint32_t)td_rng_below(rng, (vocab - token) / 8 + 1);
+    }
+}
+
+static void make_penalties(struct engine_sampling *sampling, struct td_rng *rng)
+{
+    static const float repetitions[] = {0, 1, 1.3f, 0.4f, 3e38f, 1e-40f};
+    static const float penalties[] = {0, 0, 0.6f, -1.7f, FLT_MAX, -FLT_MAX};
+
+    sampling->repetition_penalty = repetitions[td_rng_below(rng, 6)];
+    sampling->frequency_penalty = penalties[td_rng_below(rng, 6)];
+    sampling->presence_penalty = penalties[td_rng_below(rng, 6)];
+}
+
+static void make_request(struct request *request, struct td_rng *rng, uint32_t vocab)
+{
+    uint64_t dice = td_rng_below(rng, 4);
+
+    *request = (struct request){.sampling = make_sampling(rng, vocab)};
+    request->tally.entries = request->entries;
+    request->history.tokens = request->tokens;
+    request->history.tally = &request->tally;
+    request->history.prompt_count = 1 + (uint32_t)td_rng_below(rng, HISTORY_MAX / 2);
+    request->history.count =
+        request->history.prompt_count + (uint32_t)td_rng_below(rng, HISTORY_MAX / 2);
+    for (uint32_t i = 0; i < request->history.count; i++)
+        request->tokens[i] = (uint32_t)td_rng_below(rng, 1 + td_rng_below(rng, vocab));
+    if (dice != 0)
+        make_biases(request, rng, vocab);
+    if (dice != 1)
+        make_penalties(&request->sampling, rng);
+}
+
+static struct engine_draw draw_of(struct request *request, uint32_t vocab)
+{
+    static uint32_t counts[VOCAB_MAX];
+    const struct engine_history *history = &request->history;
+    struct engine_draw draw =
+        engine_draw_of(&request->sampling, vocab, history->count - history->prompt_count);
+
+    if (engine_penalty_wanted(&request->sampling))
+        draw.changes = engine_changes_of(&request->sampling, history, counts);
+    return draw;
+}
+
 /* ------------------------------------------------------------------ the kernels */
 
 struct stage {
     struct cuda_device *device;
     struct cuda_shape shape;
     struct cuda_workspace work;
+    struct cuda_draws draws;
 };
 
 static void *take(struct stage *stage, size_t bytes)
@@ -87,12 +159,17 @@ static void *take(struct stage *stage, size_t bytes)
 
 static void stage_open(struct stage *stage, uint32_t vocab)
 {
+    struct td_error error = {0};
+
     *stage =
         (struct stage){.device = cuda_rig_device(), .shape = {.vocab = vocab, .outputs_max = ROWS}};
     stage->work.logits = take(stage, (size_t)ROWS * vocab * sizeof(float));
     stage->work.peaks = take(stage, (size_t)ROWS * cuda_peak_tiles(&stage->shape) * sizeof(float));
     stage->work.draws = take(stage, ROWS * sizeof(struct cuda_draw));
+    stage->work.changes = take(stage, cuda_changes_max(&stage->shape) * sizeof(struct cuda_change));
     stage->work.tokens = take(stage, ROWS * sizeof(uint32_t));
+    if (cuda_draws_open(&stage->draws, stage->device, &stage->shape, &error) != TD_OK)
+        fail_msg("%s", error.text);
 }
 
 static void stage_close(struct stage *stage)
@@ -100,7 +177,9 @@ static void stage_close(struct stage *stage)
     cuda_device_give(stage->device, stage->work.logits);
     cuda_device_give(stage->device, stage->work.peaks);
     cuda_device_give(stage->device, stage->work.draws);
+    cuda_device_give(stage->device, stage->work.changes);
     cuda_device_give(stage->device, stage->work.tokens);
+    cuda_draws_close(&stage->draws, stage->device);
     cuda_device_close(stage->device);
 }
 
@@ -110,16 +189,14 @@ static void draw_rows(struct stage *stage, const float *logits, const struct eng
 {
     struct engine_output outputs[ROWS];
     const struct engine_batch batch = {.outputs = outputs, .output_count = ROWS};
-    struct cuda_draw draws[ROWS];
     struct td_error error = {0};
 
     for (uint32_t i = 0; i < ROWS; i++)
         outputs[i] = (struct engine_output){.want = ENGINE_WANT_LOGITS, .draw = &how[i]};
-    assert_true(cuda_sample_fill(&batch, draws));
+    assert_true(cuda_draws_fill(&stage->draws, &stage->shape, &batch));
     cuda_device_upload(stage->device, stage->work.logits, logits,
                        (size_t)ROWS * stage->shape.vocab * sizeof *logits);
-    cuda_device_upload(stage->device, stage->work.draws, draws, sizeof draws);
-    cuda_sample_queue(stage->device, &stage->shape, &stage->work, ROWS, ROWS);
+    cuda_draws_queue(&stage->draws, stage->device, &stage->shape, &stage->work);
     cuda_device_download(stage->device, tokens, stage->work.tokens, ROWS * sizeof *tokens);
     if (cuda_device_wait(stage->device, &error) != TD_OK)
         fail_msg("%s", error.text);
@@ -130,8 +207,8 @@ static void check_draws(struct stage *stage, struct engine_sampler *sampler, uin
 {
     static float logits[ROWS][VOCAB_MAX];
     static float packed[ROWS * VOCAB_MAX];
+    static struct request requests[ROWS];
     uint32_t vocab = stage->shape.vocab;
-    struct engine_sampling samplings[ROWS];
     struct engine_draw how[ROWS];
     uint32_t tokens[ROWS];
 
@@ -139,29 +216,32 @@ static void check_draws(struct stage *stage, struct engine_sampler *sampler, uin
         for (uint32_t id = 0; id < vocab; id++)
             logits[row][id] = make_logit(kind, id, rng);
         memcpy(packed + (size_t)row * vocab, logits[row], vocab * sizeof(float));
-        samplings[row] = make_sampling(rng, vocab);
-        how[row] = engine_draw_of(&samplings[row], vocab, row);
+        make_request(&requests[row], rng, vocab);
+        how[row] = draw_of(&requests[row], vocab);
     }
     draw_rows(stage, packed, how, tokens);
     for (uint32_t row = 0; row < ROWS; row++) {
-        const struct engine_history history = {.prompt_count = 5, .count = 5 + row};
-        uint32_t expected = ENGINE_DRAW_FAILED;
+        const struct engine_sampling *sampling = &requests[row].sampling;
+        struct engine_history history = requests[row].history;
+        uint32_t expected;
 
-        if (engine_sample(sampler, logits[row], &samplings[row], &history, &expected) != TD_OK)
+        history.tally = NULL;
+        if (engine_sample(sampler, logits[row], sampling, &history, &expected) != TD_OK)
             expected = ENGINE_DRAW_FAILED;
         if (tokens[row] != expected)
             fail_msg("%u logits, %s: token %u instead of %u (temperature %g, top_k %u, top_p %g, "
-                     "min_p %g)",
-                     vocab, kinds[kind], tokens[row], expected, (double)samplings[row].temperature,
-                     samplings[row].top_k, (double)samplings[row].top_p,
-                     (double)samplings[row].min_p);
+                     "min_p %g, repetition %g, frequency %g, presence %g, %u biases)",
+                     vocab, kinds[kind], tokens[row], expected, (double)sampling->temperature,
+                     sampling->top_k, (double)sampling->top_p, (double)sampling->min_p,
+                     (double)sampling->repetition_penalty, (double)sampling->frequency_penalty,
+                     (double)sampling->presence_penalty, sampling->bias_count);
     }
 }
 
 static void tokens_are_those_that_the_core_draws(void **state)
 {
     static const uint32_t vocabs[] = {1, 5, 256, 257, 1000, VOCAB_MAX};
-    const uint32_t rounds = TEST_IS_SANITIZED ? 2 : 12;
+    const uint32_t rounds = TEST_IS_SANITIZED ? 2 : 8;
     struct td_rng rng;
 
     (void)state;
@@ -178,6 +258,85 @@ static void tokens_are_those_that_the_core_draws(void **state)
         engine_sampler_fini(&sampler);
         stage_close(&stage);
     }
+}
+
+/* Not the tokens alone: each logit, to the bit; and what names no token changes none. */
+static void changed_logits_are_those_of_the_core(void **state)
+{
+    enum { VOCAB = 700 };
+    static float logits[ROWS][VOCAB];
+    static float found[ROWS][VOCAB];
+    static struct request requests[ROWS];
+    static uint32_t counts[VOCAB];
+    struct engine_draw how[ROWS];
+    uint32_t tokens[ROWS];
+    struct stage stage;
+    struct td_rng rng;
+
+    (void)state;
+    td_rng_init(&rng, 12);
+    stage_open(&stage, VOCAB);
+    for (uint32_t round = 0; round < (TEST_IS_SANITIZED ? 8u : 40u); round++) {
+        for (uint32_t row = 0; row < ROWS; row++) {
+            struct engine_bias *last;
+
+            for (uint32_t id = 0; id < VOCAB; id++)
+                logits[row][id] = make_logit(round % 8, id, &rng);
+            make_request(&requests[row], &rng, VOCAB);
+            how[row] = draw_of(&requests[row], VOCAB);
+            if (row == 0 && how[row].changes.bias_count > 0) { /* nobody has let it in */
+                last = &requests[row].biases[how[row].changes.bias_count - 1];
+                last->token = round % 2 == 0 ? VOCAB : UINT32_MAX;
+            }
+        }
+        draw_rows(&stage, logits[0], how, tokens);
+        cuda_device_download(stage.device, found, stage.work.logits, sizeof found);
+        assert_int_equal(cuda_device_wait(stage.device, NULL), TD_OK);
+        for (uint32_t row = 0; row < ROWS; row++) {
+            struct engine_sampling sampling = requests[row].sampling;
+
+            sampling.bias_count -= row == 0 && sampling.bias_count > 0;
+            if (engine_penalty_wanted(&sampling))
+                engine_penalize(&sampling, &requests[row].history, counts, logits[row]);
+            assert_memory_equal(found[row], logits[row], sizeof found[row]);
+        }
+    }
+    stage_close(&stage);
+}
+
+/* What one step has no room for is left to the core, with logits as they were; the draws beside it are made. */
+static void too_many_changes_are_left_to_the_core(void **state)
+{
+    enum { VOCAB = 9000, ROOM = ROWS * CUDA_CHANGES_EACH, FIRST = 8000 };
+    static float logits[ROWS][VOCAB];
+    static float found[ROWS][VOCAB];
+    static struct engine_tally_entry seen[VOCAB];
+    struct engine_draw how[ROWS] = {
+        {.is_greedy = true}, {.is_greedy = true}, {.is_greedy = true}, {.is_greedy = true}};
+    uint32_t tokens[ROWS];
+    struct stage stage;
+
+    (void)state;
+    stage_open(&stage, VOCAB);
+    for (uint32_t i = 0; i < VOCAB; i++)
+        seen[i] = (struct engine_tally_entry){.token = i, .count = 1};
+    for (uint32_t row = 0; row < ROWS; row++) {
+        logits[row][8] = 0.5f;
+        how[row].changes = (struct engine_changes){.seen = seen, .repetition = 1, .presence = 1};
+    }
+    how[1].changes.seen_count = FIRST;
+    how[2].changes.seen_count = ROOM - FIRST + 1;
+    how[3].changes.seen_count = ROOM - FIRST;
+    draw_rows(&stage, logits[0], how, tokens);
+    assert_int_equal(tokens[0], 8);
+    assert_int_equal(tokens[1], FIRST); /* the first that was not seen */
+    assert_int_equal(tokens[2], ENGINE_NOT_DRAWN);
+    assert_int_equal(tokens[3], ROOM - FIRST);
+    assert_int_equal(stage.draws.left, 1);
+    cuda_device_download(stage.device, found, stage.work.logits, sizeof found);
+    assert_int_equal(cuda_device_wait(stage.device, NULL), TD_OK);
+    assert_memory_equal(found[2], logits[2], sizeof found[2]);
+    stage_close(&stage);
 }
 
 static void logits_that_nobody_can_draw_from_are_told(void **state)
@@ -277,6 +436,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_those_that_the_core_draws),
+        cmocka_unit_test(changed_logits_are_those_of_the_core),
+        cmocka_unit_test(too_many_changes_are_left_to_the_core),
         cmocka_unit_test(logits_that_nobody_can_draw_from_are_told),
         cmocka_unit_test(each_output_gets_what_it_wants),
     };

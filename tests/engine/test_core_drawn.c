@@ -2,6 +2,7 @@
 #include "tests/engine/rig.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "engine/sample.h"
 
@@ -15,15 +16,35 @@ static const struct rig_config plain = {
 
 __extension__ typedef unsigned __int128 uint128;
 
-/* By the definition of engine/sample.h, for draws without top-k, top-p and min-p. */
-static uint32_t draw_one(const struct engine_draw *draw, const float *logits)
+/* By the definition of engine/penalty.h. */
+static void change(const struct engine_changes *changes, float *logits)
 {
+    for (uint32_t i = 0; i < changes->bias_count; i++) {
+        assert_true(i == 0 || changes->biases[i - 1].token <= changes->biases[i].token);
+        logits[changes->biases[i].token] += changes->biases[i].value;
+    }
+    for (uint32_t i = 0; i < changes->seen_count; i++) {
+        float *logit = &logits[changes->seen[i].token];
+        float count = (float)changes->seen[i].count;
+
+        *logit = *logit > 0 ? *logit / changes->repetition : *logit * changes->repetition;
+        if (count > 0)
+            *logit = *logit - changes->frequency * count - changes->presence;
+    }
+}
+
+/* By the definition of engine/sample.h, for draws without top-k, top-p and min-p. */
+static uint32_t draw_one(const struct engine_draw *draw, const float *raw)
+{
+    float logits[VOCAB];
     uint64_t weights[VOCAB];
     uint32_t best = 0;
     uint64_t total;
     uint64_t point;
     uint32_t id = 0;
 
+    memcpy(logits, raw, sizeof logits);
+    change(&draw->changes, logits);
     for (uint32_t i = 1; i < VOCAB; i++)
         best = logits[i] > logits[best] ? i : best;
     if (draw->is_greedy)
@@ -67,7 +88,7 @@ static uint32_t apply_drawn(struct rig *rig)
     return drawn;
 }
 
-/* Imported, greedy, with a seed, after penalties, and for another worker. */
+/* Imported, greedy, with a seed, after biases and penalties, and for another worker. */
 static void requests_get_the_tokens_that_the_core_draws(void **state)
 {
     static const uint32_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6};
@@ -87,6 +108,10 @@ static void requests_get_the_tokens_that_the_core_draws(void **state)
         submit.sampling.temperature = id % 2 == 0 ? 0.9f : 0;
         submit.sampling.seed = id;
         submit.sampling.repetition_penalty = id == 3 || id == 4 ? 1.3f : 0;
+        submit.sampling.frequency_penalty = id == 4 ? 0.3f : 0;
+        if (id == 2 || id == 3)
+            for (uint32_t i = 0; i < 20; i++)
+                rig_bias(&submit, 50 - i * 7 % 11, 0.1f * (float)i);
         rig_submit(&rig, id, &submit);
     }
     while (rig_plan(&rig))
@@ -97,7 +122,7 @@ static void requests_get_the_tokens_that_the_core_draws(void **state)
             rig_assert_finished(&rig, id, ENGINE_FINISH_LENGTH, TD_OK);
             rig_check_output(&rig, id);
         }
-    assert_int_equal(drawn, 4 * 12); /* two have penalties, one draws nothing */
+    assert_int_equal(drawn, 6 * 12); /* one draws nothing */
     rig_close(&rig);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/logits/exponential.h"
 #include "engine/sample.h"
 #include "lib/base/random.h"
 
@@ -86,7 +87,7 @@ static uint32_t defined_token(const float *logits, uint32_t vocab,
     for (uint32_t i = 0; i < vocab; i++) {
         float x = (tokens[i].logit - tokens[0].logit) / sampling->temperature;
 
-        tokens[i].weight = (uint64_t)((double)engine_exp(x) * WHOLE);
+        tokens[i].weight = (uint64_t)((double)logits_exp(x) * WHOLE);
         if ((double)tokens[i].weight < floor((double)sampling->min_p * WHOLE) ||
             (sampling->top_k > 0 && i >= sampling->top_k))
             tokens[i].weight = 0;

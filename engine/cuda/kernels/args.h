@@ -56,6 +56,7 @@ enum cuda_type {
     X(activate, ACTIVATE, 256)           \
     X(pack, PACK, 128)                   \
     X(peaks, PEAKS, 256)                 \
+    X(change, CHANGE, CUDA_DRAW_THREADS) \
     X(draw, DRAW, CUDA_DRAW_THREADS)     \
     X(fill, FILL, 256)                   \
     X(hash, HASH, 256)                   \
@@ -335,6 +336,27 @@ struct cuda_draw {
     uint32_t is_greedy;
     uint32_t is_wanted; /* else CUDA_NOT_DRAWN is the answer */
     uint32_t row;       /* of logits */
+
+    /* What is done to the logits before: struct engine_changes of engine/penalty.h. */
+    float repetition;
+    float frequency;
+    float presence;
+    uint32_t biases; /* from the first change on, in order of tokens */
+    uint32_t seen;   /* behind them, each token once */
+    uint64_t first_change;
+};
+
+struct cuda_change {
+    uint32_t token;
+    uint32_t what; /* the bits of a bias; of a token that was seen how often it is in the output */
+};
+
+/* Biases and penalties, in place. A block for each draw. */
+struct cuda_change_args {
+    float *logits;
+    const struct cuda_draw *draws;
+    const struct cuda_change *changes;
+    uint32_t vocab;
 };
 
 /* A block for each draw. CUDA_DRAW_FAILED where no logit is finite, or one is plus infinity. */

@@ -1,5 +1,6 @@
 /*
- * sample.h: drawing tokens from logits where they lie: the tokens that engine/sample.h draws, to the last tie.
+ * sample.h: drawing tokens from logits where they lie: the tokens that engine/sample.h draws, to the last tie, behind biases
+ * and penalties.
  *
  * Weights are whole numbers, so sums have no order, and all that counts is which tokens are kept: those from a limit on,
  * and of those that are equal to the limit the first ones. Limits are found by radix selection over the bits of logits,
@@ -10,6 +11,7 @@
 #define TANDEM_ENGINE_CUDA_KERNELS_SAMPLE_H
 
 #include "engine/cuda/kernels/tensor.h"
+#include "engine/logits/change.h"
 #include "engine/logits/exponential.h"
 
 #define SAMPLE_WARPS     (CUDA_DRAW_THREADS / SIMT_WARP)
@@ -74,35 +76,9 @@ SIMT_INLINE float sample_value(uint32_t order)
     return value;
 }
 
-/* As engine_exp of engine/logits/reference.c. */
-SIMT_INLINE float sample_exp(float x)
-{
-    float n;
-    float r;
-    float p;
-    float power;
-    uint32_t bits;
-
-    if (!(x > EXP_LEAST))
-        return 0.0f;
-    n = (float)(int)(x * EXP_LOG2E - 0.5f);
-    r = (x - n * EXP_LN2_HIGH) - n * EXP_LN2_LOW;
-    p = EXP_TERM_7;
-    p = p * r + EXP_TERM_6;
-    p = p * r + EXP_TERM_5;
-    p = p * r + EXP_TERM_4;
-    p = p * r + EXP_TERM_3;
-    p = p * r + EXP_TERM_2;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    bits = (uint32_t)((int)n + 127) << 23;
-    memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
-
 SIMT_INLINE uint64_t sample_weigh(const struct sample *sample, float value)
 {
-    return (uint64_t)(sample_exp((value - sample->best) / sample->draw.temperature) * 0x1p40f);
+    return (uint64_t)(logits_exp((value - sample->best) / sample->draw.temperature) * 0x1p40f);
 }
 
 /* The order of the least logit that may be so many temperatures below the best. */
@@ -317,6 +293,47 @@ SIMT_INLINE void sample_keep_share(struct sample *sample, uint64_t total)
             break;
     }
     sample_keep(sample, SAMPLE_WEIGHT, from, goal);
+}
+
+/* ------------------------------------------------------------------ changes */
+
+/* Tokens beyond the vocabulary, which the core lets nobody name, are passed over. */
+SIMT_INLINE void sample_bias(float *logits, uint32_t vocab, const struct cuda_change *biases,
+                             uint32_t count)
+{
+    for (uint32_t i = simt_thread(); i < count; i += CUDA_DRAW_THREADS) {
+        uint32_t token = biases[i].token;
+
+        if (token >= vocab || (i > 0 && biases[i - 1].token == token))
+            continue; /* whoever has the first of a token adds the others too */
+        for (uint32_t k = i; k < count && biases[k].token == token; k++) {
+            float bias;
+
+            memcpy(&bias, &biases[k].what, sizeof bias);
+            logits[token] = logits_biased(logits[token], bias);
+        }
+    }
+}
+
+/* As engine_penalize of engine/penalty.c. */
+SIMT_KERNEL(change, CUDA_DRAW_THREADS, struct cuda_change_args)
+{
+    const struct cuda_draw draw = args.draws[simt_block_x()];
+    const struct cuda_change *biases = args.changes + draw.first_change;
+    const struct cuda_change *seen = biases + draw.biases;
+    float *logits = args.logits + (size_t)draw.row * args.vocab;
+
+    if (draw.biases + draw.seen == 0) /* the whole block */
+        return;
+    sample_bias(logits, args.vocab, biases, draw.biases);
+    simt_barrier();
+    for (uint32_t i = simt_thread(); i < draw.seen; i += CUDA_DRAW_THREADS) {
+        uint32_t token = seen[i].token;
+
+        if (token < args.vocab)
+            logits[token] = logits_penalised(logits[token], draw.repetition, draw.frequency,
+                                             draw.presence, seen[i].what);
+    }
 }
 
 /* ------------------------------------------------------------------ kernels */
