@@ -365,6 +365,7 @@ td_status_t cuda_backend_open(const struct model *model, struct cuda_device *dev
         close_backend(&backend->base);
         return status;
     }
+    device->launches_early = !options->is_without_early; /* weights are there: see products.h */
     *kv_out = (struct engine_kv){.base = backend->pool.base,
                                  .fd = -1,
                                  .block_count = backend->block_count,

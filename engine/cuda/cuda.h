@@ -44,6 +44,7 @@ struct cuda_options {
     uint32_t outputs_max;     /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
     bool is_fast;             /* products of many rows by cuBLASLt: see fast.h; BF16 only */
     bool is_without_graphs;   /* every step is launched kernel by kernel */
+    bool is_without_early;    /* no kernel begins before the one before has ended: see device.h */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */
 };

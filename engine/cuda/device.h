@@ -6,6 +6,10 @@
  * waiting returns the first error, whose text names the call and the kernel. So who queues work checks once, at the
  * end. One thread at a time.
  *
+ * With launches_early a kernel may begin while the one launched before it still runs, where the device can do that and
+ * kernels were made for it; they wait by themselves before they touch what others write (kernels/simt.h), so nobody else sees
+ * a difference: copies, marks and graphs behind a kernel come after its end, and so after that of all before it.
+ *
  * What is launched between capture and capture_end does not run, but is recorded as a graph, which replay queues as a
  * whole: the same kernels with the same arguments. What cannot be recorded is no failure of the device.
  */
@@ -92,6 +96,7 @@ struct cuda_device {
     const struct cuda_device_ops *ops;
     struct cuda_device_info info;
     struct td_error failure; /* the first; status TD_OK: none */
+    bool launches_early;     /* may be changed at any time, for launches from then on */
     bool is_recording;
     struct td_error unrecorded; /* the first failure to record, in the present capture */
 };

@@ -8,14 +8,16 @@
 #include "engine/cuda/gpu/blas.h"
 #include "engine/cuda/gpu/kernels.h"
 
-#define CAPABILITY_MIN 8 /* Ampere: the oldest that PTX is made for */
+#define CAPABILITY_MIN 8  /* Ampere: the oldest that PTX is made for */
+#define EARLY_MIN      90 /* what kernels must be compiled for, to begin early */
 
 struct gpu {
     struct cuda_device base; /* first: see device.h */
     int index;
     cudaStream_t stream;
     bool has_stream;
-    struct gpu_blas *blas;         /* NULL: the fast variant was not asked for */
+    bool can_launch_early; /* the code that was loaded waits for earlier kernels: kernels/simt.h */
+    struct gpu_blas *blas; /* NULL: the fast variant was not asked for */
     cudaEvent_t marks[CUDA_MARKS]; /* made when first set */
 };
 
@@ -151,13 +153,20 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
     struct gpu *gpu = (struct gpu *)device;
     struct gpu_kernel found = gpu_kernel_of(kernel);
     void *parameter = (void *)(uintptr_t)args; /* the runtime copies it, and does not write */
+    cudaLaunchAttribute early = {.id = cudaLaunchAttributeProgrammaticStreamSerialization,
+                                 .val = {.programmaticStreamSerializationAllowed = 1}};
+    const cudaLaunchConfig_t config = {.gridDim = {grid.x, grid.y, grid.z},
+                                       .blockDim = {threads_of[kernel], 1, 1},
+                                       .dynamicSmemBytes = found.shared_bytes,
+                                       .stream = gpu->stream,
+                                       .attrs = &early,
+                                       .numAttrs =
+                                           gpu->can_launch_early && device->launches_early ? 1 : 0};
     char what[64];
     cudaError_t code = cudaSetDevice(gpu->index);
 
     if (code == cudaSuccess)
-        code = cudaLaunchKernel(found.function, (dim3){grid.x, grid.y, grid.z},
-                                (dim3){threads_of[kernel], 1, 1}, &parameter, found.shared_bytes,
-                                gpu->stream);
+        code = cudaLaunchKernelExC(&config, found.function, &parameter);
     if (code == cudaSuccess)
         return TD_OK;
     snprintf(what, sizeof what, "kernel %s on %u x %u x %u blocks", found.name, grid.x, grid.y,
@@ -373,13 +382,15 @@ static td_status_t describe(struct gpu *gpu, struct td_error *error)
 
 /*
  * All kernels, now: their code takes memory that must not be lacking in the middle of a step, none can be loaded while a
- * graph is recorded, and a GPU that this program holds no code for is found here.
+ * graph is recorded, and a GPU that this program holds no code for is found here. Code that was made from PTX for older
+ * GPUs does not wait for earlier kernels, whatever the GPU.
  */
-static td_status_t load_kernels(struct td_error *error)
+static td_status_t load_kernels(struct gpu *gpu, struct td_error *error)
 {
     struct cudaFuncAttributes attributes;
     td_status_t status = TD_OK;
 
+    gpu->can_launch_early = true;
     for (int kernel = 0; kernel < (int)CUDA_KERNEL_COUNT && status == TD_OK; kernel++) {
         struct gpu_kernel found = gpu_kernel_of((enum cuda_kernel)kernel);
         char what[96];
@@ -387,6 +398,8 @@ static td_status_t load_kernels(struct td_error *error)
         snprintf(what, sizeof what, "this program's kernels cannot be loaded on this GPU (%s)",
                  found.name);
         status = check(cudaFuncGetAttributes(&attributes, found.function), what, error);
+        gpu->can_launch_early =
+            gpu->can_launch_early && status == TD_OK && attributes.ptxVersion >= EARLY_MIN;
         if (status == TD_OK && found.shared_bytes > 0) /* more than 48 KiB must be asked for */
             status = check(cudaFuncSetAttribute(found.function,
                                                 cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -406,7 +419,7 @@ static td_status_t prepare(struct gpu *gpu, struct td_error *error)
     if (status == TD_OK)
         status = describe(gpu, error);
     if (status == TD_OK)
-        status = load_kernels(error);
+        status = load_kernels(gpu, error);
     if (status != TD_OK)
         return status;
     status = check(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking),

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/cuda/interpreted/guard.h"
 #include "engine/cuda/interpreted/interpreter.h"
 
 #define ALIGNMENT  256
@@ -59,10 +60,15 @@ static const struct {
 #undef Y
 };
 
-/* In front of every piece of memory: how large it is. */
+/* In front of every piece of memory, on a page of its own: how large it is. */
 struct piece {
     size_t bytes;
 };
+
+static struct piece *piece_of(void *memory)
+{
+    return (struct piece *)(void *)((uint8_t *)memory - GUARD_PAGE);
+}
 
 /* A launch of a recorded step, with its arguments; or a product (struct cuda_dense), which is no kernel. */
 struct recorded {
@@ -95,26 +101,31 @@ static td_status_t take(struct cuda_device *device, size_t bytes, void **memory_
 {
     struct interpreted *self = (struct interpreted *)device;
     size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    uint8_t *memory = NULL;
+    void *memory = NULL;
 
-    if (rounded >= bytes && rounded <= device->info.memory_bytes - self->taken)
-        memory = aligned_alloc(ALIGNMENT, rounded + ALIGNMENT);
-    if (memory == NULL)
+    if (rounded < bytes || rounded > device->info.memory_bytes - self->taken ||
+        posix_memalign(&memory, GUARD_PAGE, GUARD_PAGE + rounded) != 0)
         return td_fail(error, TD_NO_MEMORY, "cannot allocate %zu bytes of interpreted memory",
                        bytes);
-    ((struct piece *)(void *)memory)->bytes = rounded;
+    *(struct piece *)memory = (struct piece){.bytes = rounded};
     self->taken += rounded;
-    memset(memory + ALIGNMENT, UNWRITTEN, rounded);
-    *memory_out = memory + ALIGNMENT;
+    *memory_out = (uint8_t *)memory + GUARD_PAGE;
+    memset(*memory_out, UNWRITTEN, rounded);
     return TD_OK;
 }
 
 static void give(struct cuda_device *device, void *memory)
 {
-    struct piece *piece = (struct piece *)(void *)((uint8_t *)memory - ALIGNMENT);
+    struct piece *piece = piece_of(memory);
 
+    guard_remove(memory);
     ((struct interpreted *)device)->taken -= piece->bytes;
     free(piece);
+}
+
+void interpreter_guard(void *memory)
+{
+    guard_add(memory, piece_of(memory)->bytes);
 }
 
 static td_status_t take_host(struct cuda_device *device, size_t bytes, void **memory_out,

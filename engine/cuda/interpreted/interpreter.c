@@ -14,6 +14,8 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "engine/cuda/interpreted/guard.h"
+
 #define THREADS_MAX INTERPRETER_THREADS_MAX
 #define WARP        32
 #define STACK_BYTES ((size_t)64 << 10)
@@ -28,7 +30,8 @@ struct fiber {
     jmp_buf place;
     bool is_begun;
 #endif
-    bool is_done; /* with the present block */
+    bool is_done;    /* with the present block */
+    bool has_waited; /* in it, for earlier kernels */
 };
 
 /* Who waits together: the whole block, or one warp. */
@@ -105,6 +108,23 @@ void interpreter_barrier(void)
     meet(&state.block, NULL);
 }
 
+static void open_guard(uint32_t warp, uint32_t round)
+{
+    (void)warp;
+    (void)round;
+    guard_open();
+}
+
+/* With a guard nobody goes on before all have come, or who is first would let the others in. */
+void interpreter_await_earlier(void)
+{
+    uint32_t thread = interpreter_now.thread;
+
+    if (guard_is_used() && !state.fibers[thread].has_waited)
+        meet(&state.block, open_guard);
+    state.fibers[thread].has_waited = true;
+}
+
 const void *interpreter_gather(const void *given, size_t bytes)
 {
     uint32_t thread = interpreter_now.thread;
@@ -175,6 +195,11 @@ static void run_fiber(void)
 
     for (;;) {
         state.kernel->run(state.args);
+        if (!state.fibers[thread].has_waited) {
+            fprintf(stderr, "kernel %s, thread %u: ended without waiting for earlier kernels\n",
+                    state.kernel->name, thread);
+            abort();
+        }
         state.fibers[thread].is_done = true;
         state.has_moved = true;
         leave(thread);
@@ -201,8 +226,10 @@ static void start_block(void)
     for (uint32_t warp = 0; warp < state.kernel->threads / WARP; warp++)
         state.warps[warp] = (struct meeting){.expected = WARP};
     for (uint32_t thread = 0; thread < state.kernel->threads; thread++)
-        state.fibers[thread].is_done = false;
+        state.fibers[thread].is_done = state.fibers[thread].has_waited = false;
     interpreter_tensor_reset(state.kernel->threads, state.kernel->shared_bytes);
+    if (guard_is_used())
+        guard_close(state.kernel->name);
 }
 
 static void run_block(void)

@@ -4,7 +4,8 @@
  * For tests: of the kernels' indexing, barriers and arithmetic, and of everything above them, on machines without a
  * GPU. Blocks run one after the other; the threads of a block are fibers that change at barriers and at sums over
  * warps. Slow: about a microsecond for each such change. A barrier that some threads never reach is found, and ends
- * the process with the kernel's name. One device at a time runs in a process.
+ * the process with the kernel's name, as does a kernel that does not wait for earlier ones (kernels/simt.h). One device at
+ * a time runs in a process.
  */
 #ifndef TANDEM_ENGINE_CUDA_INTERPRETED_INTERPRETER_H
 #define TANDEM_ENGINE_CUDA_INTERPRETED_INTERPRETER_H
@@ -26,6 +27,7 @@ extern struct interpreter_place interpreter_now;
 
 /* For kernels/simt.h alone. */
 void interpreter_barrier(void);
+void interpreter_await_earlier(void);
 float interpreter_warp_sum(float value);
 float interpreter_warp_max(float value);
 uint16_t interpreter_float_to_bf16(float value);
@@ -71,5 +73,13 @@ td_status_t interpreter_run(const struct interpreter_kernel *kernel, struct cuda
 /* A device with so much memory, which is ordinary memory. */
 td_status_t interpreter_open(size_t memory_bytes, struct cuda_device **device_out,
                              struct td_error *error) TD_MUST_USE;
+
+/*
+ * From now on, until it is given back, a kernel that touches this memory, which a device gave, before it has waited for
+ * earlier kernels ends the process with its name. Slow: for tests, which guard what kernels write. At most
+ * INTERPRETER_GUARDS at a time.
+ */
+#define INTERPRETER_GUARDS 4
+void interpreter_guard(void *memory);
 
 #endif

@@ -49,14 +49,20 @@ SIMT_INLINE void stream_fetch_x(const struct cuda_product_args *args, uint32_t f
     }
 }
 
-SIMT_INLINE void stream_fetch(const struct cuda_product_args *args, enum cuda_type type,
-                              const struct stream_size size, uint32_t step,
-                              struct stream_step *step_out)
+SIMT_INLINE void stream_fetch_weights(const struct cuda_product_args *args, enum cuda_type type,
+                                      const struct stream_size size, uint32_t step,
+                                      struct stream_step *step_out)
 {
     SIMT_UNROLL
     for (uint32_t i = 0; i < size.rows; i++)
         packed_fetch(&args->matrix, type, simt_block_x() * size.rows + i, step,
                      &step_out->weights[i]);
+}
+
+SIMT_INLINE void stream_fetch_activations(const struct cuda_product_args *args,
+                                          const struct stream_size size, uint32_t step,
+                                          struct stream_step *step_out)
+{
     SIMT_UNROLL
     for (uint32_t i = 0; i < size.tokens; i++)
         stream_fetch_x(args, (simt_block_y() * size.tokens + i) * 8, step, step_out->x[i]);
@@ -131,7 +137,18 @@ SIMT_INLINE void stream_finish(const struct cuda_product_args *args, const struc
     }
 }
 
-/* A warp's slice: steps are loaded size.depth ahead of their use, so that many bytes are on their way. */
+SIMT_INLINE void stream_fetch(const struct cuda_product_args *args, enum cuda_type type,
+                              const struct stream_size size, uint32_t step,
+                              struct stream_step *step_out)
+{
+    stream_fetch_weights(args, type, size, step, step_out);
+    stream_fetch_activations(args, size, step, step_out);
+}
+
+/*
+ * A warp's slice: steps are loaded size.depth ahead of their use, so that many bytes are on their way. Weights have been
+ * there since the model was loaded, so the first ones are asked for before there are activations (see simt.h).
+ */
 SIMT_INLINE void stream_ahead(const struct cuda_product_args *args, enum cuda_type type,
                               const struct stream_size size, uint32_t begin, uint32_t end,
                               float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
@@ -141,7 +158,12 @@ SIMT_INLINE void stream_ahead(const struct cuda_product_args *args, enum cuda_ty
     SIMT_UNROLL
     for (uint32_t i = 0; i < size.depth; i++)
         if (begin + i < end)
-            stream_fetch(args, type, size, begin + i, &ring[i]);
+            stream_fetch_weights(args, type, size, begin + i, &ring[i]);
+    simt_await_earlier();
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < size.depth; i++)
+        if (begin + i < end)
+            stream_fetch_activations(args, size, begin + i, &ring[i]);
     for (uint32_t step = begin; step < end; step += size.depth) {
         SIMT_UNROLL
         for (uint32_t i = 0; i < size.depth; i++) {
@@ -159,6 +181,7 @@ SIMT_INLINE void stream_in_turn(const struct cuda_product_args *args, enum cuda_
                                 const struct stream_size size, uint32_t begin, uint32_t end,
                                 float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
 {
+    simt_await_earlier();
     for (uint32_t step = begin; step < end; step++) {
         struct stream_step loaded;
 
@@ -175,6 +198,7 @@ SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_
     const uint32_t end = product_slice_begin(steps, simt_warp() + 1);
     float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4] = {{{0}}};
 
+    simt_release_later();
     if (size.depth > 0)
         stream_ahead(args, type, size, begin, end, sums);
     else
@@ -182,25 +206,31 @@ SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_
     stream_finish(args, size, shared, sums);
 }
 
-/* Few tokens, or many rows for each of the block's; see CUDA_FEW_ROWS and the like in args.h. */
-#define PRODUCT_STREAM(label, type, rows_, tokens_, depth_)                                    \
-    SIMT_KERNEL(product_##label, CUDA_PRODUCT_THREADS, struct cuda_product_args)               \
-    {                                                                                          \
-        SIMT_SHARED struct simt_floats4                                                        \
-            shared[CUDA_SLICES *                                                               \
-                   ((rows_) * (tokens_) < STREAM_ROUND ? (rows_) * (tokens_) : STREAM_ROUND) * \
-                   SIMT_WARP];                                                                 \
-        const struct stream_size size = {(rows_), (tokens_), (depth_)};                        \
-                                                                                               \
-        product_stream(&args, type, size, shared);                                             \
+/* See CUDA_FEW_ROWS and the like in args.h; blocks_: that a multiprocessor has room for. */
+#define PRODUCT_STREAM(label, type, rows_, tokens_, depth_, blocks_)                            \
+    SIMT_KERNEL_EARLY(product_##label, CUDA_PRODUCT_THREADS, blocks_, struct cuda_product_args) \
+    {                                                                                           \
+        SIMT_SHARED struct simt_floats4                                                         \
+            shared[CUDA_SLICES *                                                                \
+                   ((rows_) * (tokens_) < STREAM_ROUND ? (rows_) * (tokens_) : STREAM_ROUND) *  \
+                   SIMT_WARP];                                                                  \
+        const struct stream_size size = {(rows_), (tokens_), (depth_)};                         \
+                                                                                                \
+        product_stream(&args, type, size, shared);                                              \
     }
+
+/* Two steps of these types would take more registers than two blocks on a multiprocessor have. */
+SIMT_INLINE uint32_t stream_some_depth(enum cuda_type type)
+{
+    return packed_has_minimum(type) || type == CUDA_TYPE_Q6_K ? 1 : 2;
+}
 
 #define X(name, member)                                                               \
     PRODUCT_STREAM(few_##name, CUDA_TYPE_##member, CUDA_FEW_ROWS, CUDA_FEW_TOKENS,    \
-                   CUDA_TYPE_##member == CUDA_TYPE_BF16 ? 2 : 4)                      \
+                   CUDA_TYPE_##member == CUDA_TYPE_BF16 ? 2 : 4, 2)                   \
     PRODUCT_STREAM(some_##name, CUDA_TYPE_##member, CUDA_SOME_ROWS, CUDA_SOME_TOKENS, \
-                   CUDA_TYPE_##member == CUDA_TYPE_Q6_K ? 1 : 2)                      \
-    PRODUCT_STREAM(many_##name, CUDA_TYPE_##member, CUDA_MANY_ROWS, CUDA_MANY_TOKENS, 0)
+                   stream_some_depth(CUDA_TYPE_##member), 2)                          \
+    PRODUCT_STREAM(many_##name, CUDA_TYPE_##member, CUDA_MANY_ROWS, CUDA_MANY_TOKENS, 0, 1)
 CUDA_PACKED_TYPES(X)
 #undef X
 

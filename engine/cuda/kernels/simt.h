@@ -8,6 +8,12 @@
  *
  * Rules for kernels: a thread either reaches all barriers of its block or, as a whole warp, none; no word of the
  * C library beyond fmaf, sqrtf and memcpy.
+ *
+ * Early launches: where the device can, a kernel begins while the one before it still runs, and there is nothing in memory
+ * yet of what that makes. So every thread says simt_await_earlier, behind which all earlier kernels are done and what
+ * they wrote is seen. SIMT_KERNEL says it first of all. A kernel of SIMT_KERNEL_EARLY says it by itself, and until then
+ * may read what was there before the first of the queue (weights), and write nothing. That all threads of all kernels wait
+ * is what makes the end of a kernel the end of all before it too; the interpreter ends the process where one does not.
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_SIMT_H
 #define TANDEM_ENGINE_CUDA_KERNELS_SIMT_H
@@ -30,9 +36,38 @@
 #define SIMT_UNROLL _Pragma("unroll")
 #define SIMT_ASSERT static_assert /* while it is compiled */
 
-/* SIMT_KERNEL(name, threads, struct args): a kernel whose blocks have that many threads. */
-#define SIMT_KERNEL(name, threads, type) \
-    extern "C" __global__ void __launch_bounds__(threads) cuda_kernel_##name(const type args)
+/*
+ * SIMT_KERNEL(name, threads, struct args): a kernel whose blocks have that many threads. Of SIMT_KERNEL_EARLY, which waits by
+ * itself, a multiprocessor has registers for so many blocks.
+ */
+#define SIMT_KERNEL_EARLY(name, threads, blocks, type)              \
+    extern "C" __global__ void __launch_bounds__(threads, (blocks)) \
+        cuda_kernel_##name(const type args)
+#define SIMT_KERNEL(name, threads, type)                                                      \
+    SIMT_INLINE void cuda_body_##name(const type &args);                                      \
+    extern "C" __global__ void __launch_bounds__(threads) cuda_kernel_##name(const type args) \
+    {                                                                                         \
+        simt_release_later();                                                                 \
+        simt_await_earlier();                                                                 \
+        cuda_body_##name(args);                                                               \
+    }                                                                                         \
+    SIMT_INLINE void cuda_body_##name(const type &args)
+
+/* The next kernel may begin, when all blocks have said so. Both words mean nothing before compute capability 9.0. */
+SIMT_INLINE void simt_release_later(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* Waits for the end of all kernels before this one. */
+SIMT_INLINE void simt_await_earlier(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 SIMT_INLINE uint32_t simt_thread(void)
 {
@@ -111,16 +146,23 @@ SIMT_INLINE uint16_t simt_float_to_bf16(float value)
 #define SIMT_UNROLL
 #define SIMT_ASSERT _Static_assert
 
-#define SIMT_KERNEL(name, threads, type)                \
+#define SIMT_KERNEL_OF(name, type, await)               \
     static void cuda_kernel_##name(const type args);    \
     void interpret_kernel_##name(const void *args);     \
     extern const size_t interpret_bytes_##name;         \
     const size_t interpret_bytes_##name = sizeof(type); \
     void interpret_kernel_##name(const void *args)      \
     {                                                   \
+        await;                                          \
         cuda_kernel_##name(*(const type *)args);        \
     }                                                   \
     static void cuda_kernel_##name(const type args)
+
+#define SIMT_KERNEL_EARLY(name, threads, blocks, type) SIMT_KERNEL_OF(name, type, (void)0)
+#define SIMT_KERNEL(name, threads, type)               SIMT_KERNEL_OF(name, type, simt_await_earlier())
+
+#define simt_release_later() ((void)0) /* launches run one after the other */
+#define simt_await_earlier() interpreter_await_earlier()
 
 #define simt_thread()            (interpreter_now.thread)
 #define simt_block_x()           (interpreter_now.x)
