@@ -16,6 +16,9 @@ int bench_index(int argc, char **argv);
 /* One draw of a token from logits, by what is asked for, beside reading the logits once. */
 int bench_sampling(int argc, char **argv);
 
+/* What a step costs beside the model: how long a device stands still between two. */
+int bench_steps(int argc, char **argv);
+
 /* Text to token ids: megabytes a second of one core, beside checking the same bytes for UTF-8. */
 int bench_tokenizer(int argc, char **argv);
 

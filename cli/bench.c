@@ -9,6 +9,7 @@ static const struct cli_command measurements[] = {
     {"tokenizer", "MODEL [flags]", "text to token ids, beside checking the same bytes for UTF-8",
      bench_tokenizer},
     {"sampling", "[flags]", "one draw of a token, beside reading the logits once", bench_sampling},
+    {"steps", "[flags]", "what a step costs beside the model", bench_steps},
     {"transfer", "[flags]", "KV between two processes by each transport, beside memcpy",
      bench_transfer},
     {"index", "[flags]", "the scheduler's prefix index, beside the memory's random reads",

@@ -4,8 +4,12 @@
  * Events go out by nodes that come back through a third ring, with the token array that was lent, and
  * are used again: a step allocates nothing as long as the owner keeps up.
  *
- * Back-pressure: events for which the ring has no room wait in the outbox, and while one waits there the
- * thread takes no command and starts no step. So the outbox holds at most what one turn has said.
+ * Back-pressure: events for which the ring has no room wait in the outbox, and once one has found none the
+ * thread takes no command and starts no step until all have left. So the outbox holds at most what two turns have said.
+ *
+ * A device that computes on its own stands still from the end of a step to the beginning of the next. Only what the next
+ * step is made of happens then: what the step has said is told, and its owner woken, when the next one runs. What is
+ * left is measured (engine_runtime_measure_gaps) and small: docs/engine.md has figures.
  *
  * Who wakes whom: each side announces that it is about to sleep and then looks once more; the other
  * side first hands something over and then looks at the announcement. What is handed over is an item
@@ -27,6 +31,7 @@
 
 #include "lib/base/list.h"
 #include "lib/base/log.h"
+#include "lib/base/metrics.h"
 #include "lib/base/ring.h"
 #include "lib/base/time.h"
 
@@ -61,14 +66,18 @@ struct engine_runtime {
     atomic_bool stop_asked;
     atomic_bool exit_asked;
     atomic_bool has_stopped;
-    _Atomic uint64_t turn_started_ns; /* 0: there is none */
-    _Atomic(const char *) lost;       /* why there will be no further step, or NULL */
+    _Atomic(struct td_histogram *) gaps; /* NULL: nobody wants to know */
+    _Atomic uint64_t turn_started_ns;    /* 0: there is none */
+    _Atomic(const char *) lost;          /* why there will be no further step, or NULL */
 
     /* The thread's own; before its start and after its end, the owner's. */
     struct engine_core *core;
     struct td_list outbox; /* events that are not in the ring yet */
+    bool is_full;          /* some of them found no room */
     size_t outbox_popped;  /* popped_count before the ring was found full */
-    struct td_list spare;  /* nodes to use again: as many as ever were on their way at once */
+    uint64_t
+        computed_ns; /* when the last step was computed; 0: none, or there was nothing to compute since */
+    struct td_list spare; /* nodes to use again: as many as ever were on their way at once */
 
     struct event_node *lent; /* the owner's: its tokens were given out by the last pop */
 };
@@ -159,6 +168,7 @@ static bool deliver(struct engine_runtime *runtime)
 {
     struct td_list *link;
 
+    runtime->is_full = false;
     if (td_list_empty(&runtime->outbox))
         return true;
     runtime->outbox_popped = atomic_load(&runtime->popped_count);
@@ -171,7 +181,8 @@ static bool deliver(struct engine_runtime *runtime)
         }
     }
     wake_owner(runtime, &runtime->owner_sleeps);
-    return td_list_empty(&runtime->outbox);
+    runtime->is_full = !td_list_empty(&runtime->outbox);
+    return !runtime->is_full;
 }
 
 static struct event_node *next_node(struct engine_runtime *runtime)
@@ -265,13 +276,29 @@ static bool take_commands(struct engine_runtime *runtime)
 
 /* ---------------------------------------------------------------------------------------- turning */
 
+/* A step is about to begin: how long the backend has stood still since the one before. */
+static void measure_gap(struct engine_runtime *runtime)
+{
+    struct td_histogram *gaps = atomic_load_explicit(&runtime->gaps, memory_order_relaxed);
+
+    if (gaps != NULL && runtime->computed_ns != 0)
+        td_histogram_observe(gaps, td_now_ns() - runtime->computed_ns);
+}
+
+static bool is_in_halves(const struct engine_runtime *runtime)
+{
+    return runtime->config.backend->ops->begin != NULL;
+}
+
 /* A step of a device that computes on its own: meanwhile newcomers are looked at, and events leave. */
 static td_status_t compute_beside(struct engine_runtime *runtime, const struct engine_batch *batch,
                                   struct engine_result *result_out)
 {
     struct engine_backend *backend = runtime->config.backend;
-    td_status_t status = backend->ops->begin(backend, batch);
+    td_status_t status;
 
+    measure_gap(runtime);
+    status = backend->ops->begin(backend, batch);
     if (status != TD_OK)
         return status;
     if (deliver(runtime) && take_commands(runtime))
@@ -284,9 +311,10 @@ static td_status_t compute(struct engine_runtime *runtime, const struct engine_b
 {
     struct engine_backend *backend = runtime->config.backend;
 
-    if (backend->ops->begin != NULL)
+    if (is_in_halves(runtime))
         return compute_beside(runtime, batch, result_out);
     deliver(runtime); /* what a preemption or an admission has said should not wait for the step */
+    measure_gap(runtime);
     return backend->ops->run(backend, batch, result_out);
 }
 
@@ -309,26 +337,31 @@ static bool step(struct engine_runtime *runtime)
     struct engine_result result;
     td_status_t status;
 
-    if (batch == NULL)
+    if (batch == NULL) {
+        runtime->computed_ns = 0;
         return false;
+    }
     status = compute(runtime, batch, &result);
+    runtime->computed_ns = td_now_ns();
     if (status == TD_OK) {
-        engine_core_apply(runtime->core, &result, td_now_ns());
+        engine_core_apply(runtime->core, &result, runtime->computed_ns);
         look_for_loss(runtime); /* it may be met by hashing what the step has filled */
         return true;
     }
     td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s",
            runtime->config.backend->ops->name, batch->row_count, td_status_text(status));
     look_for_loss(runtime);
-    engine_core_fail(runtime->core, status, td_now_ns());
+    engine_core_fail(runtime->core, status, runtime->computed_ns);
+    deliver(runtime); /* there may be no step any more beside which to do it */
     return true;
 }
 
-/* Commands, time, one step. The outbox is empty before. False if there was nothing to do. */
+/* Commands, time, one step. Nothing has found the ring full before. False if there was nothing to do. */
 static bool turn(struct engine_runtime *runtime)
 {
     bool stopping = atomic_load(&runtime->stop_asked); /* before looking for commands */
     bool worked;
+    bool computed;
 
     atomic_store(&runtime->turn_started_ns, td_now_ns());
     worked = take_commands(runtime);
@@ -336,8 +369,11 @@ static bool turn(struct engine_runtime *runtime)
         engine_core_drain(runtime->core, td_now_ns()); /* and whatever was submitted since */
     else if (engine_core_next_deadline(runtime->core) != TD_TIME_NEVER)
         engine_core_tick(runtime->core, td_now_ns());
-    worked = step(runtime) || worked;
+    computed = step(runtime);
+    worked = computed || worked;
     atomic_store(&runtime->turn_started_ns, 0);
+    if (computed && is_in_halves(runtime) && !stopping)
+        return true; /* told beside the next step, or when there turns out to be none */
     if (!deliver(runtime) || !stopping || !td_ring_empty(&runtime->commands))
         return worked;
     if (!atomic_exchange(&runtime->has_stopped, true))
@@ -389,7 +425,7 @@ static void *thread_main(void *argument)
 
     while (!atomic_load(&runtime->exit_asked)) {
         take_returned(runtime);
-        if (!deliver(runtime))
+        if (runtime->is_full && !deliver(runtime))
             take_nap(runtime, NAP_BLOCKED);
         else if (!turn(runtime) && td_list_empty(&runtime->outbox))
             take_nap(runtime, NAP_IDLE);
@@ -518,6 +554,11 @@ uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime)
     uint64_t now = td_now_ns();
 
     return started == 0 || now < started ? 0 : now - started;
+}
+
+void engine_runtime_measure_gaps(struct engine_runtime *runtime, struct td_histogram *gaps)
+{
+    atomic_store_explicit(&runtime->gaps, gaps, memory_order_relaxed);
 }
 
 const char *engine_runtime_lost(const struct engine_runtime *runtime)

@@ -31,6 +31,7 @@ struct engine_runtime_config {
 };
 
 struct engine_runtime;
+struct td_histogram;
 
 /* Starts the thread. On failure the backend stays the caller's. */
 td_status_t engine_runtime_open(const struct engine_runtime_config *config,
@@ -60,6 +61,14 @@ uint64_t engine_runtime_turn_started_ns(const struct engine_runtime *runtime);
  * thread.
  */
 uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime);
+
+/*
+ * From now on each step that follows another tells how long the backend has stood still in between, in nanoseconds: what
+ * the step before gave was taken over, commands and deadlines were looked at, the next one was planned. Where there was
+ * nothing to compute in between nothing is told; where events waited for the owner, that is in it. The histogram outlives
+ * the runtime. Any thread.
+ */
+void engine_runtime_measure_gaps(struct engine_runtime *runtime, struct td_histogram *gaps);
 
 /*
  * Why the backend can never compute again, or NULL: see engine_backend_ops.lost. Then every step fails, and the process

@@ -88,6 +88,17 @@ static const struct td_metric step_age = {.name = "tandem_engine_step_age_second
                                           .kind = TD_METRIC_GAUGE,
                                           .help = "How long the present step has been running."};
 
+/* Nanoseconds: what hardly matters beside a step, and what does. */
+static const uint64_t gap_bounds_ns[] = {5000,   10000,   20000,    50000,     100000,     200000,
+                                         500000, 1000000, 10000000, 100000000, 1000000000, 0};
+
+static const struct td_metric gap = {.name = "tandem_engine_gap_seconds",
+                                     .kind = TD_METRIC_HISTOGRAM,
+                                     .bounds = gap_bounds_ns,
+                                     .unit = 1e9,
+                                     .help = "How long the backend stood still between two steps, "
+                                             "where there was something to compute."};
+
 /* name, kind, help; zero without a GPU. */
 #define GPU_MAP(X)                                                                               \
     X(memory_bytes, "tandem_gpu_memory_bytes", GAUGE, "Memory of the GPU; 0: the CPU computes.") \
@@ -142,6 +153,7 @@ static void register_engine(struct worker_runtime *runtime)
     LOAD64_MAP(X)
 #undef X
     td_metrics_callback(metrics, &step_age, NULL, read_step_age, runtime);
+    engine_runtime_measure_gaps(runtime->engines.engine, td_metrics_histogram(metrics, &gap, NULL));
 }
 
 static void register_core(struct worker_runtime *runtime)
@@ -218,6 +230,7 @@ void worker_metrics_print_markdown(struct td_buf *out)
     td_metrics_print_markdown(&blocks, 1, out);
     td_metrics_print_markdown(load_families, sizeof load_families / sizeof load_families[0], out);
     td_metrics_print_markdown(&step_age, 1, out);
+    td_metrics_print_markdown(&gap, 1, out);
     td_metrics_print_markdown(gpu_families, sizeof gpu_families / sizeof gpu_families[0], out);
     td_metrics_print_markdown(counter_families,
                               sizeof counter_families / sizeof counter_families[0], out);

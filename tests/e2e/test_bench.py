@@ -1,4 +1,4 @@
-"""`tandem bench engine` measures what it is asked to, whatever the figures are."""
+"""`tandem bench engine` and `steps` measure what they are asked to, whatever the figures are."""
 import json
 import os
 import subprocess
@@ -49,3 +49,13 @@ def test_what_cannot_be_measured_is_said(tiny, words, reason):
     result = bench(*[word.format(tiny=tiny.path) for word in words])
     assert result.returncode in (1, 2) and result.stdout == ""
     assert reason in result.stderr
+
+
+def test_gaps_between_steps_are_measured_at_every_batch():
+    words = ["bench", "steps", "--steps", "16", "--step-us", "0", "--context", "40", "--json"]
+    result = subprocess.run([BIN / "tandem", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert list(report) == ["batch_1_gap_us", "batch_32_gap_us", "batch_256_gap_us"]
+    for gap in report.values():
+        assert 0 < gap["median"] <= gap["p90"] <= gap["p99"]

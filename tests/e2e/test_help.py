@@ -149,7 +149,7 @@ def complete(*words):
 @pytest.mark.parametrize("words, expected", [
     (["tandem", "se"], ["serve"]),
     (["tandem", "ch"], ["chat", "check"]),
-    (["tandem", "bench", ""], ["engine", "tokenizer", "sampling", "transfer", "index", "help"]),
+    (["tandem", "bench", ""], ["engine", "tokenizer", "sampling", "steps", "transfer", "index", "help"]),
     (["tandem", "help", "pro"], ["processes"]),
     (["tandem", "serve", "--kv-t"], ["--kv-transport"]),
     (["tandem", "serve", "--kv-transport", ""], ["auto", "ucx", "map"]),

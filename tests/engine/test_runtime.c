@@ -17,6 +17,7 @@
 
 #include "engine/modelled/modelled.h"
 #include "engine/runtime.h"
+#include "lib/base/metrics.h"
 #include "lib/base/time.h"
 
 #define SEQUENCES_MAX 600
@@ -715,6 +716,95 @@ static void newcomers_are_looked_at_while_a_device_computes(void **state)
     owner_close(owner);
 }
 
+static void a_device_begins_the_next_step_before_anybody_hears_of_the_last(void **state)
+{
+    struct owner_config config = small;
+    struct engine_submit request;
+    struct owner *owner;
+
+    (void)state;
+    config.is_halved = true;
+    owner = owner_open(&config);
+    atomic_store(&owner->gate->holds, true);
+    request = request_of(owner, 4, ENGINE_GENERATE, 4, 5);
+    submit(owner, 4, &request);
+    wait_until_entered(owner);
+    sem_post(&owner->gate->go);
+    wait_until_entered(owner); /* the second begins: the first has given a token */
+    while (pump(owner))
+        ;
+    assert_int_equal(owner->records[4].output_count, 0);
+    atomic_store(&owner->gate->keeps, true);
+    let_go(owner);
+    while (owner->records[4].output_count == 0)
+        if (!pump(owner))
+            sleep_until_woken(owner);
+    assert_int_equal(owner->records[4].output_count, 1); /* the second runs */
+    atomic_store(&owner->gate->keeps, false);
+    sem_post(&owner->gate->kept);
+    wait_for_finished(owner, 1);
+    check_record(owner, 4);
+    owner_close(owner);
+}
+
+static void steps_that_fail_are_told_even_if_none_follows(void **state)
+{
+    struct owner_config config = small;
+    struct owner *owner;
+
+    (void)state;
+    config.is_halved = true;
+    owner = owner_open(&config);
+    for (uint64_t id = 4; id <= 80; id += 4) {
+        atomic_store(&owner->gate->failures, 1);
+        submit_mixed(owner, id);
+        wait_for_finished(owner, (uint32_t)id / 4);
+        assert_int_equal(owner->records[id].end.reason, ENGINE_FINISH_FAILED);
+    }
+    owner_close(owner);
+}
+
+/* Of one request after the other; returns how many gaps were measured. */
+static uint64_t count_gaps(bool is_halved, const uint64_t *ids, uint32_t id_count)
+{
+    static const struct td_metric family = {.name = "gap_seconds",
+                                            .kind = TD_METRIC_HISTOGRAM,
+                                            .bounds = td_metric_latency_ns,
+                                            .unit = 1e9,
+                                            .help = "A gap."};
+    struct owner_config config = small;
+    struct td_metrics *metrics;
+    struct td_histogram *gaps;
+    struct owner *owner;
+    uint64_t count = 0;
+
+    assert_int_equal(td_metrics_new(1, NULL, NULL, &metrics), TD_OK);
+    gaps = td_metrics_histogram(metrics, &family, NULL);
+    config.is_halved = is_halved;
+    owner = owner_open(&config);
+    engine_runtime_measure_gaps(owner->runtime, gaps);
+    for (uint32_t i = 0; i < id_count; i++) {
+        submit_mixed(owner, ids[i]);
+        wait_for_finished(owner, i + 1);
+        check_record(owner, ids[i]);
+    }
+    owner_close(owner);
+    for (size_t i = 0; i <= TD_METRIC_BOUNDS_MAX; i++)
+        count += gaps->counts[i];
+    td_metrics_free(metrics);
+    return count;
+}
+
+/* 4 has a prompt of 21 tokens, 16 at once, and wants 5; 12 has one of 3 and wants 13. */
+static void gaps_between_steps_are_measured_and_not_pauses(void **state)
+{
+    const uint64_t ids[] = {4, 12};
+
+    (void)state;
+    assert_int_equal(count_gaps(true, ids, 2), 5 + 12);
+    assert_int_equal(count_gaps(false, ids, 1), 5);
+}
+
 static void a_ring_without_slots_is_refused_by_name(void **state)
 {
     struct engine_kv kv = {.fd = -1, .block_count = 8, .block_tokens = 4};
@@ -753,6 +843,9 @@ int main(void)
         cmocka_unit_test(a_backend_that_is_lost_for_good_is_told_with_its_reason),
         cmocka_unit_test(a_step_in_two_halves_gives_every_request_its_tokens),
         cmocka_unit_test(newcomers_are_looked_at_while_a_device_computes),
+        cmocka_unit_test(a_device_begins_the_next_step_before_anybody_hears_of_the_last),
+        cmocka_unit_test(steps_that_fail_are_told_even_if_none_follows),
+        cmocka_unit_test(gaps_between_steps_are_measured_and_not_pauses),
         cmocka_unit_test(a_ring_without_slots_is_refused_by_name),
     };
 
