@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/core_state.h"
+#include "engine/logprobs.h"
 #include "lib/base/hash.h"
 #include "lib/base/time.h"
 
@@ -107,34 +108,74 @@ static void note_token(struct sequence_times *times, uint64_t now_ns)
     times->last_token_ns = now_ns;
 }
 
-/* What follows the sequence: the backend has drawn it, or has left that to be done here. */
-static td_status_t next_token(struct engine_core *core, struct engine_sequence *sequence,
-                              const struct engine_result *result, uint32_t output,
-                              uint32_t *token_out)
+/* Where the next token's log-probabilities go. */
+static struct engine_logprobs *logprobs_room(const struct engine_core *core,
+                                             const struct harvest *harvest)
 {
-    struct engine_history history = {
+    return (struct engine_logprobs *)(void *)(harvest->tokens + core->plan.sequences_max) +
+           harvest->count;
+}
+
+/* The backend has drawn the token. */
+static td_status_t take_drawn(const struct engine_core *core,
+                              const struct engine_sequence *sequence,
+                              const struct engine_result *result, uint32_t output,
+                              struct harvest *harvest)
+{
+    struct engine_token *token = &harvest->tokens[harvest->count];
+    struct engine_logprobs *logprobs = logprobs_room(core, harvest);
+
+    token->token = result->tokens[output];
+    if (token->token >= core->info->vocab)
+        return TD_INTERNAL; /* ENGINE_DRAW_FAILED, or worse */
+    if (!sequence->sampling.wants_logprobs)
+        return TD_OK;
+    if (result->logprobs == NULL || result->logprobs[output].count > ENGINE_TOP_LOGPROBS_MAX)
+        return TD_INTERNAL;
+    *logprobs = result->logprobs[output];
+    token->logprobs = logprobs;
+    return TD_OK;
+}
+
+/* The backend has left that to be done here. */
+static td_status_t draw_here(struct engine_core *core, struct engine_sequence *sequence,
+                             const float *logits, struct harvest *harvest)
+{
+    struct engine_token *token = &harvest->tokens[harvest->count];
+    struct engine_logprobs *logprobs = logprobs_room(core, harvest);
+    const struct engine_history history = {
         .tokens = sequence->tokens,
         .prompt_count = sequence->prompt_count,
         .count = sequence->token_count,
         .tally = &sequence->tally,
     };
+    td_status_t status =
+        engine_sample(&core->sampler, logits, &sequence->sampling, &history, &token->token);
 
-    if (result->tokens == NULL || result->tokens[output] == ENGINE_NOT_DRAWN)
-        return engine_sample(&core->sampler, result->outputs[output], &sequence->sampling, &history,
-                             token_out);
-    if (result->tokens[output] >= core->info->vocab)
-        return TD_INTERNAL; /* ENGINE_DRAW_FAILED, or worse */
-    *token_out = result->tokens[output];
+    if (status != TD_OK || !sequence->sampling.wants_logprobs)
+        return status;
+    engine_logprobs_of(&core->sampler, logits, token->token, sequence->sampling.top_logprobs,
+                       logprobs);
+    token->logprobs = logprobs;
     return TD_OK;
+}
+
+static td_status_t next_token(struct engine_core *core, struct engine_sequence *sequence,
+                              const struct engine_result *result, uint32_t output,
+                              struct harvest *harvest)
+{
+    harvest->tokens[harvest->count] = (struct engine_token){
+        .sequence = sequence->id, .index = engine_sequence_new_tokens(sequence)};
+    if (result->tokens != NULL && result->tokens[output] != ENGINE_NOT_DRAWN)
+        return take_drawn(core, sequence, result, output, harvest);
+    return draw_here(core, sequence, result->outputs[output], harvest);
 }
 
 /* True if a token was drawn; else the sequence has failed, and may be freed. */
 static bool draw(struct engine_core *core, struct engine_sequence *sequence,
                  const struct engine_result *result, uint32_t output, struct harvest *harvest)
 {
-    uint32_t index = engine_sequence_new_tokens(sequence);
-    uint32_t token;
-    td_status_t status = next_token(core, sequence, result, output, &token);
+    td_status_t status = next_token(core, sequence, result, output, harvest);
 
     if (status != TD_OK) {
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, status);
@@ -144,10 +185,8 @@ static bool draw(struct engine_core *core, struct engine_sequence *sequence,
     sequence->hidden = NULL;
     if (sequence->state == SEQUENCE_PREFILL)
         engine_sequence_step(core, sequence, SEQUENCE_ON_PROMPT_DONE);
-    sequence->tokens[sequence->token_count++] = token;
+    sequence->tokens[sequence->token_count++] = harvest->tokens[harvest->count++].token;
     note_token(&sequence->times, core->now_ns);
-    harvest->tokens[harvest->count++] =
-        (struct engine_token){.sequence = sequence->id, .index = index, .token = token};
     core->totals.new_tokens++;
     return true;
 }

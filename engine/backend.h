@@ -111,6 +111,7 @@ enum engine_want {
 };
 
 struct engine_draw;
+struct engine_logprobs;
 
 struct engine_output {
     uint32_t row; /* index into rows; for a head output: index into heads */
@@ -142,7 +143,9 @@ struct engine_batch {
 struct engine_result {
     const float *const *outputs; /* one per engine_batch.outputs, vocab or hidden floats */
     const uint32_t *tokens;      /* the same: what was drawn, see above; NULL: nothing was */
-    uint64_t duration_ns;        /* what the step cost (the modelled backend only pretends) */
+    /* The same: of tokens that were drawn, where the draw wants them. NULL: no draw that was made does. */
+    const struct engine_logprobs *logprobs;
+    uint64_t duration_ns; /* what the step cost (the modelled backend only pretends) */
 };
 
 struct engine_backend;

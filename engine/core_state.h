@@ -96,7 +96,7 @@ void engine_emit_finished(struct engine_core *core, const struct engine_sequence
 void engine_emit_refused(struct engine_core *core, uint64_t id, uint32_t prompt_tokens,
                          td_status_t status);
 
-/* An array for outputs_max tokens, or NULL. */
+/* An array for the tokens of a step, and behind it as many log-probabilities, in one allocation; or NULL. */
 struct engine_token *engine_take_tokens(struct engine_core *core);
 
 /* tokens moves to the event; NULL only with a count of 0. */

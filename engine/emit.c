@@ -166,7 +166,8 @@ struct engine_token *engine_take_tokens(struct engine_core *core)
 {
     if (core->spare_count > 0)
         return core->spare_tokens[--core->spare_count];
-    return calloc(core->plan.sequences_max, sizeof(struct engine_token));
+    return calloc(core->plan.sequences_max,
+                  sizeof(struct engine_token) + sizeof(struct engine_logprobs));
 }
 
 void engine_core_give_tokens(struct engine_core *core, struct engine_token *tokens)

@@ -46,6 +46,8 @@
 #define ENGINE_STOP_IDS_MAX 32
 #define ENGINE_BIASES_MAX   1024
 
+#define ENGINE_TOP_LOGPROBS_MAX 20
+
 enum engine_goal {
     ENGINE_GENERATE = 0, /* prefill here, then decode */
     ENGINE_IMPORT = 1,   /* reserve blocks for KV that comes from a peer, then decode */
@@ -74,6 +76,8 @@ struct engine_sampling {
     uint32_t bias_count;
     uint64_t seed;
     uint32_t choice;
+    bool wants_logprobs;   /* of each token, with the tokens of a step */
+    uint32_t top_logprobs; /* how many of the likeliest with it; at most ENGINE_TOP_LOGPROBS_MAX */
 };
 
 enum engine_finish {
@@ -192,10 +196,23 @@ struct engine_load {
     uint64_t content_conflicts; /* equal tokens, different KV: never, unless something is broken */
 };
 
+struct engine_logprob {
+    uint32_t token;
+    float value; /* the natural logarithm of its probability; see engine/logprobs.h */
+};
+
+/* How likely the tokens of an output were. */
+struct engine_logprobs {
+    float chosen;   /* of the token that was drawn */
+    uint32_t count; /* of the likeliest, which the one drawn need not be among */
+    struct engine_logprob top[ENGINE_TOP_LOGPROBS_MAX]; /* falling; lower ids first where equal */
+};
+
 struct engine_token {
     uint64_t sequence;
     uint32_t index; /* output index, from 0 */
     uint32_t token;
+    const struct engine_logprobs *logprobs; /* lives as long as the token; NULL: not asked for */
 };
 
 /* One sequence's end. Times are durations. */

@@ -85,6 +85,8 @@ struct engine_draw engine_draw_of(const struct engine_sampling *sampling, uint32
         .reach = sampling->min_p > 0.0f ? reach_of_weight(least) : ENGINE_WEIGHT_REACH,
         .least_weight = least,
         .random = draw_bits(sampling, index),
+        .wants_logprobs = sampling->wants_logprobs,
+        .top_logprobs = sampling->top_logprobs,
     };
 }
 
@@ -339,7 +341,8 @@ td_status_t engine_sampling_check(const struct engine_sampling *sampling)
                 is_within(sampling->presence_penalty, -FLT_MAX, FLT_MAX) &&
                 is_within(sampling->frequency_penalty, -FLT_MAX, FLT_MAX);
 
-    if (!good || sampling->bias_count > ENGINE_BIASES_MAX)
+    if (!good || sampling->bias_count > ENGINE_BIASES_MAX ||
+        sampling->top_logprobs > ENGINE_TOP_LOGPROBS_MAX)
         return TD_INVALID;
     for (uint32_t i = 0; i < sampling->bias_count; i++)
         if (!is_within(sampling->biases[i].value, -FLT_MAX, FLT_MAX))

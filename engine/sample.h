@@ -42,6 +42,8 @@ struct engine_draw {
     uint64_t least_weight; /* that min_p leaves; 0: off */
     uint64_t random;
     struct engine_changes changes; /* that are made to the logits before */
+    bool wants_logprobs;           /* of the logits without them: engine/logprobs.h */
+    uint32_t top_logprobs;
 };
 
 /* The draw of the index-th output, without changes. */
@@ -64,7 +66,7 @@ void engine_sampler_fini(struct engine_sampler *sampler);
 
 /*
  * TD_INVALID unless temperature and repetition_penalty are finite and not negative, 0 < top_p <= 1,
- * 0 <= min_p <= 1, the other penalties and all biases finite, and the biases no more than there may be.
+ * 0 <= min_p <= 1, the other penalties and all biases finite, and biases and log-probabilities no more than there may be.
  */
 td_status_t engine_sampling_check(const struct engine_sampling *sampling) TD_MUST_USE;
 

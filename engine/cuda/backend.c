@@ -35,10 +35,14 @@ static td_status_t finish(struct engine_backend *base, struct engine_result *res
     struct cuda_backend *backend = (struct cuda_backend *)base;
     td_status_t status = cuda_device_wait(backend->device, NULL); /* what failed is logged */
 
-    if (status == TD_OK)
-        *result_out = (struct engine_result){.outputs = backend->outputs,
-                                             .tokens = backend->has_drawn ? backend->tokens : NULL,
-                                             .duration_ns = td_now_ns() - backend->started_ns};
+    if (status != TD_OK)
+        return status;
+    *result_out = (struct engine_result){.outputs = backend->outputs,
+                                         .duration_ns = td_now_ns() - backend->started_ns};
+    if (backend->has_drawn)
+        result_out->tokens = backend->draws.tokens;
+    if (backend->has_drawn && backend->draws.with_logprobs > 0)
+        result_out->logprobs = backend->draws.logprobs;
     return status;
 }
 
@@ -71,7 +75,6 @@ static void close_backend(struct engine_backend *base)
     cuda_device_give_host(backend->device, backend->heads);
     cuda_device_give_host(backend->device, backend->results);
     cuda_draws_close(&backend->draws, backend->device);
-    cuda_device_give_host(backend->device, backend->tokens);
     free(backend->head_rows);
     free(backend->outputs);
     free(backend);
@@ -240,7 +243,6 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
         {NULL, cuda_input_words(&backend->shape), sizeof(uint32_t)},
         {NULL, outputs, backend->shape.hidden * sizeof(float)},
         {NULL, outputs, backend->result_stride * sizeof(float)},
-        {NULL, outputs, sizeof *backend->tokens},
     };
     td_status_t status = TD_OK;
 
@@ -254,7 +256,6 @@ static td_status_t take_host_memory(struct cuda_backend *backend, struct td_erro
     backend->inputs = arrays[0].memory;
     backend->heads = arrays[1].memory;
     backend->results = arrays[2].memory;
-    backend->tokens = arrays[3].memory;
     if (status == TD_OK)
         status = cuda_draws_open(&backend->draws, backend->device, &backend->shape, error);
     return status;

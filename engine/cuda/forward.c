@@ -417,11 +417,8 @@ static void draw_tokens(const struct step *step)
     struct cuda_backend *backend = step->backend;
 
     backend->has_drawn = cuda_draws_fill(&backend->draws, &backend->shape, step->batch);
-    if (!backend->has_drawn)
-        return;
-    cuda_draws_queue(&backend->draws, backend->device, &backend->shape, &backend->workspace);
-    cuda_device_download(backend->device, backend->tokens, backend->workspace.tokens,
-                         step->batch->output_count * sizeof *backend->tokens);
+    if (backend->has_drawn)
+        cuda_draws_queue(&backend->draws, backend->device, &backend->shape, &backend->workspace);
 }
 
 /* Logits in the order of their outputs, but those that a token was drawn from; hidden states from where they are. */

@@ -41,8 +41,7 @@ struct cuda_backend {
     size_t result_stride;
     const float **outputs; /* [outputs_max]: pointers handed out */
     struct cuda_draws draws;
-    uint32_t *tokens; /* [outputs_max] */
-    bool has_drawn;   /* in the step at hand */
+    bool has_drawn; /* in the step at hand */
 };
 
 /*

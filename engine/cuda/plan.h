@@ -67,6 +67,9 @@ struct cuda_shape {
     X(logits, float, s->outputs_max, s->vocab)                                                  \
     X(peaks, float, s->outputs_max, cuda_peak_tiles(s))                                         \
     X(draws, struct cuda_draw, s->outputs_max, 1)                                               \
+    X(kept, float, 1, cuda_changes_max(s))                                                      \
+    X(surveys, struct cuda_survey, s->outputs_max, 1)                                           \
+    X(logprobs, struct cuda_logprobs, s->outputs_max, 1)                                        \
     X(changes, struct cuda_change, 1, cuda_changes_max(s))                                      \
     X(tokens, uint32_t, s->outputs_max, 1)                                                      \
     X(inputs, uint32_t, 1, cuda_input_words(s))

@@ -2,6 +2,7 @@
 #include "engine/cuda/sample.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "engine/sample.h"
@@ -14,21 +15,27 @@ _Static_assert(CUDA_PEAK_TILE == ENGINE_LOGITS_TILE && ENGINE_WEIGHT_BITS == 40,
 _Static_assert(sizeof(struct cuda_change) == sizeof(struct engine_bias) &&
                    sizeof(struct cuda_change) == sizeof(struct engine_tally_entry),
                "changes are copied as the core has them");
+_Static_assert(CUDA_TOP_MAX == ENGINE_TOP_LOGPROBS_MAX &&
+                   sizeof(struct cuda_logprobs) == sizeof(struct engine_logprobs) &&
+                   offsetof(struct cuda_logprobs, top) == offsetof(struct engine_logprobs, top) &&
+                   offsetof(struct engine_logprob, value) == sizeof(uint32_t),
+               "log-probabilities are copied as the core has them");
 
 #define PEAKS_IN_BLOCK 8
 
 td_status_t cuda_draws_open(struct cuda_draws *draws, struct cuda_device *device,
                             const struct cuda_shape *shape, struct td_error *error)
 {
-    void *each = NULL;
-    void *changes = NULL;
-    td_status_t status =
-        cuda_device_take_host(device, shape->outputs_max * sizeof *draws->each, &each, error);
+    const size_t bytes[] = {
+        shape->outputs_max * sizeof *draws->each, cuda_changes_max(shape) * sizeof *draws->changes,
+        shape->outputs_max * sizeof *draws->logprobs, shape->outputs_max * sizeof *draws->tokens};
+    void *memory[4] = {NULL};
+    td_status_t status = TD_OK;
 
-    if (status == TD_OK)
-        status = cuda_device_take_host(device, cuda_changes_max(shape) * sizeof *draws->changes,
-                                       &changes, error);
-    *draws = (struct cuda_draws){.each = each, .changes = changes};
+    for (size_t i = 0; i < 4 && status == TD_OK; i++)
+        status = cuda_device_take_host(device, bytes[i], &memory[i], error);
+    *draws = (struct cuda_draws){
+        .each = memory[0], .changes = memory[1], .logprobs = memory[2], .tokens = memory[3]};
     return status;
 }
 
@@ -36,6 +43,8 @@ void cuda_draws_close(struct cuda_draws *draws, struct cuda_device *device)
 {
     cuda_device_give_host(device, draws->each);
     cuda_device_give_host(device, draws->changes);
+    cuda_device_give_host(device, draws->logprobs);
+    cuda_device_give_host(device, draws->tokens);
     *draws = (struct cuda_draws){0};
 }
 
@@ -86,6 +95,9 @@ static bool add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
     draw->temperature = from->temperature;
     draw->top_p = from->top_p;
     draw->top_k = from->top_k;
+    draw->wants_logprobs = from->wants_logprobs;
+    draw->top = from->top_logprobs;
+    draws->with_logprobs += from->wants_logprobs;
     return true;
 }
 
@@ -95,6 +107,7 @@ bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
     draws->outputs = batch->output_count;
     draws->logits = 0;
     draws->wanted = 0;
+    draws->with_logprobs = 0;
     draws->change_count = 0;
     for (uint32_t i = 0; i < batch->output_count; i++) {
         const struct engine_output *output = &batch->outputs[i];
@@ -118,30 +131,83 @@ static void upload(const struct cuda_draws *draws, struct cuda_device *device,
                            draws->change_count * sizeof *draws->changes);
 }
 
+/* The greatest of each tile, of the logits as they are now. */
+static void queue_peaks(const struct cuda_draws *draws, struct cuda_device *device,
+                        const struct cuda_shape *shape, const struct cuda_workspace *work)
+{
+    const struct cuda_peaks_args args = {
+        .logits = work->logits, .peaks = work->peaks, .vocab = shape->vocab};
+    const struct cuda_grid grid = {.x = (cuda_peak_tiles(shape) + PEAKS_IN_BLOCK - 1) /
+                                        PEAKS_IN_BLOCK,
+                                   .y = draws->logits,
+                                   .z = 1};
+
+    cuda_device_launch(device, CUDA_KERNEL_PEAKS, grid, &args);
+}
+
+static void queue_survey(const struct cuda_draws *draws, struct cuda_device *device,
+                         const struct cuda_shape *shape, const struct cuda_workspace *work)
+{
+    const struct cuda_survey_args args = {.logits = work->logits,
+                                          .peaks = work->peaks,
+                                          .draws = work->draws,
+                                          .surveys = work->surveys,
+                                          .logprobs = work->logprobs,
+                                          .vocab = shape->vocab};
+
+    cuda_device_launch(device, CUDA_KERNEL_SURVEY,
+                       (struct cuda_grid){.x = draws->outputs, .y = 1, .z = 1}, &args);
+}
+
+static void queue_changes(const struct cuda_draws *draws, struct cuda_device *device,
+                          const struct cuda_shape *shape, const struct cuda_workspace *work)
+{
+    const struct cuda_change_args args = {.logits = work->logits,
+                                          .kept = work->kept,
+                                          .draws = work->draws,
+                                          .changes = work->changes,
+                                          .vocab = shape->vocab};
+
+    cuda_device_launch(device, CUDA_KERNEL_CHANGE,
+                       (struct cuda_grid){.x = draws->outputs, .y = 1, .z = 1}, &args);
+}
+
+static void queue_draw(const struct cuda_draws *draws, struct cuda_device *device,
+                       const struct cuda_shape *shape, const struct cuda_workspace *work)
+{
+    const struct cuda_draw_args args = {.logits = work->logits,
+                                        .peaks = work->peaks,
+                                        .draws = work->draws,
+                                        .changes = work->changes,
+                                        .kept = work->kept,
+                                        .surveys = work->surveys,
+                                        .tokens = work->tokens,
+                                        .logprobs = work->logprobs,
+                                        .vocab = shape->vocab};
+
+    cuda_device_launch(device, CUDA_KERNEL_DRAW,
+                       (struct cuda_grid){.x = draws->outputs, .y = 1, .z = 1}, &args);
+}
+
 void cuda_draws_queue(const struct cuda_draws *draws, struct cuda_device *device,
                       const struct cuda_shape *shape, const struct cuda_workspace *work)
 {
-    const struct cuda_change_args change = {.logits = work->logits,
-                                            .draws = work->draws,
-                                            .changes = work->changes,
-                                            .vocab = shape->vocab};
-    const struct cuda_peaks_args peaks = {
-        .logits = work->logits, .peaks = work->peaks, .vocab = shape->vocab};
-    const struct cuda_draw_args draw = {.logits = work->logits,
-                                        .peaks = work->peaks,
-                                        .draws = work->draws,
-                                        .tokens = work->tokens,
-                                        .vocab = shape->vocab};
-    const struct cuda_grid grid = {.x = draws->outputs, .y = 1, .z = 1};
-    uint32_t tiles = cuda_peak_tiles(shape);
+    bool has_changes = draws->change_count > 0;
+    bool has_logprobs = draws->with_logprobs > 0;
 
     upload(draws, device, work);
-    if (draws->change_count > 0)
-        cuda_device_launch(device, CUDA_KERNEL_CHANGE, grid, &change);
-    cuda_device_launch(device, CUDA_KERNEL_PEAKS,
-                       (struct cuda_grid){.x = (tiles + PEAKS_IN_BLOCK - 1) / PEAKS_IN_BLOCK,
-                                          .y = draws->logits,
-                                          .z = 1},
-                       &peaks);
-    cuda_device_launch(device, CUDA_KERNEL_DRAW, grid, &draw);
+    if (has_logprobs) { /* of the logits without changes */
+        queue_peaks(draws, device, shape, work);
+        queue_survey(draws, device, shape, work);
+    }
+    if (has_changes)
+        queue_changes(draws, device, shape, work);
+    if (has_changes || !has_logprobs)
+        queue_peaks(draws, device, shape, work);
+    queue_draw(draws, device, shape, work);
+    cuda_device_download(device, draws->tokens, work->tokens,
+                         draws->outputs * sizeof *draws->tokens);
+    if (has_logprobs)
+        cuda_device_download(device, draws->logprobs, work->logprobs,
+                             draws->outputs * sizeof *draws->logprobs);
 }

@@ -17,16 +17,19 @@
 
 /* The draws of a step, in memory of the host that copies go from. */
 struct cuda_draws {
-    struct cuda_draw *each;      /* [outputs_max] */
-    struct cuda_change *changes; /* [cuda_changes_max] */
+    struct cuda_draw *each;           /* [outputs_max] */
+    struct cuda_change *changes;      /* [cuda_changes_max] */
+    struct engine_logprobs *logprobs; /* [outputs_max] where results come to */
+    uint32_t *tokens;                 /* the same */
     uint32_t outputs;
     uint32_t logits; /* rows of them */
     uint32_t wanted; /* draws */
+    uint32_t with_logprobs;
     size_t change_count;
     uint64_t left; /* draws left to the core, since the backend was opened */
 };
 
-/* Takes both arrays from the device. What was taken until a failure cuda_draws_close gives back. */
+/* Takes the arrays from the device. What was taken until a failure cuda_draws_close gives back. */
 td_status_t cuda_draws_open(struct cuda_draws *draws, struct cuda_device *device,
                             const struct cuda_shape *shape, struct td_error *error) TD_MUST_USE;
 void cuda_draws_close(struct cuda_draws *draws, struct cuda_device *device);
@@ -35,7 +38,10 @@ void cuda_draws_close(struct cuda_draws *draws, struct cuda_device *device);
 bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
                      const struct engine_batch *batch);
 
-/* Queues drawing: rows of logits are in the workspace, and a token for each output is left there. */
+/*
+ * Queues drawing from the rows of logits in the workspace, and the copies of tokens, one for each output, and of
+ * log-probabilities to draws.
+ */
 void cuda_draws_queue(const struct cuda_draws *draws, struct cuda_device *device,
                       const struct cuda_shape *shape, const struct cuda_workspace *work);
 

@@ -1,6 +1,6 @@
 /*
  * test_sample.c: tokens drawn on the device are those that engine/sample.h draws from the same logits, whatever the
- * logits and the sampling; and a batch gets tokens or logits, as each output wants.
+ * logits and the sampling, and so are their log-probabilities; and a batch gets tokens or logits, as each output wants.
  */
 #include <float.h>
 #include <math.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "engine/cuda/sample.h"
-#include "engine/sample.h"
+#include "engine/logprobs.h"
 #include "lib/base/random.h"
 #include "tests/cuda/rig.h"
 
@@ -66,6 +66,8 @@ static struct engine_sampling make_sampling(struct td_rng *rng, uint32_t vocab)
     case 2: sampling.top_k = 1 + (uint32_t)td_rng_below(rng, vocab + 3); break;
     default: break;
     }
+    sampling.wants_logprobs = td_rng_below(rng, 2) == 0;
+    sampling.top_logprobs = (uint32_t)td_rng_below(rng, ENGINE_TOP_LOGPROBS_MAX + 1);
     return sampling;
 }
 
@@ -167,6 +169,9 @@ static void stage_open(struct stage *stage, uint32_t vocab)
     stage->work.peaks = take(stage, (size_t)ROWS * cuda_peak_tiles(&stage->shape) * sizeof(float));
     stage->work.draws = take(stage, ROWS * sizeof(struct cuda_draw));
     stage->work.changes = take(stage, cuda_changes_max(&stage->shape) * sizeof(struct cuda_change));
+    stage->work.kept = take(stage, cuda_changes_max(&stage->shape) * sizeof(float));
+    stage->work.surveys = take(stage, ROWS * sizeof(struct cuda_survey));
+    stage->work.logprobs = take(stage, ROWS * sizeof(struct cuda_logprobs));
     stage->work.tokens = take(stage, ROWS * sizeof(uint32_t));
     if (cuda_draws_open(&stage->draws, stage->device, &stage->shape, &error) != TD_OK)
         fail_msg("%s", error.text);
@@ -178,14 +183,16 @@ static void stage_close(struct stage *stage)
     cuda_device_give(stage->device, stage->work.peaks);
     cuda_device_give(stage->device, stage->work.draws);
     cuda_device_give(stage->device, stage->work.changes);
+    cuda_device_give(stage->device, stage->work.kept);
+    cuda_device_give(stage->device, stage->work.surveys);
+    cuda_device_give(stage->device, stage->work.logprobs);
     cuda_device_give(stage->device, stage->work.tokens);
     cuda_draws_close(&stage->draws, stage->device);
     cuda_device_close(stage->device);
 }
 
-/* A token for each row, its draw given. */
-static void draw_rows(struct stage *stage, const float *logits, const struct engine_draw *how,
-                      uint32_t *tokens)
+/* A token for each row, its draw given; stage->draws has them, and log-probabilities. */
+static void draw_rows(struct stage *stage, const float *logits, const struct engine_draw *how)
 {
     struct engine_output outputs[ROWS];
     const struct engine_batch batch = {.outputs = outputs, .output_count = ROWS};
@@ -197,9 +204,22 @@ static void draw_rows(struct stage *stage, const float *logits, const struct eng
     cuda_device_upload(stage->device, stage->work.logits, logits,
                        (size_t)ROWS * stage->shape.vocab * sizeof *logits);
     cuda_draws_queue(&stage->draws, stage->device, &stage->shape, &stage->work);
-    cuda_device_download(stage->device, tokens, stage->work.tokens, ROWS * sizeof *tokens);
     if (cuda_device_wait(stage->device, &error) != TD_OK)
         fail_msg("%s", error.text);
+}
+
+/* To the bit. */
+static void check_logprobs(const struct engine_logprobs *found,
+                           const struct engine_logprobs *expected, const char *kind)
+{
+    if (memcmp(&found->chosen, &expected->chosen, sizeof found->chosen) != 0)
+        fail_msg("%s: %a instead of %a", kind, (double)found->chosen, (double)expected->chosen);
+    assert_int_equal(found->count, expected->count);
+    for (uint32_t i = 0; i < found->count; i++)
+        if (memcmp(&found->top[i], &expected->top[i], sizeof found->top[i]) != 0)
+            fail_msg("%s, place %u: token %u with %a instead of %u with %a", kind, i,
+                     found->top[i].token, (double)found->top[i].value, expected->top[i].token,
+                     (double)expected->top[i].value);
 }
 
 static void check_draws(struct stage *stage, struct engine_sampler *sampler, uint32_t kind,
@@ -210,7 +230,6 @@ static void check_draws(struct stage *stage, struct engine_sampler *sampler, uin
     static struct request requests[ROWS];
     uint32_t vocab = stage->shape.vocab;
     struct engine_draw how[ROWS];
-    uint32_t tokens[ROWS];
 
     for (uint32_t row = 0; row < ROWS; row++) {
         for (uint32_t id = 0; id < vocab; id++)
@@ -219,22 +238,28 @@ static void check_draws(struct stage *stage, struct engine_sampler *sampler, uin
         make_request(&requests[row], rng, vocab);
         how[row] = draw_of(&requests[row], vocab);
     }
-    draw_rows(stage, packed, how, tokens);
+    draw_rows(stage, packed, how);
     for (uint32_t row = 0; row < ROWS; row++) {
         const struct engine_sampling *sampling = &requests[row].sampling;
         struct engine_history history = requests[row].history;
-        uint32_t expected;
+        uint32_t expected = ENGINE_DRAW_FAILED;
+        struct engine_logprobs logprobs;
 
         history.tally = NULL;
         if (engine_sample(sampler, logits[row], sampling, &history, &expected) != TD_OK)
             expected = ENGINE_DRAW_FAILED;
-        if (tokens[row] != expected)
+        if (stage->draws.tokens[row] != expected)
             fail_msg("%u logits, %s: token %u instead of %u (temperature %g, top_k %u, top_p %g, "
                      "min_p %g, repetition %g, frequency %g, presence %g, %u biases)",
-                     vocab, kinds[kind], tokens[row], expected, (double)sampling->temperature,
-                     sampling->top_k, (double)sampling->top_p, (double)sampling->min_p,
-                     (double)sampling->repetition_penalty, (double)sampling->frequency_penalty,
-                     (double)sampling->presence_penalty, sampling->bias_count);
+                     vocab, kinds[kind], stage->draws.tokens[row], expected,
+                     (double)sampling->temperature, sampling->top_k, (double)sampling->top_p,
+                     (double)sampling->min_p, (double)sampling->repetition_penalty,
+                     (double)sampling->frequency_penalty, (double)sampling->presence_penalty,
+                     sampling->bias_count);
+        if (expected == ENGINE_DRAW_FAILED || !sampling->wants_logprobs)
+            continue;
+        engine_logprobs_of(sampler, logits[row], expected, sampling->top_logprobs, &logprobs);
+        check_logprobs(&stage->draws.logprobs[row], &logprobs, kinds[kind]);
     }
 }
 
@@ -269,7 +294,6 @@ static void changed_logits_are_those_of_the_core(void **state)
     static struct request requests[ROWS];
     static uint32_t counts[VOCAB];
     struct engine_draw how[ROWS];
-    uint32_t tokens[ROWS];
     struct stage stage;
     struct td_rng rng;
 
@@ -289,7 +313,7 @@ static void changed_logits_are_those_of_the_core(void **state)
                 last->token = round % 2 == 0 ? VOCAB : UINT32_MAX;
             }
         }
-        draw_rows(&stage, logits[0], how, tokens);
+        draw_rows(&stage, logits[0], how);
         cuda_device_download(stage.device, found, stage.work.logits, sizeof found);
         assert_int_equal(cuda_device_wait(stage.device, NULL), TD_OK);
         for (uint32_t row = 0; row < ROWS; row++) {
@@ -313,7 +337,6 @@ static void too_many_changes_are_left_to_the_core(void **state)
     static struct engine_tally_entry seen[VOCAB];
     struct engine_draw how[ROWS] = {
         {.is_greedy = true}, {.is_greedy = true}, {.is_greedy = true}, {.is_greedy = true}};
-    uint32_t tokens[ROWS];
     struct stage stage;
 
     (void)state;
@@ -327,11 +350,11 @@ static void too_many_changes_are_left_to_the_core(void **state)
     how[1].changes.seen_count = FIRST;
     how[2].changes.seen_count = ROOM - FIRST + 1;
     how[3].changes.seen_count = ROOM - FIRST;
-    draw_rows(&stage, logits[0], how, tokens);
-    assert_int_equal(tokens[0], 8);
-    assert_int_equal(tokens[1], FIRST); /* the first that was not seen */
-    assert_int_equal(tokens[2], ENGINE_NOT_DRAWN);
-    assert_int_equal(tokens[3], ROOM - FIRST);
+    draw_rows(&stage, logits[0], how);
+    assert_int_equal(stage.draws.tokens[0], 8);
+    assert_int_equal(stage.draws.tokens[1], FIRST); /* the first that was not seen */
+    assert_int_equal(stage.draws.tokens[2], ENGINE_NOT_DRAWN);
+    assert_int_equal(stage.draws.tokens[3], ROOM - FIRST);
     assert_int_equal(stage.draws.left, 1);
     cuda_device_download(stage.device, found, stage.work.logits, sizeof found);
     assert_int_equal(cuda_device_wait(stage.device, NULL), TD_OK);
@@ -347,7 +370,6 @@ static void logits_that_nobody_can_draw_from_are_told(void **state)
         {.temperature = 1, .top_p = 1, .reach = ENGINE_WEIGHT_REACH},
         {.is_greedy = true},
         {.is_greedy = true}};
-    uint32_t tokens[ROWS];
     struct stage stage;
 
     (void)state;
@@ -358,11 +380,11 @@ static void logits_that_nobody_can_draw_from_are_told(void **state)
         logits[600 + i] = i == 280 ? INFINITY : 1;
         logits[900 + i] = i == 280 ? -FLT_MAX : (float)NAN;
     }
-    draw_rows(&stage, logits, how, tokens);
-    assert_int_equal(tokens[0], ENGINE_DRAW_FAILED);
-    assert_int_equal(tokens[1], ENGINE_DRAW_FAILED);
-    assert_int_equal(tokens[2], ENGINE_DRAW_FAILED);
-    assert_int_equal(tokens[3], 280);
+    draw_rows(&stage, logits, how);
+    assert_int_equal(stage.draws.tokens[0], ENGINE_DRAW_FAILED);
+    assert_int_equal(stage.draws.tokens[1], ENGINE_DRAW_FAILED);
+    assert_int_equal(stage.draws.tokens[2], ENGINE_DRAW_FAILED);
+    assert_int_equal(stage.draws.tokens[3], 280);
     stage_close(&stage);
 }
 

@@ -35,6 +35,11 @@ static void on_step(struct rig *rig, const struct engine_event *event)
         assert_int_equal(token->index, record->output_count);
         assert_in_range(record->output_count, 0, RIG_OUTPUT_MAX - 1);
         record->output[record->output_count++] = token->token;
+        assert_true((token->logprobs != NULL) == record->submit.sampling.wants_logprobs);
+        if (token->logprobs != NULL) {
+            record->logprobs_count++;
+            record->logprobs = *token->logprobs;
+        }
     }
 }
 

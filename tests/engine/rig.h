@@ -26,6 +26,8 @@ struct rig_record {
     struct engine_submit submit; /* tokens are the record's own */
     uint32_t output[RIG_OUTPUT_MAX];
     uint32_t output_count;
+    uint32_t logprobs_count;         /* outputs that came with them */
+    struct engine_logprobs logprobs; /* of the newest of these */
     bool reserved;
     struct engine_block import[RIG_BLOCKS_MAX];
     uint32_t import_count;

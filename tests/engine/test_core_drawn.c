@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "engine/sample.h"
+#include "engine/logprobs.h"
 
 #define VOCAB 97
 
@@ -154,10 +154,126 @@ static void a_draw_that_fails_ends_its_sequence_and_no_other(void **state)
     }
 }
 
+/* A step with what its tokens were drawn from, kept before the engine sees it; drawn: by the backend. */
+static void step_with_logprobs(struct rig *rig, struct engine_sampler *sampler, bool is_drawn)
+{
+    const struct engine_batch *batch = rig->flying;
+    struct rig_record *record = &rig->records[1];
+    struct engine_logprobs expected[4] = {0};
+    static float raw[4][VOCAB];
+    struct engine_result result;
+    uint32_t before = record->logprobs_count;
+    uint32_t tokens[4];
+    uint32_t asked = 4;
+
+    assert_int_equal(rig->backend->ops->run(rig->backend, batch, &result), TD_OK);
+    for (uint32_t i = 0; i < batch->output_count; i++) {
+        const struct engine_draw *draw = batch->outputs[i].draw;
+
+        memcpy(raw[i], result.outputs[i], sizeof raw[i]);
+        tokens[i] = draw_one(draw, raw[i]);
+        if (!draw->wants_logprobs)
+            continue;
+        assert_int_equal(draw->top_logprobs, 6);
+        engine_logprobs_of(sampler, raw[i], tokens[i], 6, &expected[i]);
+        asked = i;
+    }
+    if (is_drawn) {
+        result.tokens = tokens;
+        result.logprobs = expected;
+    }
+    engine_core_apply(rig->core, &result, rig->now_ns);
+    rig->flying = NULL;
+    if (asked == 4)
+        return;
+    assert_int_equal(record->logprobs_count, before + 1);
+    assert_int_equal(record->output[before], tokens[asked]);
+    assert_int_equal(record->logprobs.count, 6);
+    assert_memory_equal(&record->logprobs, &expected[asked], sizeof(float) + sizeof(uint32_t));
+    assert_memory_equal(record->logprobs.top, expected[asked].top,
+                        6 * sizeof(struct engine_logprob));
+}
+
+/* Of the model's logits, before biases and penalties; for those who ask. */
+static void log_probabilities_come_with_tokens(void **state)
+{
+    static const uint32_t prompt[] = {3, 1, 4, 1, 5};
+    struct engine_sampler sampler;
+    struct rig rig;
+
+    (void)state;
+    assert_int_equal(engine_sampler_init(&sampler, VOCAB), TD_OK);
+    for (int is_drawn = 0; is_drawn < 2; is_drawn++) {
+        struct engine_submit submit = rig_request(ENGINE_GENERATE, prompt, 5, 9);
+
+        rig_open(&rig, &plain);
+        submit.sampling.temperature = 0.9f;
+        submit.sampling.repetition_penalty = 1.5f;
+        submit.sampling.wants_logprobs = true;
+        submit.sampling.top_logprobs = 6;
+        for (uint32_t i = 0; i < VOCAB; i++)
+            rig_bias(&submit, i, i % 7 == 0 ? 9.0f : -1.0f);
+        rig_submit(&rig, 1, &submit);
+        rig_start(&rig, 2, ENGINE_GENERATE, 2, 3, 5);
+        while (rig_plan(&rig))
+            step_with_logprobs(&rig, &sampler, is_drawn == 1);
+        rig_assert_finished(&rig, 1, ENGINE_FINISH_LENGTH, TD_OK);
+        rig_assert_finished(&rig, 2, ENGINE_FINISH_LENGTH, TD_OK);
+        assert_int_equal(rig.records[1].logprobs_count, 9);
+        rig_close(&rig);
+    }
+    engine_sampler_fini(&sampler);
+}
+
+static void too_many_log_probabilities_are_refused(void **state)
+{
+    static const uint32_t prompt[] = {3, 1};
+    struct engine_submit submit = rig_request(ENGINE_GENERATE, prompt, 2, 9);
+    struct rig rig;
+
+    (void)state;
+    rig_open(&rig, &plain);
+    submit.sampling.wants_logprobs = true;
+    submit.sampling.top_logprobs = ENGINE_TOP_LOGPROBS_MAX + 1;
+    rig_submit(&rig, 1, &submit);
+    rig_assert_finished(&rig, 1, ENGINE_FINISH_REFUSED, TD_INVALID);
+    rig_close(&rig);
+}
+
+/* A backend that draws has to say them; one that says nonsense ends the sequence, and no other. */
+static void log_probabilities_that_are_missing_end_a_sequence(void **state)
+{
+    static const uint32_t prompt[] = {3, 1};
+    struct engine_logprobs nonsense = {.count = ENGINE_TOP_LOGPROBS_MAX + 1};
+    struct engine_result result;
+    uint32_t token = 5;
+    struct rig rig;
+
+    (void)state;
+    for (int is_there = 0; is_there < 2; is_there++) {
+        struct engine_submit submit = rig_request(ENGINE_GENERATE, prompt, 2, 9);
+
+        rig_open(&rig, &plain);
+        submit.sampling.wants_logprobs = true;
+        rig_submit(&rig, 1, &submit);
+        assert_true(rig_plan(&rig));
+        assert_int_equal(rig.backend->ops->run(rig.backend, rig.flying, &result), TD_OK);
+        result.tokens = &token;
+        result.logprobs = is_there == 1 ? &nonsense : NULL;
+        engine_core_apply(rig.core, &result, rig.now_ns);
+        rig.flying = NULL;
+        rig_assert_finished(&rig, 1, ENGINE_FINISH_FAILED, TD_INTERNAL);
+        rig_close(&rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_get_the_tokens_that_the_core_draws),
+        cmocka_unit_test(log_probabilities_come_with_tokens),
+        cmocka_unit_test(too_many_log_probabilities_are_refused),
+        cmocka_unit_test(log_probabilities_that_are_missing_end_a_sequence),
         cmocka_unit_test(a_draw_that_fails_ends_its_sequence_and_no_other),
     };
 

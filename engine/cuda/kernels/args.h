@@ -56,6 +56,7 @@ enum cuda_type {
     X(activate, ACTIVATE, 256)           \
     X(pack, PACK, 128)                   \
     X(peaks, PEAKS, 256)                 \
+    X(survey, SURVEY, CUDA_DRAW_THREADS) \
     X(change, CHANGE, CUDA_DRAW_THREADS) \
     X(draw, DRAW, CUDA_DRAW_THREADS)     \
     X(fill, FILL, 256)                   \
@@ -344,6 +345,10 @@ struct cuda_draw {
     uint32_t biases; /* from the first change on, in order of tokens */
     uint32_t seen;   /* behind them, each token once */
     uint64_t first_change;
+
+    /* Log-probabilities of the logits without changes. */
+    uint32_t wants_logprobs;
+    uint32_t top; /* how many of the likeliest */
 };
 
 struct cuda_change {
@@ -351,9 +356,38 @@ struct cuda_change {
     uint32_t what; /* the bits of a bias; of a token that was seen how often it is in the output */
 };
 
+#define CUDA_TOP_MAX 20 /* ENGINE_TOP_LOGPROBS_MAX */
+
+/* struct engine_logprobs of engine/engine.h. */
+struct cuda_logprobs {
+    float chosen;
+    uint32_t count;
+    struct {
+        uint32_t token;
+        float value;
+    } top[CUDA_TOP_MAX];
+};
+
+/* What log-probabilities are made of. */
+struct cuda_survey {
+    uint64_t sum; /* of weights at temperature 1 */
+    float best;   /* the greatest logit */
+};
+
+/* The likeliest tokens of draws that want log-probabilities, and what the one drawn will need. A block for each draw. */
+struct cuda_survey_args {
+    const float *logits;
+    const float *peaks;
+    const struct cuda_draw *draws;
+    struct cuda_survey *surveys;    /* for each draw */
+    struct cuda_logprobs *logprobs; /* the same; all but the chosen one's */
+    uint32_t vocab;
+};
+
 /* Biases and penalties, in place. A block for each draw. */
 struct cuda_change_args {
     float *logits;
+    float *kept; /* for each change the logit before it, of several of a token at the first */
     const struct cuda_draw *draws;
     const struct cuda_change *changes;
     uint32_t vocab;
@@ -364,7 +398,11 @@ struct cuda_draw_args {
     const float *logits;
     const float *peaks;
     const struct cuda_draw *draws;
+    const struct cuda_change *changes;
+    const float *kept;
+    const struct cuda_survey *surveys;
     uint32_t *tokens;
+    struct cuda_logprobs *logprobs; /* of draws that want them the chosen one's is added */
     uint32_t vocab;
 };
 

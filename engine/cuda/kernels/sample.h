@@ -13,6 +13,7 @@
 #include "engine/cuda/kernels/tensor.h"
 #include "engine/logits/change.h"
 #include "engine/logits/exponential.h"
+#include "engine/logits/logarithm.h"
 
 #define SAMPLE_WARPS     (CUDA_DRAW_THREADS / SIMT_WARP)
 #define SAMPLE_BINS      256
@@ -20,6 +21,7 @@
 #define SAMPLE_REACH_FIRST \
     4.0 /* in temperatures below the best; tokens that are wanted are mostly near it */
 #define SAMPLE_REACH_STEP 2.0
+#define SAMPLE_REACH_MAX  28.0 /* ENGINE_WEIGHT_REACH */
 
 /* What a token counts in a sum. */
 enum sample_measure {
@@ -39,6 +41,13 @@ struct sample_shared {
     uint32_t bin;
     uint32_t greatest;
     uint32_t least;
+};
+
+/* Of a block too: the likeliest tokens. */
+struct survey_shared {
+    uint32_t count;
+    uint32_t tokens[CUDA_TOP_MAX];
+    uint32_t orders[CUDA_TOP_MAX];
 };
 
 /* The same in every thread. */
@@ -299,13 +308,14 @@ SIMT_INLINE void sample_keep_share(struct sample *sample, uint64_t total)
 
 /* Tokens beyond the vocabulary, which the core lets nobody name, are passed over. */
 SIMT_INLINE void sample_bias(float *logits, uint32_t vocab, const struct cuda_change *biases,
-                             uint32_t count)
+                             float *kept, uint32_t count)
 {
     for (uint32_t i = simt_thread(); i < count; i += CUDA_DRAW_THREADS) {
         uint32_t token = biases[i].token;
 
         if (token >= vocab || (i > 0 && biases[i - 1].token == token))
             continue; /* whoever has the first of a token adds the others too */
+        kept[i] = logits[token];
         for (uint32_t k = i; k < count && biases[k].token == token; k++) {
             float bias;
 
@@ -321,18 +331,21 @@ SIMT_KERNEL(change, CUDA_DRAW_THREADS, struct cuda_change_args)
     const struct cuda_draw draw = args.draws[simt_block_x()];
     const struct cuda_change *biases = args.changes + draw.first_change;
     const struct cuda_change *seen = biases + draw.biases;
+    float *kept = args.kept + draw.first_change;
     float *logits = args.logits + (size_t)draw.row * args.vocab;
 
     if (draw.biases + draw.seen == 0) /* the whole block */
         return;
-    sample_bias(logits, args.vocab, biases, draw.biases);
+    sample_bias(logits, args.vocab, biases, kept, draw.biases);
     simt_barrier();
     for (uint32_t i = simt_thread(); i < draw.seen; i += CUDA_DRAW_THREADS) {
         uint32_t token = seen[i].token;
 
-        if (token < args.vocab)
-            logits[token] = logits_penalised(logits[token], draw.repetition, draw.frequency,
-                                             draw.presence, seen[i].what);
+        if (token >= args.vocab)
+            continue;
+        kept[draw.biases + i] = logits[token];
+        logits[token] = logits_penalised(logits[token], draw.repetition, draw.frequency,
+                                         draw.presence, seen[i].what);
     }
 }
 
@@ -409,28 +422,146 @@ SIMT_INLINE uint32_t sample_token(struct sample *sample)
     return sample_find(sample, SAMPLE_WEIGHT, simt_multiply_high(sample->draw.random, total));
 }
 
+SIMT_INLINE struct sample sample_begin(struct sample_shared *shared, const struct cuda_draw *draw,
+                                       const float *logits, const float *peaks, uint32_t vocab)
+{
+    struct sample sample;
+
+    sample.shared = shared;
+    sample.draw = *draw;
+    sample.vocab = vocab;
+    sample.tiles = (vocab + CUDA_PEAK_TILE - 1) / CUDA_PEAK_TILE;
+    sample.range = (sample.tiles + SAMPLE_WARPS - 1) / SAMPLE_WARPS;
+    sample.logits = logits + (size_t)draw->row * vocab;
+    sample.peaks = peaks + (size_t)draw->row * sample.tiles;
+    return sample;
+}
+
+/* A token's logit as it was before changes. */
+SIMT_INLINE float sample_before(const struct sample *sample, const struct cuda_draw_args *args,
+                                uint32_t token)
+{
+    const struct cuda_change *changes = args->changes + sample->draw.first_change;
+    uint32_t *first = &sample->shared->least;
+
+    simt_barrier();
+    if (simt_thread() == 0)
+        *first = UINT32_MAX;
+    simt_barrier();
+    for (uint32_t i = simt_thread(); i < sample->draw.biases + sample->draw.seen;
+         i += CUDA_DRAW_THREADS)
+        if (changes[i].token == token)
+            simt_lower(first, i);
+    simt_barrier();
+    return *first == UINT32_MAX ? sample->logits[token]
+                                : args->kept[sample->draw.first_change + *first];
+}
+
 SIMT_KERNEL(draw, CUDA_DRAW_THREADS, struct cuda_draw_args)
 {
     SIMT_SHARED struct sample_shared shared;
+    const struct cuda_draw *draw = &args.draws[simt_block_x()];
     struct sample sample;
     uint32_t token;
+    float logit;
 
-    if (args.draws[simt_block_x()].is_wanted == 0) { /* the whole block */
+    if (draw->is_wanted == 0) { /* the whole block */
         args.tokens[simt_block_x()] = CUDA_NOT_DRAWN;
         return;
     }
-    sample.shared = &shared;
-    sample.draw = args.draws[simt_block_x()];
-    sample.vocab = args.vocab;
-    sample.tiles = (args.vocab + CUDA_PEAK_TILE - 1) / CUDA_PEAK_TILE;
-    sample.range = (sample.tiles + SAMPLE_WARPS - 1) / SAMPLE_WARPS;
-    sample.logits = args.logits + (size_t)sample.draw.row * args.vocab;
-    sample.peaks = args.peaks + (size_t)sample.draw.row * sample.tiles;
+    sample = sample_begin(&shared, draw, args.logits, args.peaks, args.vocab);
     token = sample_best(&sample);
-    if (sample.draw.is_greedy == 0 && token != CUDA_DRAW_FAILED) /* the whole block */
+    if (draw->is_greedy == 0 && token != CUDA_DRAW_FAILED) /* the whole block */
         token = sample_token(&sample);
     if (simt_thread() == 0)
         args.tokens[simt_block_x()] = token;
+    if (draw->wants_logprobs == 0 || token == CUDA_DRAW_FAILED) /* the whole block */
+        return;
+    logit = sample_before(&sample, &args, token);
+    if (simt_thread() == 0)
+        args.logprobs[simt_block_x()].chosen = logits_logprob(
+            logit, args.surveys[simt_block_x()].best, args.surveys[simt_block_x()].sum);
+}
+
+/* ------------------------------------------------------------------ log-probabilities */
+
+/* Lists what is kept, which is no more than CUDA_TOP_MAX tokens, in no order; returns how many. */
+SIMT_INLINE uint32_t sample_list(const struct sample *sample, struct survey_shared *list)
+{
+    simt_barrier();
+    if (simt_thread() == 0)
+        list->count = 0;
+    simt_barrier();
+    for (uint32_t tile = simt_warp(); tile < sample->tiles; tile += SAMPLE_WARPS) {
+        if (sample_order(sample->peaks[tile]) < sample->limit)
+            continue;
+        for (uint32_t i = simt_lane(); i < CUDA_PEAK_TILE; i += SIMT_WARP) {
+            uint32_t id = tile * CUDA_PEAK_TILE + i;
+            uint32_t order = id < sample->vocab ? sample_order_of(sample, id) : 0;
+            uint32_t at;
+
+            if (order < sample->limit || (order == sample->limit && id > sample->last_tie))
+                continue;
+            at = simt_count(&list->count);
+            if (at < CUDA_TOP_MAX) {
+                list->tokens[at] = id;
+                list->orders[at] = order;
+            }
+        }
+    }
+    simt_barrier();
+    return list->count < CUDA_TOP_MAX ? list->count : CUDA_TOP_MAX;
+}
+
+/* Writes them in order of rank: each thread finds out how many rank before its own. */
+SIMT_INLINE void sample_rank(const struct survey_shared *list, uint32_t count,
+                             const struct cuda_survey *survey, struct cuda_logprobs *out)
+{
+    uint32_t own = simt_thread();
+    uint32_t rank = 0;
+
+    if (own >= count)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        rank += list->orders[i] > list->orders[own] ||
+                (list->orders[i] == list->orders[own] && list->tokens[i] < list->tokens[own]);
+    out->top[rank].token = list->tokens[own];
+    out->top[rank].value =
+        logits_logprob(sample_value(list->orders[own]), survey->best, survey->sum);
+}
+
+/* As engine/logprobs.c, of raw logits and their peaks. */
+SIMT_KERNEL(survey, CUDA_DRAW_THREADS, struct cuda_survey_args)
+{
+    SIMT_SHARED struct sample_shared shared;
+    SIMT_SHARED struct survey_shared list;
+    const struct cuda_draw *draw = &args.draws[simt_block_x()];
+    struct cuda_logprobs *out = &args.logprobs[simt_block_x()];
+    struct cuda_survey survey;
+    struct sample sample;
+    uint32_t count = 0;
+
+    if (draw->is_wanted == 0 || draw->wants_logprobs == 0) /* the whole block */
+        return;
+    sample = sample_begin(&shared, draw, args.logits, args.peaks, args.vocab);
+    if (sample_best(&sample) == CUDA_DRAW_FAILED) /* the whole block; drawing will say so */
+        return;
+    sample.draw.temperature = 1.0f;
+    sample.draw.least_weight = 0;
+    sample.limit = sample_floor(&sample, SAMPLE_REACH_MAX);
+    sample.last_tie = UINT32_MAX;
+    survey.sum = sample_sum(&sample, SAMPLE_WEIGHT, 0);
+    survey.best = sample.best;
+    if (draw->top > 0) {
+        sample.limit = sample_order(-0x1.fffffep127f);
+        sample_keep_first(&sample, draw->top);
+        count = sample_list(&sample, &list);
+        sample_rank(&list, count, &survey, out);
+    }
+    if (simt_thread() == 0) {
+        out->count = count;
+        args.surveys[simt_block_x()] = survey;
+    }
 }
 
 #endif

@@ -169,6 +169,12 @@ SIMT_INLINE void simt_add(uint64_t *sum, uint64_t value)
     (void)atomicAdd((unsigned long long *)sum, (unsigned long long)value);
 }
 
+/* Counts the caller; returns how many were before. */
+SIMT_INLINE uint32_t simt_count(uint32_t *counter)
+{
+    return atomicAdd(counter, 1u);
+}
+
 SIMT_INLINE void simt_raise(uint32_t *greatest, uint32_t value)
 {
     (void)atomicMax(greatest, value);
@@ -213,6 +219,11 @@ SIMT_INLINE bool simt_arrive(uint32_t *counter, uint32_t count)
 SIMT_INLINE void simt_add(uint64_t *sum, uint64_t value)
 {
     *sum += value;
+}
+
+SIMT_INLINE uint32_t simt_count(uint32_t *counter)
+{
+    return (*counter)++;
 }
 
 SIMT_INLINE void simt_raise(uint32_t *greatest, uint32_t value)
