@@ -310,7 +310,13 @@ static void cuda_close(struct kvt_device *device)
     free(memory);
 }
 
+static td_status_t enter(struct kvt_device *device, struct td_error *error)
+{
+    return cuda_enter((struct cuda_memory *)device, error);
+}
+
 static const struct kvt_device_ops ops = {
+    .enter = enter,
     .queue_open = queue_open,
     .queue_close = queue_close,
     .copy = queue_copy,

@@ -34,6 +34,9 @@ struct kvt_queue {
 };
 
 struct kvt_device_ops {
+    /* Makes the device that of the calling thread, for libraries that use it there. */
+    td_status_t (*enter)(struct kvt_device *device, struct td_error *error);
+
     /* A queue of copies. */
     td_status_t (*queue_open)(struct kvt_device *device, struct kvt_queue **queue_out,
                               struct td_error *error);

@@ -334,6 +334,29 @@ static td_status_t open_staged(struct kvt_runtime *runtime, const struct kvt_ucx
     return status == TD_OK ? add_transport(runtime, transport, error) : status;
 }
 
+/*
+ * A GPU's pool goes by UCX without the host where that can be had. Where not, this says why, and what is left is the
+ * way through the host.
+ */
+static td_status_t open_ucx(struct kvt_runtime *runtime, struct td_error *error)
+{
+    const struct kvt_runtime_config *config = &runtime->config;
+    struct kvt_transport *transport;
+    struct td_error why = {0};
+    td_status_t status = config->memory.device == NULL
+                             ? kvt_ucx_open(&config->ucx, &transport, &why)
+                             : kvt_ucx_open_direct(&config->ucx, &config->memory,
+                                                   config->block_bytes, &transport, &why);
+
+    if (status == TD_OK)
+        return add_transport(runtime, transport, error);
+    if (status != TD_UNSUPPORTED || !config->use_ucxhost)
+        return td_fail(error, status, "%s", why.text);
+    td_log(TD_LOG_INFO, "kvtransfer", "KV of this GPU goes to other hosts through memory: %s",
+           why.text);
+    return TD_OK;
+}
+
 static td_status_t open_transports(struct kvt_runtime *runtime, struct td_error *error)
 {
     const struct kvt_runtime_config *config = &runtime->config;
@@ -345,11 +368,8 @@ static td_status_t open_transports(struct kvt_runtime *runtime, struct td_error 
         if (status == TD_OK)
             status = add_transport(runtime, transport, error);
     }
-    if (status == TD_OK && config->use_ucx) {
-        status = kvt_ucx_open(&config->ucx, &transport, error);
-        if (status == TD_OK)
-            status = add_transport(runtime, transport, error);
-    }
+    if (status == TD_OK && config->use_ucx)
+        status = open_ucx(runtime, error);
     if (status == TD_OK && config->use_maphost)
         status = open_staged(runtime, NULL, error);
     if (status == TD_OK && config->use_ucxhost)
@@ -511,9 +531,6 @@ td_status_t kvt_runtime_open(const struct kvt_runtime_config *config,
 
     if (!config->use_ucx && !config->use_map && !config->use_maphost && !config->use_ucxhost)
         return td_fail(error, TD_INVALID, "no transport: ucx and map are both off");
-    if (config->use_ucx && config->memory.device != NULL)
-        return td_fail(error, TD_UNSUPPORTED,
-                       "ucx reaches ordinary memory only: a GPU's goes through the host (ucxhost)");
     runtime = runtime_new(config);
     if (runtime == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for the transfer runtime");

@@ -24,7 +24,7 @@ struct kvt_runtime_config {
     struct kvt_memory memory;
     size_t block_bytes;
     struct kvt_limits limits;
-    bool use_ucx;
+    bool use_ucx; /* with memory.device and use_ucxhost it is left out where UCX cannot */
     struct kvt_ucx_config ucx;
     bool use_map;     /* needs memory.fd, or memory.device */
     bool use_maphost; /* through the host's memory, by map or by ucx; both need memory.device */

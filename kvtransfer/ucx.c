@@ -35,6 +35,7 @@ static bool ucx_progress(struct kvt_transport *base)
         if (!any)
             break;
     }
+    worked = ucx_direct_start(transport) || worked;
     worked = ucx_report_operations(transport) || worked;
     worked = ucx_make_endpoints(transport) || worked;
     worked = ucx_report_endpoints(transport) || worked;
@@ -52,8 +53,8 @@ static td_status_t ucx_arm(struct kvt_transport *base)
     struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
     ucs_status_t status;
 
-    if (transport->has_requests || transport->has_news || !td_list_empty(&transport->ended) ||
-        !td_list_empty(&transport->closing))
+    if (transport->has_requests || transport->has_news || transport->has_ready ||
+        !td_list_empty(&transport->ended) || !td_list_empty(&transport->closing))
         return TD_AGAIN;
     status = ucp_worker_arm(transport->worker);
     return status == UCS_ERR_BUSY ? TD_AGAIN : ucx_status(status);
@@ -79,7 +80,8 @@ static td_status_t pack_body(struct ucx_transport *transport, const ucp_address_
     td_write_bytes(&writer, worker_address, worker_bytes);
     if (!writer.ok)
         return TD_LIMIT;
-    return kvt_address_wrap("ucx", body, (size_t)(writer.cursor - body), out, capacity, length_out);
+    return kvt_address_wrap(ucx_is_direct(transport) ? "ucxgpu" : "ucx", body,
+                            (size_t)(writer.cursor - body), out, capacity, length_out);
 }
 
 static td_status_t ucx_address(struct kvt_transport *base, uint8_t *out, size_t capacity,
@@ -121,6 +123,13 @@ static void free_operations(struct td_list *list)
     }
 }
 
+static void close_context(struct ucx_transport *transport)
+{
+    if (transport->registered != NULL)
+        ucp_mem_unmap(transport->context, transport->registered);
+    ucp_cleanup(transport->context);
+}
+
 static void ucx_close(struct kvt_transport *base)
 {
     struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
@@ -131,10 +140,12 @@ static void ucx_close(struct kvt_transport *base)
         td_list_remove(node);
         td_list_push_back(&transport->closing, node);
     }
+    ucx_direct_cancel(transport, NULL);
     ucx_close_endpoints(transport);
     wait_for_ends(transport);
     ucp_worker_destroy(transport->worker);
-    ucp_cleanup(transport->context);
+    close_context(transport);
+    ucx_direct_free(transport);
     free_operations(&transport->ended);
     free_operations(&transport->operations);
     td_list_for_each(node, &transport->ending)
@@ -142,33 +153,38 @@ static void ucx_close(struct kvt_transport *base)
     free(transport);
 }
 
-static const struct kvt_transport_ops ucx_ops = {
-    .name = "ucx",
-    .address = ucx_address,
-    .connect = ucx_connect,
-    .disconnect = ucx_disconnect,
-    .send = ucx_send,
-    .receive = ucx_receive,
-    .reject = ucx_reject,
-    .progress = ucx_progress,
-    .descriptor = ucx_descriptor,
-    .arm = ucx_arm,
-    .lanes = ucx_lanes,
-    .close = ucx_close,
-};
+#define UCX_OPS(send_, receive_, reject_)                                                          \
+    {                                                                                              \
+        .name = "ucx", .address = ucx_address, .connect = ucx_connect,                             \
+        .disconnect = ucx_disconnect, .send = (send_), .receive = (receive_), .reject = (reject_), \
+        .progress = ucx_progress, .descriptor = ucx_descriptor, .arm = ucx_arm,                    \
+        .lanes = ucx_lanes, .close = ucx_close,                                                    \
+    }
 
-static ucs_status_t set_options(ucp_config_t *options, const struct kvt_ucx_config *config)
+static const struct kvt_transport_ops ucx_ops = UCX_OPS(ucx_send, ucx_receive, ucx_reject);
+static const struct kvt_transport_ops direct_ops =
+    UCX_OPS(ucx_direct_send, ucx_direct_receive, ucx_direct_reject);
+
+static ucs_status_t set_lanes(ucp_config_t *options, const struct kvt_ucx_config *config)
 {
-    char keepalive[32];
     ucs_status_t status;
 
-    snprintf(keepalive, sizeof keepalive, "%ums", config->keepalive_ms);
     status = ucp_config_modify(options, "TLS",
                                !config->tcp   ? "sysv,posix"
                                : !config->shm ? "tcp"
                                               : "sysv,posix,tcp");
     if (status == UCS_OK && config->tcp)
         status = ucp_config_modify(options, "NET_DEVICES", config->interface);
+    return status;
+}
+
+static ucs_status_t set_options(ucp_config_t *options, const struct ucx_transport *transport)
+{
+    char keepalive[32];
+    ucs_status_t status = ucx_is_direct(transport) ? ucx_direct_options(options)
+                                                   : set_lanes(options, &transport->config);
+
+    snprintf(keepalive, sizeof keepalive, "%ums", transport->config.keepalive_ms);
     if (status == UCS_OK)
         status = ucp_config_modify(options, "KEEPALIVE_INTERVAL", keepalive);
     return status;
@@ -184,10 +200,13 @@ static td_status_t open_context(struct ucx_transport *transport, struct td_error
     if (status != UCS_OK)
         return td_fail(error, ucx_status(status), "ucx configuration: %s",
                        ucs_status_string(status));
-    status = set_options(options, &transport->config);
+    status = set_options(options, transport);
     if (status == UCS_OK)
         status = ucp_init(&params, options, &transport->context);
     ucp_config_release(options);
+    if (status != UCS_OK && ucx_is_direct(transport))
+        return td_fail(error, TD_UNSUPPORTED, "ucx %s has no lanes for the memory of GPUs here: %s",
+                       ucp_get_version_string(), ucs_status_string(status));
     if (status != UCS_OK)
         return td_fail(error, TD_UNSUPPORTED,
                        "ucx offers no transport for shm=%d tcp=%d interface '%s': %s",
@@ -218,7 +237,7 @@ static ucs_status_t set_handlers(struct ucx_transport *transport)
         if (status != UCS_OK)
             return status;
     }
-    return UCS_OK;
+    return ucx_is_direct(transport) ? ucx_direct_handlers(transport) : UCS_OK;
 }
 
 static td_status_t open_worker(struct ucx_transport *transport, struct td_error *error)
@@ -260,17 +279,12 @@ static td_status_t check_config(const struct kvt_ucx_config *config, struct td_e
     return TD_OK;
 }
 
-td_status_t kvt_ucx_open(const struct kvt_ucx_config *config, struct kvt_transport **transport_out,
-                         struct td_error *error)
+static struct ucx_transport *transport_new(const struct kvt_ucx_config *config)
 {
-    td_status_t status = check_config(config, error);
-    struct ucx_transport *transport;
+    struct ucx_transport *transport = calloc(1, sizeof *transport);
 
-    if (status != TD_OK)
-        return status;
-    transport = calloc(1, sizeof *transport);
     if (transport == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory for the ucx transport");
+        return NULL;
     transport->base.ops = &ucx_ops;
     snprintf(transport->base.library, sizeof transport->base.library, "ucx %s",
              ucp_get_version_string());
@@ -281,21 +295,87 @@ td_status_t kvt_ucx_open(const struct kvt_ucx_config *config, struct kvt_transpo
     td_list_init(&transport->ending);
     td_list_init(&transport->operations);
     td_list_init(&transport->ended);
-    status = kvt_host_identity(&transport->host, error);
-    if (status != TD_OK)
-        goto free_transport;
-    status = open_context(transport, error);
-    if (status != TD_OK)
-        goto free_transport;
-    status = open_worker(transport, error);
-    if (status != TD_OK)
-        goto close_context;
-    *transport_out = &transport->base;
-    return TD_OK;
+    td_list_init(&transport->batches);
+    return transport;
+}
 
-close_context:
-    ucp_cleanup(transport->context);
-free_transport:
-    free(transport);
+static td_status_t open_transport(struct ucx_transport *transport, struct td_error *error)
+{
+    td_status_t status = kvt_host_identity(&transport->host, error);
+
+    if (status == TD_OK)
+        status = open_context(transport, error);
+    if (status != TD_OK)
+        return status;
+    if (ucx_is_direct(transport))
+        status = ucx_direct_register(transport, error);
+    if (status == TD_OK)
+        status = open_worker(transport, error);
+    if (status != TD_OK)
+        close_context(transport);
     return status;
+}
+
+static td_status_t open_or_free(struct ucx_transport *transport,
+                                struct kvt_transport **transport_out, struct td_error *error)
+{
+    td_status_t status = open_transport(transport, error);
+
+    if (status == TD_OK)
+        *transport_out = &transport->base;
+    else
+        free(transport);
+    return status;
+}
+
+td_status_t kvt_ucx_open(const struct kvt_ucx_config *config, struct kvt_transport **transport_out,
+                         struct td_error *error)
+{
+    td_status_t status = check_config(config, error);
+    struct ucx_transport *transport;
+
+    if (status != TD_OK)
+        return status;
+    transport = transport_new(config);
+    if (transport == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for the ucx transport");
+    return open_or_free(transport, transport_out, error);
+}
+
+/* 1.20 is the first that works with CUDA 13. */
+static td_status_t check_version(struct td_error *error)
+{
+    unsigned major;
+    unsigned minor;
+    unsigned release;
+
+    ucp_get_version(&major, &minor, &release);
+    if (UCP_VERSION(major, minor) >= UCP_VERSION(1, 20))
+        return TD_OK;
+    return td_fail(
+        error, TD_UNSUPPORTED,
+        "ucx %u.%u.%u is too old for the memory of GPUs: 1.20 or newer with CUDA knows it", major,
+        minor, release);
+}
+
+td_status_t kvt_ucx_open_direct(const struct kvt_ucx_config *config,
+                                const struct kvt_memory *memory, size_t block_bytes,
+                                struct kvt_transport **transport_out, struct td_error *error)
+{
+    td_status_t status = check_config(config, error);
+    struct ucx_transport *transport;
+
+    if (status == TD_OK)
+        status = check_version(error);
+    if (status == TD_OK)
+        status = memory->device->ops->enter(memory->device, error);
+    if (status != TD_OK)
+        return status;
+    transport = transport_new(config);
+    if (transport == NULL)
+        return td_fail(error, TD_NO_MEMORY, "no memory for the ucx transport");
+    transport->base.ops = &direct_ops;
+    transport->pool = *memory;
+    transport->block_bytes = block_bytes;
+    return open_or_free(transport, transport_out, error);
 }

@@ -1,5 +1,5 @@
 /*
- * ucx.h: the UCX transport: active messages over shared memory and TCP.
+ * ucx.h: the UCX transport: active messages over shared memory and TCP, or out of a GPU's memory into another's.
  *
  * UCX is used with AM and WAKEUP only. RMA is never asked for: UCX's software put writes to whatever
  * address a packet names. Payloads travel as rendezvous active messages into scattered pieces, so that
@@ -39,5 +39,16 @@ td_status_t kvt_ucx_prepare_process(void) TD_MUST_USE;
  */
 td_status_t kvt_ucx_open(const struct kvt_ucx_config *config, struct kvt_transport **transport_out,
                          struct td_error *error) TD_MUST_USE;
+
+/*
+ * The same for a pool in the memory of a device, which outlives the transport: block by block, by lanes that read a GPU's memory without
+ * the host (RDMA, CUDA IPC). A peer to which there is none is lost with TD_UNSUPPORTED: nothing ever goes through the
+ * host's memory here. Needs UCX 1.20 or newer, built with CUDA. TD_UNSUPPORTED: what was found is not that, or there is no such
+ * lane on this host.
+ */
+td_status_t kvt_ucx_open_direct(const struct kvt_ucx_config *config,
+                                const struct kvt_memory *memory, size_t block_bytes,
+                                struct kvt_transport **transport_out,
+                                struct td_error *error) TD_MUST_USE;
 
 #endif

@@ -39,9 +39,9 @@ td_status_t ucx_status(ucs_status_t status)
     }
 }
 
-static struct ucx_operation *operation_new(struct ucx_transport *transport,
-                                           const struct kvt_piece *pieces, size_t piece_count,
-                                           size_t header_bytes, void *tag)
+struct ucx_operation *ucx_operation_new(struct ucx_transport *transport,
+                                        const struct kvt_piece *pieces, size_t piece_count,
+                                        size_t header_bytes, void *tag)
 {
     struct ucx_operation *operation =
         malloc(sizeof *operation + piece_count * sizeof *operation->pieces + header_bytes);
@@ -61,16 +61,15 @@ static struct ucx_operation *operation_new(struct ucx_transport *transport,
     return operation;
 }
 
-static void operation_free(struct ucx_operation *operation)
+void ucx_operation_free(struct ucx_operation *operation)
 {
     td_list_remove(&operation->in_transport);
     free(operation);
 }
 
-/* Sinks are called from progress only, wherever UCX was when the operation ended. */
-static void operation_end(struct ucx_operation *operation, ucs_status_t status)
+void ucx_operation_end(struct ucx_operation *operation, td_status_t status)
 {
-    operation->status = ucx_status(status);
+    operation->status = status;
     td_list_remove(&operation->in_transport);
     td_list_push_back(&operation->transport->ended, &operation->in_transport);
 }
@@ -87,7 +86,7 @@ bool ucx_report_operations(struct ucx_transport *transport)
         td_status_t status = operation->status;
         bool is_send = operation->is_send;
 
-        operation_free(operation);
+        ucx_operation_free(operation);
         if (is_send)
             sink->sent(sink->impl, &transport->base, tag, status);
         else
@@ -102,7 +101,7 @@ bool ucx_report_operations(struct ucx_transport *transport)
 static void on_sent(void *request, ucs_status_t status, void *argument)
 {
     ucp_request_free(request);
-    operation_end(argument, status);
+    ucx_operation_end(argument, ucx_status(status));
 }
 
 td_status_t ucx_send(struct kvt_transport *base, struct kvt_endpoint *endpoint_base,
@@ -122,7 +121,7 @@ td_status_t ucx_send(struct kvt_transport *base, struct kvt_endpoint *endpoint_b
 
     if (endpoint->is_lost)
         return TD_PEER_LOST;
-    operation = operation_new(transport, pieces, piece_count, header_bytes, tag);
+    operation = ucx_operation_new(transport, pieces, piece_count, header_bytes, tag);
     if (operation == NULL)
         return TD_NO_MEMORY;
     operation->is_send = true;
@@ -131,11 +130,11 @@ td_status_t ucx_send(struct kvt_transport *base, struct kvt_endpoint *endpoint_b
     request = ucp_am_send_nbx(endpoint->ep, UCX_CHUNK, operation->header, header_bytes,
                               operation->pieces, piece_count, &param);
     if (UCS_PTR_IS_ERR(request)) {
-        operation_free(operation);
+        ucx_operation_free(operation);
         return ucx_status(UCS_PTR_STATUS(request));
     }
     if (request == NULL)
-        operation_end(operation, UCS_OK);
+        ucx_operation_end(operation, TD_OK);
     return TD_OK;
 }
 
@@ -163,7 +162,7 @@ static void on_received(void *request, ucs_status_t status, size_t length, void 
 {
     (void)length;
     ucp_request_free(request);
-    operation_end(argument, status);
+    ucx_operation_end(argument, ucx_status(status));
 }
 
 /* A payload that came with its message: UCX sends small ones so even if rendezvous was asked for. */
@@ -183,7 +182,7 @@ td_status_t ucx_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
                         const struct kvt_piece *pieces, size_t piece_count, void *tag)
 {
     struct ucx_transport *transport = td_container_of(base, struct ucx_transport, base);
-    struct ucx_operation *operation = operation_new(transport, pieces, piece_count, 0, tag);
+    struct ucx_operation *operation = ucx_operation_new(transport, pieces, piece_count, 0, tag);
     ucp_request_param_t param = {.op_attr_mask =
                                      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                                      UCP_OP_ATTR_FIELD_DATATYPE | UCP_OP_ATTR_FLAG_NO_IMM_CMPL,
@@ -197,14 +196,14 @@ td_status_t ucx_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
         return TD_NO_MEMORY; /* the handler refuses the message */
     if (!arrival->is_rendezvous) {
         copy_eager(arrival, pieces, piece_count);
-        operation_end(operation, UCS_OK);
+        ucx_operation_end(operation, TD_OK);
         arrival->answer = UCS_OK;
         return TD_OK;
     }
     request = ucp_am_recv_data_nbx(transport->worker, arrival->data, operation->pieces, piece_count,
                                    &param);
     if (UCS_PTR_IS_ERR(request)) {
-        operation_free(operation);
+        ucx_operation_free(operation);
         return ucx_status(UCS_PTR_STATUS(request));
     }
     arrival->answer = UCS_INPROGRESS;

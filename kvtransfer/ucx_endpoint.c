@@ -15,16 +15,24 @@
 #include "lib/base/bytes.h"
 #include "lib/base/log.h"
 
-#define GREETING_BYTES 24
-#define BODY_FIXED     24 /* token u64, host u128; the UCX worker's address follows */
+#define BODY_FIXED 24 /* token u64, host u128; the UCX worker's address follows */
 
 /* ------------------------------------------------------------------------------------- greetings */
 
 /* A greeting in flight. */
 struct greeting_request {
     struct ucx_transport *transport;
-    uint8_t bytes[GREETING_BYTES];
+    uint8_t bytes[UCX_GREETING_BYTES];
 };
+
+void ucx_greeting_write(const struct ucx_greeting *greeting, uint8_t out[static UCX_GREETING_BYTES])
+{
+    struct td_writer writer = td_writer_over(out, UCX_GREETING_BYTES);
+
+    td_write_u64(&writer, greeting->from);
+    td_write_u64(&writer, greeting->to);
+    td_write_u64(&writer, greeting->number);
+}
 
 static void on_greeted(void *request, ucs_status_t status, void *argument)
 {
@@ -36,8 +44,8 @@ static void on_greeted(void *request, ucs_status_t status, void *argument)
     free(greeting);
 }
 
-static td_status_t greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_message message,
-                         const struct ucx_greeting *greeting)
+td_status_t ucx_greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_message message,
+                      const struct ucx_greeting *greeting)
 {
     struct greeting_request *sending = malloc(sizeof *sending);
     ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
@@ -46,16 +54,12 @@ static td_status_t greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_
                                  .flags = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER,
                                  .cb.send = on_greeted,
                                  .user_data = sending};
-    struct td_writer writer;
     ucs_status_ptr_t request;
 
     if (sending == NULL)
         return TD_NO_MEMORY;
     sending->transport = transport;
-    writer = td_writer_over(sending->bytes, sizeof sending->bytes);
-    td_write_u64(&writer, greeting->from);
-    td_write_u64(&writer, greeting->to);
-    td_write_u64(&writer, greeting->number);
+    ucx_greeting_write(greeting, sending->bytes);
     request = ucp_am_send_nbx(ep, message, sending->bytes, sizeof sending->bytes, NULL, 0, &param);
     if (UCS_PTR_IS_PTR(request)) {
         transport->greetings++;
@@ -65,17 +69,16 @@ static td_status_t greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_
     return request == NULL ? TD_OK : ucx_status(UCS_PTR_STATUS(request));
 }
 
-/* False unless it is a greeting for this very transport. */
-static bool read_greeting(const struct ucx_transport *transport, const void *header,
-                          size_t header_bytes, struct ucx_greeting *greeting_out)
+bool ucx_greeting_read(const struct ucx_transport *transport, const void *header,
+                       size_t header_bytes, struct ucx_greeting *greeting_out)
 {
     struct td_reader reader = td_reader_over(header, header_bytes);
 
     greeting_out->from = td_read_u64(&reader);
     greeting_out->to = td_read_u64(&reader);
     greeting_out->number = td_read_u64(&reader);
-    return reader.ok && header_bytes == GREETING_BYTES && greeting_out->to == transport->token &&
-           !transport->is_closing;
+    return reader.ok && header_bytes == UCX_GREETING_BYTES &&
+           greeting_out->to == transport->token && !transport->is_closing;
 }
 
 ucs_status_t ucx_on_ping(void *argument, const void *header, size_t header_bytes, void *data,
@@ -86,17 +89,17 @@ ucs_status_t ucx_on_ping(void *argument, const void *header, size_t header_bytes
 
     (void)data;
     (void)length;
-    if (read_greeting(transport, header, header_bytes, &ping) &&
+    if (ucx_greeting_read(transport, header, header_bytes, &ping) &&
         (param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0) {
         struct ucx_greeting pong = {
             .from = transport->token, .to = ping.from, .number = ping.number};
 
-        (void)!greet(transport, param->reply_ep, UCX_PONG, &pong); /* it will time out there */
+        (void)!ucx_greet(transport, param->reply_ep, UCX_PONG, &pong); /* it will time out there */
     }
     return UCS_OK;
 }
 
-static void note_lost(struct ucx_endpoint *endpoint, td_status_t status)
+void ucx_note_lost(struct ucx_endpoint *endpoint, td_status_t status)
 {
     if (endpoint->is_lost)
         return;
@@ -115,7 +118,7 @@ ucs_status_t ucx_on_pong(void *argument, const void *header, size_t header_bytes
     (void)data;
     (void)length;
     (void)param;
-    if (!read_greeting(transport, header, header_bytes, &pong))
+    if (!ucx_greeting_read(transport, header, header_bytes, &pong))
         return UCS_OK;
     td_list_for_each(node, &transport->endpoints)
     {
@@ -125,7 +128,8 @@ ucs_status_t ucx_on_pong(void *argument, const void *header, size_t header_bytes
             endpoint->is_connected)
             continue;
         endpoint->is_connected = true;
-        endpoint->connected_pending = true;
+        endpoint->wants_trial = ucx_is_direct(transport);
+        endpoint->connected_pending = !endpoint->wants_trial;
         transport->has_news = true;
     }
     return UCS_OK;
@@ -140,14 +144,14 @@ ucs_status_t ucx_on_bye(void *argument, const void *header, size_t header_bytes,
     (void)data;
     (void)length;
     (void)param;
-    if (!read_greeting(transport, header, header_bytes, &bye))
+    if (!ucx_greeting_read(transport, header, header_bytes, &bye))
         return UCS_OK;
     td_list_for_each(node, &transport->endpoints)
     {
         struct ucx_endpoint *endpoint = td_container_of(node, struct ucx_endpoint, in_transport);
 
         if (endpoint->remote == bye.from)
-            note_lost(endpoint, TD_PEER_LOST);
+            ucx_note_lost(endpoint, TD_PEER_LOST);
     }
     return UCS_OK;
 }
@@ -158,11 +162,15 @@ static void report(struct ucx_endpoint *endpoint)
 {
     struct kvt_transport *base = &endpoint->transport->base;
 
+    if (endpoint->wants_trial && !endpoint->is_lost) {
+        endpoint->wants_trial = false;
+        ucx_try_lanes(endpoint);
+    }
     if (endpoint->connected_pending && !endpoint->is_lost) {
         td_status_t status = ucx_lanes_check(endpoint);
 
         if (status != TD_OK)
-            note_lost(endpoint, status);
+            ucx_note_lost(endpoint, status);
     }
     if (endpoint->connected_pending && !endpoint->is_lost) {
         endpoint->connected_pending = false;
@@ -191,7 +199,7 @@ static void on_endpoint_failed(void *argument, ucp_ep_h ep, ucs_status_t status)
 
     (void)ep;
     td_log(TD_LOG_DEBUG, "kvtransfer", "ucx endpoint failed: %s", ucs_status_string(status));
-    note_lost(endpoint, TD_PEER_LOST);
+    ucx_note_lost(endpoint, TD_PEER_LOST);
 }
 
 void ucx_endpoint_free(struct ucx_endpoint *endpoint)
@@ -207,7 +215,8 @@ static td_status_t read_body(struct ucx_endpoint *endpoint, const uint8_t *addre
     const uint8_t *body;
     size_t body_bytes;
     struct td_reader reader;
-    td_status_t status = kvt_address_unwrap("ucx", address, length, &body, &body_bytes);
+    td_status_t status = kvt_address_unwrap(ucx_is_direct(endpoint->transport) ? "ucxgpu" : "ucx",
+                                            address, length, &body, &body_bytes);
 
     if (status != TD_OK)
         return status;
@@ -272,9 +281,9 @@ static void open_endpoint(struct ucx_endpoint *endpoint)
     td_status_t status = make_ep(endpoint);
 
     if (status == TD_OK)
-        status = greet(transport, endpoint->ep, UCX_PING, &ping);
+        status = ucx_greet(transport, endpoint->ep, UCX_PING, &ping);
     if (status != TD_OK)
-        note_lost(endpoint, status);
+        ucx_note_lost(endpoint, status);
 }
 
 bool ucx_make_endpoints(struct ucx_transport *transport)
@@ -302,6 +311,7 @@ void ucx_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_ba
         force; /* nothing is in flight otherwise, and a flush may wait for a peer that is frozen */
     td_list_remove(&endpoint->in_transport);
     td_list_push_back(&transport->closing, &endpoint->in_transport);
+    ucx_direct_cancel(transport, endpoint);
 }
 
 static void on_closed(void *request, ucs_status_t status, void *argument)
@@ -331,7 +341,7 @@ static void close_endpoint(struct ucx_endpoint *endpoint)
     td_list_remove(&endpoint->in_transport);
     td_list_push_back(&transport->ending, &endpoint->in_transport);
     if (!endpoint->is_lost)
-        (void)!greet(transport, endpoint->ep, UCX_BYE, &bye); /* as far as it gets */
+        (void)!ucx_greet(transport, endpoint->ep, UCX_BYE, &bye); /* as far as it gets */
     request = ucp_ep_close_nbx(endpoint->ep, &param);
     if (request == NULL)
         ucx_endpoint_free(endpoint);

@@ -4,6 +4,8 @@
  *   ucx.c          context, worker, operations table, progress
  *   ucx_endpoint.c connecting, greeting, losing and closing endpoints
  *   ucx_chunk.c    sending, receiving and refusing chunks
+ *   ucx_direct.c   the pool of a device, and chunks of it, block by block
+ *   ucx_trial.c    whether blocks of a device really get to a peer without the host
  *   ucx_process.c  environment, log and signals of the process
  *   ucx_events.c   stands between UCX and its event sets
  *   ucx_lanes.c    which lanes an endpoint really uses
@@ -16,6 +18,7 @@
 #include <stdint.h>
 #include <ucp/api/ucp.h>
 
+#include "kvtransfer/memory.h"
 #include "kvtransfer/transport.h"
 #include "kvtransfer/ucx.h"
 #include "lib/base/list.h"
@@ -28,6 +31,12 @@ enum ucx_message {
     UCX_PING, /* "I have made an endpoint to you": answered with PONG */
     UCX_PONG,
     UCX_BYE, /* "I close my endpoint to you" */
+    /* of direct transports alone, see ucx_direct.c and ucx_trial.c */
+    UCX_OFFER,
+    UCX_GO,
+    UCX_NO,
+    UCX_PART,
+    UCX_TRIAL,
 };
 
 /*
@@ -58,6 +67,12 @@ struct ucx_transport {
     bool has_requests;         /* some endpoint is to be made */
     bool has_news;             /* some endpoint is to be reported connected or lost */
     bool is_closing;           /* refuse everything that arrives */
+    /* of a direct transport */
+    struct kvt_memory pool; /* device NULL: the transport is not direct */
+    size_t block_bytes;
+    ucp_mem_h registered;
+    struct td_list batches; /* struct ucx_batch, see ucx_direct.c */
+    bool has_ready;         /* some batch was told to go */
 };
 
 struct ucx_endpoint {
@@ -70,6 +85,7 @@ struct ucx_endpoint {
     uint64_t remote; /* token of the peer's transport */
     bool is_same_host;
     bool is_connected;
+    bool wants_trial;       /* direct: before it is reported connected */
     bool connected_pending; /* to be reported */
     bool lost_pending;
     bool is_lost;
@@ -91,6 +107,11 @@ struct ucx_operation {
 };
 
 td_status_t ucx_status(ucs_status_t status);
+
+static inline bool ucx_is_direct(const struct ucx_transport *transport)
+{
+    return transport->pool.device != NULL;
+}
 
 /* ---- ucx_endpoint.c */
 
@@ -117,6 +138,22 @@ bool ucx_close_endpoints(struct ucx_transport *transport);
 
 void ucx_endpoint_free(struct ucx_endpoint *endpoint);
 
+#define UCX_GREETING_BYTES 24
+
+void ucx_greeting_write(const struct ucx_greeting *greeting,
+                        uint8_t out[static UCX_GREETING_BYTES]);
+
+/* False unless it is a greeting for this very transport. */
+bool ucx_greeting_read(const struct ucx_transport *transport, const void *header,
+                       size_t header_bytes, struct ucx_greeting *greeting_out);
+
+/* Sends a message that is a greeting alone. */
+td_status_t ucx_greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_message message,
+                      const struct ucx_greeting *greeting);
+
+/* The next progress reports it lost. */
+void ucx_note_lost(struct ucx_endpoint *endpoint, td_status_t status);
+
 /* ---- ucx_chunk.c */
 
 td_status_t ucx_send(struct kvt_transport *base, struct kvt_endpoint *endpoint,
@@ -128,8 +165,57 @@ void ucx_reject(struct kvt_transport *base, struct kvt_arrival *arrival, td_stat
 ucs_status_t ucx_on_chunk(void *argument, const void *header, size_t header_bytes, void *data,
                           size_t length, const ucp_am_recv_param_t *param);
 
+/* An operation with room for a header and for pieces, which are copied. NULL: no memory. */
+struct ucx_operation *ucx_operation_new(struct ucx_transport *transport,
+                                        const struct kvt_piece *pieces, size_t piece_count,
+                                        size_t header_bytes, void *tag);
+void ucx_operation_free(struct ucx_operation *operation);
+
+/* Sinks are called from progress only, wherever UCX was when the operation ended. */
+void ucx_operation_end(struct ucx_operation *operation, td_status_t status);
+
 /* Reports operations that have ended; true if there were any. */
 bool ucx_report_operations(struct ucx_transport *transport);
+
+/* ---- ucx_direct.c */
+
+/* Registers the pool with the context. */
+td_status_t ucx_direct_register(struct ucx_transport *transport, struct td_error *error);
+ucs_status_t ucx_direct_options(ucp_config_t *options);
+ucs_status_t ucx_direct_handlers(struct ucx_transport *transport);
+
+td_status_t ucx_direct_send(struct kvt_transport *base, struct kvt_endpoint *endpoint,
+                            const uint8_t *header, size_t header_bytes,
+                            const struct kvt_piece *pieces, size_t piece_count, void *tag);
+td_status_t ucx_direct_receive(struct kvt_transport *base, struct kvt_arrival *arrival,
+                               const struct kvt_piece *pieces, size_t piece_count, void *tag);
+void ucx_direct_reject(struct kvt_transport *base, struct kvt_arrival *arrival, td_status_t status);
+
+/* Starts what was told to go; true if there was any. */
+bool ucx_direct_start(struct ucx_transport *transport);
+
+/* What goes to and comes from the peer behind the endpoint, or all (NULL), ends as soon as UCX lets go of it. */
+void ucx_direct_cancel(struct ucx_transport *transport, const struct ucx_endpoint *endpoint);
+
+/* Frees batches that UCX never let go of, once it is closed. */
+void ucx_direct_free(struct ucx_transport *transport);
+
+/* How UCX is to treat memory of this transport: names its kind, so that it does not guess. */
+void ucx_direct_describe(const struct ucx_transport *transport, const void *base,
+                         ucp_request_param_t *param);
+
+/* ---- ucx_trial.c */
+
+/*
+ * Asks UCX how it would move a block to the peer. If without the host, and the peer answers, the endpoint will be reported
+ * connected; else lost.
+ */
+void ucx_try_lanes(struct ucx_endpoint *endpoint);
+ucs_status_t ucx_on_trial(void *argument, const void *header, size_t header_bytes, void *data,
+                          size_t length, const ucp_am_recv_param_t *param);
+
+/* Whether UCX's words for a transfer mean that the receiver reads the sender's GPU by itself. */
+bool ucx_text_is_direct(const char *text);
 
 /* ---- ucx_process.c */
 

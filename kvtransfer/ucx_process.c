@@ -37,6 +37,8 @@ static const struct {
     {"UCX_SYSV_SEG_SIZE", "32k"},
     /* No peer writes to addresses that it names itself, not even for rendezvous. */
     {"UCX_TCP_PUT_ENABLE", "n"},
+    /* Receivers read, nobody writes into another's GPU: also where UCX thinks that writing is faster. */
+    {"UCX_CUDA_IPC_ENABLE_GET_ZCOPY", "on"},
 };
 
 static enum td_log_level level_of(ucs_log_level_t level)

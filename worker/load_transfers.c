@@ -2,7 +2,8 @@
  * load_transfers.c: the transfer thread, the ways that KV may take, and what peers are told of them.
  *
  * Ordinary memory goes by map (between processes of one host) or ucx. A GPU's pool is opened by peers on GPUs that
- * reach it (map); to all others it goes through the host's memory, which is said and counted.
+ * reach it (map), or read by their cards where UCX can (ucx); to all others it goes through the host's memory, which is said
+ * and counted.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,7 @@ static void choose_transports(const struct worker_options *options,
     bool on_gpu = config->memory.device != NULL;
 
     config->use_map = map;
-    config->use_ucx = ucx && !on_gpu;
+    config->use_ucx = ucx;
     config->use_maphost = map && on_gpu;
     config->use_ucxhost = ucx && on_gpu;
 }

@@ -48,7 +48,8 @@ const char *site_transport_name(const struct site *site)
     case SITE_GPU_UCXHOST: return KVT_UCXHOST;
     case SITE_UCX_SHM:
     case SITE_UCX_TCP:
-    case SITE_UCX_AUTO: break;
+    case SITE_UCX_AUTO:
+    case SITE_GPU_UCX: break;
     }
     return "ucx";
 }

@@ -35,6 +35,7 @@ enum site_transport {
     SITE_GPU_MAP,
     SITE_GPU_MAPHOST,
     SITE_GPU_UCXHOST,
+    SITE_GPU_UCX, /* of a program that links cuda_ucx.c */
 };
 
 struct site_config {

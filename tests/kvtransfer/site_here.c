@@ -352,7 +352,8 @@ static void open_runtime(struct site *site)
         .memory = site->memory,
         .block_bytes = SITE_BLOCK_BYTES,
         .limits = kvt_limits_default(),
-        .use_ucx = !site_is_on_gpu(site) && config->transport != SITE_MAP,
+        .use_ucx = config->transport == SITE_GPU_UCX ||
+                   (!site_is_on_gpu(site) && config->transport != SITE_MAP),
         .use_map = config->transport == SITE_MAP || config->transport == SITE_GPU_MAP,
         .use_maphost = config->transport == SITE_GPU_MAPHOST,
         .use_ucxhost = config->transport == SITE_GPU_UCXHOST,

@@ -119,6 +119,8 @@ static int begin(const char *symbol, bool needs_context)
 /* ------------------------------------------------------------------------------------- for tests */
 
 EXPORTED void stub_driver_break_call(const char *symbol, int result, int after);
+EXPORTED void *stub_driver_reach(const void *address, size_t bytes);
+EXPORTED bool stub_driver_has_context(void);
 EXPORTED void stub_driver_hold(bool is_held);
 EXPORTED size_t stub_driver_copied_bytes(void);
 EXPORTED size_t stub_driver_open_handles(void);
@@ -307,6 +309,18 @@ static uint8_t *behind(uint64_t address, size_t bytes)
     }
     unlock();
     return memory;
+}
+
+void *stub_driver_reach(const void *address, size_t bytes)
+{
+    uint8_t *memory = behind((uint64_t)(uintptr_t)address, bytes);
+
+    return memory != address ? memory : NULL;
+}
+
+bool stub_driver_has_context(void)
+{
+    return current_context != NULL;
 }
 
 static bool add_locked(const struct allocation *added)

@@ -12,16 +12,20 @@
 #include <stddef.h>
 
 /* X(name, result, parameters): functions that only the double has, found with dlsym under stub_driver_<name>. */
-#define STUB_DRIVER_FUNCTIONS(X)                                                                  \
-    /* The next call but `after` of a function, by its symbol, returns this. */                   \
-    X(break_call, void, (const char *symbol, int result, int after))                              \
-    /* Streams stand still, and go on. */                                                         \
-    X(hold, void, (bool is_held))                                                                 \
-    /* Of copies done since the library was loaded. */                                            \
-    X(copied_bytes, size_t, (void))                                                               \
-    /* Pools of peers that are open at this moment. */                                            \
-    X(open_handles, size_t, (void))                                                               \
-    /* Which GPU of the two the next cuMemAlloc is on, and whether they can access each other. */ \
+#define STUB_DRIVER_FUNCTIONS(X)                                                                       \
+    /* The next call but `after` of a function, by its symbol, returns this. */                        \
+    X(break_call, void, (const char *symbol, int result, int after))                                   \
+    /* What lies behind an address, for a double of a card that reads it. NULL: no memory of a GPU. */ \
+    X(reach, void *, (const void *address, size_t bytes))                                              \
+    /* Whether the calling thread has a context. */                                                    \
+    X(has_context, bool, (void))                                                                       \
+    /* Streams stand still, and go on. */                                                              \
+    X(hold, void, (bool is_held))                                                                      \
+    /* Of copies done since the library was loaded. */                                                 \
+    X(copied_bytes, size_t, (void))                                                                    \
+    /* Pools of peers that are open at this moment. */                                                 \
+    X(open_handles, size_t, (void))                                                                    \
+    /* Which GPU of the two the next cuMemAlloc is on, and whether they can access each other. */      \
     X(use_gpu, void, (int ordinal, bool can_access_others))
 
 #endif

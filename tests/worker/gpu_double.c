@@ -153,7 +153,15 @@ static void close_device(struct kvt_device *device)
     free(device);
 }
 
+static td_status_t enter(struct kvt_device *device, struct td_error *error)
+{
+    (void)device;
+    (void)error;
+    return TD_OK;
+}
+
 static const struct kvt_device_ops ops = {
+    .enter = enter,
     .queue_open = queue_open,
     .queue_close = queue_close,
     .copy = queue_copy,
