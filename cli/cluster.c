@@ -38,6 +38,10 @@ static const struct td_flag cluster_flags[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, gpu_memory_fraction), .name = "gpu-memory-fraction", .value = "SHARE",
      .help = "With --gpu, what each worker takes of the GPU's memory, above 0 and at most 1. Not "
              "given: 0.9 divided by the number of workers, which is 0.45 for two."},
+    {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
+     .help =
+         "With --gpu, products of many rows by cuBLASLt, where it is installed, for weights of "
+         "BF16, which then take twice the memory. For comparison: results depend on the batch."},
     {TD_FLAG_AS_UINT32(OPTIONS, threads), .name = "threads", .fallback = "0", .max = 256,
      .help = "Compute threads of each worker, without --gpu. 0: the CPUs that this process may use "
              "are divided "
@@ -197,6 +201,8 @@ static void add_gpu(struct planner *planner)
     double fraction = cli_cluster_gpu_fraction(planner->options);
 
     add_pair(planner, "--gpu-memory-fraction", format(planner, "%.6f", fraction));
+    if (planner->options->fast_variant)
+        add(planner, "--fast-variant");
 }
 
 static void plan_worker(struct planner *planner, const char *model, const char *name,
@@ -239,6 +245,8 @@ static td_status_t check_gpu(const struct cli_cluster_options *options, struct t
 
     if (!options->gpu && options->gpu_memory_fraction != NULL)
         return td_fail(error, TD_INVALID, "--gpu-memory-fraction is for --gpu");
+    if (!options->gpu && options->fast_variant)
+        return td_fail(error, TD_INVALID, "--fast-variant, or TANDEM_FAST_VARIANT, is for --gpu");
     if (!options->gpu)
         return TD_OK;
     if (options->threads != 0)

@@ -223,6 +223,14 @@ static void expect_refused(const struct cli_cluster_options *options, const char
     td_arena_fini(&planned.arena);
 }
 
+static bool has_word(const struct cli_child_plan *plan, const char *word)
+{
+    for (size_t i = 0; plan->argv[i] != NULL; i++)
+        if (strcmp(plan->argv[i], word) == 0)
+            return true;
+    return false;
+}
+
 static void one_gpu_is_divided_among_the_workers(void **state)
 {
     struct cli_cluster_options options = defaults();
@@ -234,6 +242,7 @@ static void one_gpu_is_divided_among_the_workers(void **state)
     for (size_t i = CLI_CLUSTER_WORKERS; i < planned.cluster.count; i++) {
         assert_value(&planned.cluster.plans[i], "--device", "gpu");
         assert_value(&planned.cluster.plans[i], "--gpu-memory-fraction", "0.450000");
+        assert_false(has_word(&planned.cluster.plans[i], "--fast-variant"));
         assert_null(value(&planned.cluster.plans[i], "--threads", 0));
         assert_null(value(&planned.cluster.plans[i], "--numerics", 0));
         assert_null(value(&planned.cluster.plans[i], "--kv-dtype", 0));
@@ -241,8 +250,11 @@ static void one_gpu_is_divided_among_the_workers(void **state)
     td_arena_fini(&planned.arena);
     options.decode = 2;
     options.gpu_memory_fraction = "0.25";
+    options.fast_variant = true;
     assert_int_equal(plan(&planned, &options), TD_OK);
     assert_value(&planned.cluster.plans[4], "--gpu-memory-fraction", "0.250000");
+    for (size_t i = CLI_CLUSTER_WORKERS; i < planned.cluster.count; i++)
+        assert_true(has_word(&planned.cluster.plans[i], "--fast-variant"));
     td_arena_fini(&planned.arena);
 }
 
@@ -253,6 +265,10 @@ static void flags_that_do_not_go_with_a_gpu_are_refused(void **state)
     (void)state;
     options.gpu_memory_fraction = "0.5";
     expect_refused(&options, "--gpu");
+    options.gpu_memory_fraction = NULL;
+    options.fast_variant = true; /* as the environment says it too */
+    expect_refused(&options, "TANDEM_FAST_VARIANT");
+    options.fast_variant = false;
     options.gpu = true;
     options.gpu_memory_fraction = "2";
     expect_refused(&options, "at most 1");
