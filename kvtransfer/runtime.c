@@ -57,6 +57,7 @@ struct kvt_runtime {
     atomic_bool stop_asked;
     atomic_bool exit_asked;
     atomic_bool has_stopped;
+    _Atomic uint64_t turn_started_ns; /* 0: there is none */
 
     /* The thread's own. */
     struct kvt_core *core;
@@ -279,8 +280,11 @@ static void sleep_until_woken(struct kvt_runtime *runtime)
 static void run(struct kvt_runtime *runtime)
 {
     for (;;) {
-        bool worked = turn(runtime);
+        bool worked;
 
+        atomic_store(&runtime->turn_started_ns, td_now_ns());
+        worked = turn(runtime);
+        atomic_store(&runtime->turn_started_ns, 0);
         if (atomic_load(&runtime->exit_asked) && kvt_core_is_quiet(runtime->core))
             return;
         if (!worked)
@@ -597,6 +601,11 @@ const char *kvt_runtime_library(const struct kvt_runtime *runtime, const char *t
     const struct runtime_address *address = find_address(runtime, transport);
 
     return address == NULL ? NULL : address->library;
+}
+
+uint64_t kvt_runtime_turn_started_ns(const struct kvt_runtime *runtime)
+{
+    return atomic_load(&runtime->turn_started_ns);
 }
 
 const struct kvt_stats *kvt_runtime_stats(const struct kvt_runtime *runtime)

@@ -65,6 +65,12 @@ const char *kvt_runtime_library(const struct kvt_runtime *runtime, const char *t
 const struct kvt_stats *kvt_runtime_stats(const struct kvt_runtime *runtime);
 
 /*
+ * When the thread's present turn began, of the clock of td_now_ns; 0: it sleeps. A turn waits for nobody but a GPU, for
+ * hashes and for copies that must have ended: one that does not end means that this hangs. Any thread.
+ */
+uint64_t kvt_runtime_turn_started_ns(const struct kvt_runtime *runtime);
+
+/*
  * Begins to stop: all transfers end, with events, within stop_ms + cut_ms; wake is called when that is
  * over. Commands are still taken and answered with TD_CANCELED.
  */

@@ -88,6 +88,11 @@ static const struct td_metric step_age = {.name = "tandem_engine_step_age_second
                                           .kind = TD_METRIC_GAUGE,
                                           .help = "How long the present step has been running."};
 
+static const struct td_metric transfer_age = {
+    .name = "tandem_kvtransfer_turn_age_seconds",
+    .kind = TD_METRIC_GAUGE,
+    .help = "How long the transfer thread has been at its present turn; 0: it sleeps."};
+
 /* Nanoseconds: what hardly matters beside a step, and what does. */
 static const uint64_t gap_bounds_ns[] = {5000,   10000,   20000,    50000,     100000,     200000,
                                          500000, 1000000, 10000000, 100000000, 1000000000, 0};
@@ -133,6 +138,15 @@ static double read_step_age(void *context)
     const struct worker_runtime *runtime = context;
 
     return (double)engine_runtime_step_age_ns(runtime->engines.engine) / 1e9;
+}
+
+static double read_transfer_age(void *context)
+{
+    const struct worker_runtime *runtime = context;
+    uint64_t started_ns = kvt_runtime_turn_started_ns(runtime->engines.transfers);
+    uint64_t now_ns = td_now_ns();
+
+    return started_ns == 0 || now_ns < started_ns ? 0 : (double)(now_ns - started_ns) / 1e9;
 }
 
 static void register_engine(struct worker_runtime *runtime)
@@ -208,6 +222,7 @@ td_status_t worker_gauges_open(struct worker_runtime *runtime)
     for (size_t i = 0; i < KVT_STAT_COUNT; i++)
         td_metrics_callback(runtime->metrics, &transfer_families[i], NULL, read_atomic,
                             (void *)(uintptr_t)&stats->values[i]);
+    td_metrics_callback(runtime->metrics, &transfer_age, NULL, read_transfer_age, runtime);
     td_self_register(runtime->metrics);
     return TD_OK;
 }
@@ -238,4 +253,5 @@ void worker_metrics_print_markdown(struct td_buf *out)
                               out);
     td_metrics_print_markdown(transfer_families,
                               sizeof transfer_families / sizeof transfer_families[0], out);
+    td_metrics_print_markdown(&transfer_age, 1, out);
 }

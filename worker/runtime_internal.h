@@ -11,7 +11,7 @@
  *   report.c      RPC to schedulers: Announce
  *   local.c       our own OpenAI port: the front's backend
  *   gauges.c      metrics
- *   watch.c       an engine that is lost or hangs
+ *   watch.c       an engine that is lost, and threads that hang
  *   runtime.c     opening, stopping, closing
  */
 #ifndef TANDEM_WORKER_RUNTIME_INTERNAL_H
@@ -79,12 +79,17 @@ struct worker_gpu_gauges {
     uint64_t kv_bytes;
 };
 
-/* watch.c's own. */
+/* watch.c's own: a thread whose steps, or turns, are looked at. */
 struct worker_watch {
-    struct net_timer timer;
     uint64_t hang_ms; /* a step that runs so long hangs; 0: none does */
     uint64_t seen_ns; /* when the step began that the last look saw; 0: it saw none */
     uint32_t looks;   /* after the first that saw this step */
+};
+
+struct worker_watches {
+    struct net_timer timer;
+    struct worker_watch engine;
+    struct worker_watch transfers;
 };
 
 struct worker_runtime {
@@ -118,7 +123,7 @@ struct worker_runtime {
     /* report.c */
     struct td_list reports;
 
-    struct worker_watch watch;
+    struct worker_watches watches;
 
     /* local.c */
     struct front *front;

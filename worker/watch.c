@@ -5,6 +5,9 @@
  * that never ends keeps the engine's thread, which nothing can stop, so the process ends where it stands, and peers see
  * what they see when a process is killed. In both cases a supervisor starts another.
  *
+ * The transfer thread is watched in the same way: its turns wait for the GPU as well, for hashes and for the end of copies,
+ * and while one hangs nobody's blocks come back.
+ *
  * A step hangs when it has run for --hang-time and the loop has seen it at several looks in a row: a process that was
  * stopped and goes on, whose clock has gone on meanwhile, has seen it once. Loop thread.
  */
@@ -53,43 +56,55 @@ bool worker_watch_look(struct worker_watch *watch, uint64_t started_ns, uint64_t
            now_ns - started_ns >= watch->hang_ms * TD_NS_PER_MS;
 }
 
-static void look_again(struct worker_watch *watch)
+static void look_again(struct worker_watches *watches)
 {
-    uint64_t pause_ms = watch->hang_ms / LOOKS_MAX;
+    uint64_t pause_ms = watches->engine.hang_ms / LOOKS_MAX;
 
-    net_timer_set_in(&watch->timer, pause_ms > 0 ? pause_ms : 1);
+    net_timer_set_in(&watches->timer, pause_ms > 0 ? pause_ms : 1);
+}
+
+/* Whether a thread hangs, which is said then. */
+static bool look_at(struct worker_watch *watch, const char *what, uint64_t started_ns)
+{
+    uint64_t now_ns = td_now_ns(); /* the step may have begun since the timer was due */
+
+    if (!worker_watch_look(watch, started_ns, now_ns))
+        return false;
+    td_log(
+        TD_LOG_ERROR, "watch",
+        "%s has been running for %.0f s and will not end (--hang-time): ending this process, to be "
+        "started again",
+        what, td_ns_to_ms(now_ns - started_ns) / 1e3);
+    return true;
 }
 
 static void on_look(struct net_timer *timer, uint64_t due_ns)
 {
-    struct worker_runtime *runtime = td_container_of(timer, struct worker_runtime, watch.timer);
-    uint64_t started_ns = engine_runtime_turn_started_ns(runtime->engines.engine);
-    uint64_t now_ns = td_now_ns(); /* the step may have begun since the timer was due */
+    struct worker_runtime *runtime = td_container_of(timer, struct worker_runtime, watches.timer);
+    struct worker_watches *watches = &runtime->watches;
 
     (void)due_ns;
-    if (!worker_watch_look(&runtime->watch, started_ns, now_ns)) {
-        look_again(&runtime->watch);
-        return;
-    }
-    td_log(TD_LOG_ERROR, "watch",
-           "the engine's step has been running for %.0f s and will not end (--hang-time): ending "
-           "this process, to be started again",
-           td_ns_to_ms(now_ns - started_ns) / 1e3);
-    runtime->config.hung(runtime->config.ctx);
+    if (look_at(&watches->engine, "the engine's step",
+                engine_runtime_turn_started_ns(runtime->engines.engine)) ||
+        look_at(&watches->transfers, "a turn of the KV transfers",
+                kvt_runtime_turn_started_ns(runtime->engines.transfers)))
+        runtime->config.hung(runtime->config.ctx);
+    else
+        look_again(watches);
 }
 
 void worker_watch_open(struct worker_runtime *runtime)
 {
-    struct worker_watch *watch = &runtime->watch;
+    struct worker_watches *watches = &runtime->watches;
 
-    net_timer_init(&watch->timer, runtime->config.loop, on_look);
-    watch->hang_ms = hang_ms_of(runtime);
-    if (watch->hang_ms > 0)
-        look_again(watch);
+    net_timer_init(&watches->timer, runtime->config.loop, on_look);
+    watches->engine.hang_ms = watches->transfers.hang_ms = hang_ms_of(runtime);
+    if (watches->engine.hang_ms > 0)
+        look_again(watches);
 }
 
 void worker_watch_close(struct worker_runtime *runtime)
 {
-    if (net_timer_armed(&runtime->watch.timer)) /* not where opening failed before */
-        net_timer_cancel(&runtime->watch.timer);
+    if (net_timer_armed(&runtime->watches.timer)) /* not where opening failed before */
+        net_timer_cancel(&runtime->watches.timer);
 }

@@ -3,6 +3,7 @@
  * way of KV through the host are those of production, and so are the sockets.
  */
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,12 +26,17 @@ static struct cuda_device_ops gpu_ops;
 
 static struct cuda_device *gpus[2];
 static atomic_int failing = -1; /* the GPU that fails from now on */
+static atomic_bool hash_hangs;  /* nobody who waits for hashes hears of them */
+static sem_t hash_goes_on;
 
 /* Kernels fail when they have run: it is met by whoever waits. */
 static td_status_t wait_for_gpu(struct cuda_device *device, struct td_error *error)
 {
     int index = atomic_load(&failing);
 
+    if (atomic_load(&hash_hangs) && device != gpus[0] && device != gpus[1])
+        while (sem_wait(&hash_goes_on) != 0)
+            ;
     if (index >= 0 && device == gpus[index])
         return td_fail(error, TD_INTERNAL, "work on the GPU failed: an illegal address");
     return interpreted_ops->wait(device, error);
@@ -259,6 +265,43 @@ static void a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends(void **s
     site_close(&site);
 }
 
+static bool has_hung(void *station)
+{
+    return ((const struct station *)station)->hangs > 0;
+}
+
+/* The asker has the KV all the same when the GPU goes on, for in a test the process does not end. */
+static void a_gpu_that_hangs_in_the_transfer_thread_is_seen(void **state)
+{
+    static const char *const flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4",
+                                        "--step-time=500ms", "--hang-time=1s", NULL};
+    struct start start = {.prompt_tokens = PROMPT, .max_new_tokens = OUTPUT};
+    struct heard *heard;
+    struct router router;
+    struct site site;
+
+    (void)state;
+    sem_init(&hash_goes_on, 0, 0);
+    site_open(&site);
+    station_open(&site, &site.prefill, flags);
+    station_open(&site, &site.decode, decode_flags);
+    router_open(&router, &site.decode);
+    start.prefill[0] = site.prefill.options.listen;
+    atomic_store(&hash_hangs, true);
+    heard = router_start(&router, &start);
+    site_until(&site, has_hung, &site.prefill);
+    assert_true(kvt_runtime_turn_started_ns(site.prefill.runtime->engines.transfers) > 0);
+    atomic_store(&hash_hangs, false);
+    sem_post(&hash_goes_on);
+    site_until(&site, heard_end, heard);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_LENGTH);
+    router_close(&router);
+    station_end(&site.decode);
+    station_end(&site.prefill);
+    site_close(&site);
+    sem_destroy(&hash_goes_on);
+}
+
 static void kv_bytes_bound_the_pool_on_the_device(void **state)
 {
     const char *const flags[] = {"--device=gpu", "--kv-bytes=1MiB", NULL};
@@ -340,6 +383,7 @@ int main(void)
         cmocka_unit_test(kv_goes_through_the_host_where_a_peers_pool_cannot_be_opened_after_all),
         cmocka_unit_test(a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone),
         cmocka_unit_test(a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends),
+        cmocka_unit_test(a_gpu_that_hangs_in_the_transfer_thread_is_seen),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
         cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
         cmocka_unit_test(flags_of_the_cpu_are_refused_with_a_gpu),
