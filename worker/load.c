@@ -132,12 +132,16 @@ static td_status_t open_all(struct worker_runtime *runtime, uint64_t epoch,
 {
     const struct worker_options *options = runtime->config.options;
     td_status_t status = worker_gpu_open(runtime, error);
+    uint64_t start_ns;
 
     take_names(options, identity);
     if (status == TD_OK)
         status = worker_model_open(runtime, times, error);
+    start_ns = td_now_ns();
     if (status == TD_OK)
         status = open_engine(runtime, identity, error);
+    if (runtime->engines.device != NULL) /* there the weights are loaded with the backend */
+        times->weights_ns = td_now_ns() - start_ns;
     if (status == TD_OK)
         status = worker_transfers_open(runtime, epoch, identity, error);
     return status;

@@ -83,11 +83,13 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
 {
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
+    struct worker_saying saying = worker_saying_begin();
     struct cuda_options cuda = {.memory_fraction = engines->choice.fraction,
                                 .block_tokens = options->block_tokens,
                                 .rows_max = options->step_tokens,
                                 .outputs_max = options->sequences_max,
-                                .is_fast = options->fast_variant};
+                                .is_fast = options->fast_variant,
+                                .progress = {.tell = worker_say_progress, .ctx = &saying}};
     td_status_t status = blocks_wanted(options, engines->model, &cuda.block_count, error);
 
     cuda.stop_ids = text_model_stop_ids(engines->text, &cuda.stop_id_count);

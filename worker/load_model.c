@@ -21,15 +21,16 @@
 
 /* ------------------------------------------------------------------ progress */
 
-struct saying {
-    uint64_t reported_ns;
-    uint64_t logged_ns;
-};
-
-/* The log hears of it only when it takes long. */
-static void say_progress(void *ctx, const char *what, uint64_t done, uint64_t total)
+struct worker_saying worker_saying_begin(void)
 {
-    struct saying *saying = ctx;
+    uint64_t now_ns = td_now_ns();
+
+    return (struct worker_saying){.reported_ns = now_ns, .logged_ns = now_ns};
+}
+
+void worker_say_progress(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    struct worker_saying *saying = ctx;
     uint64_t now_ns = td_now_ns();
 
     if (now_ns - saying->reported_ns >= REPORT_NS) {
@@ -99,14 +100,13 @@ static const char *cache_folder(const struct worker_options *options, char path[
 static td_status_t open_weights(struct worker_runtime *runtime, struct td_error *error)
 {
     const struct worker_options *options = runtime->config.options;
-    uint64_t now_ns = td_now_ns();
-    struct saying saying = {.reported_ns = now_ns, .logged_ns = now_ns};
+    struct worker_saying saying = worker_saying_begin();
     char path[PATH_MAX];
     const struct cpu_weights_options packing = {.threads = worker_threads(options),
                                                 .cache = cache_folder(options, path),
                                                 .cache_bytes_max = options->weights_cache_bytes,
                                                 .cache_bytes_min = CACHED_BYTES_MIN,
-                                                .progress = say_progress,
+                                                .progress = worker_say_progress,
                                                 .ctx = &saying};
 
     return cpu_weights_open(runtime->engines.model, &packing, &runtime->engines.weights, error);

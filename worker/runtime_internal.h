@@ -144,6 +144,17 @@ struct worker_load_times {
     uint64_t weights_ns;
 };
 
+/*
+ * load_model.c: how far loading is, for the supervisor and, where it takes long, for the log. say_progress is told as often as
+ * one likes; its ctx is what begin has given.
+ */
+struct worker_saying {
+    uint64_t reported_ns;
+    uint64_t logged_ns;
+};
+struct worker_saying worker_saying_begin(void);
+void worker_say_progress(void *ctx, const char *what, uint64_t done, uint64_t total);
+
 /* load_model.c: the parts that the model file is behind. The caller closes what is open, also on failure. */
 td_status_t worker_model_open(struct worker_runtime *runtime, struct worker_load_times *times_out,
                               struct td_error *error) TD_MUST_USE;

@@ -226,9 +226,10 @@ static td_status_t plan_memory(struct cuda_backend *backend, const struct cuda_o
         return status;
     *workspace_bytes_out = input.workspace_bytes;
     td_log(TD_LOG_INFO, "cuda",
-           "memory planned device %s weights %zu workspace %zu graphs %zu kv %zu blocks %" PRIu32,
-           backend->device->info.name, input.weights_bytes, input.workspace_bytes,
-           input.graphs_bytes, plan_out->kv_bytes, plan_out->block_count);
+           "memory planned device %s context %zu weights %zu workspace %zu graphs %zu kv %zu "
+           "blocks %" PRIu32,
+           backend->device->info.name, plan_out->context_bytes, input.weights_bytes,
+           input.workspace_bytes, input.graphs_bytes, plan_out->kv_bytes, plan_out->block_count);
     return TD_OK;
 }
 
@@ -271,7 +272,8 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
     td_status_t status = plan_memory(backend, options, &plan, &workspace_bytes, error);
 
     if (status == TD_OK)
-        status = cuda_weights_open(backend->model, backend->device, &backend->weights, error);
+        status = cuda_weights_open(backend->model, backend->device, options->progress,
+                                   &backend->weights, error);
     if (status == TD_OK && options->is_fast)
         status = cuda_fast_open(backend->model, backend->device, &backend->fast, error);
     if (status == TD_OK)

@@ -17,6 +17,7 @@
 
 #include "engine/backend.h"
 #include "engine/cuda/device.h"
+#include "engine/cuda/loader.h"
 #include "lib/base/status.h"
 #include "model/model.h"
 
@@ -38,12 +39,13 @@ struct cuda_options {
     double
         memory_fraction; /* of the device's memory, for all of this process; 0: CUDA_FRACTION_DEFAULT */
     enum cuda_kv_dtype kv_dtype;
-    uint32_t block_tokens;    /* 16 (or 0), 32, 64, 128 or 256 */
-    uint32_t block_count;     /* 0: what memory is left for */
-    uint32_t rows_max;        /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
-    uint32_t outputs_max;     /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
-    bool is_fast;             /* products of many rows by cuBLASLt: see fast.h; BF16 only */
-    bool is_without_graphs;   /* every step is launched kernel by kernel */
+    uint32_t block_tokens;         /* 16 (or 0), 32, 64, 128 or 256 */
+    uint32_t block_count;          /* 0: what memory is left for */
+    uint32_t rows_max;             /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
+    uint32_t outputs_max;          /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
+    bool is_fast;                  /* products of many rows by cuBLASLt: see fast.h; BF16 only */
+    struct cuda_progress progress; /* of loading; tell NULL: the log hears of it */
+    bool is_without_graphs;        /* every step is launched kernel by kernel */
     bool is_without_early;    /* no kernel begins before the one before has ended: see device.h */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */

@@ -147,7 +147,11 @@ static td_status_t load(const struct model *model, struct cuda_device *device, s
     if (status == TD_OK)
         status = walk_model(&walk, model, fast);
     cuda_loader_close(walk.loader);
-    return status == TD_OK ? cuda_device_wait(device, error) : status;
+    if (status == TD_OK)
+        status = cuda_device_wait(device, error);
+    if (status != TD_OK)
+        td_fail_wrap(error, "weights of the fast variant");
+    return status;
 }
 
 td_status_t cuda_fast_open(const struct model *model, struct cuda_device *device,

@@ -46,7 +46,8 @@ struct cuda_loader {
     size_t done;
     bool is_closing;
 
-    /* For the log. */
+    /* For the log, or whoever wants to know. */
+    struct cuda_progress progress;
     size_t total_bytes;
     size_t queued_bytes;
     uint64_t opened_ns;
@@ -109,14 +110,21 @@ static void read_part(struct cuda_loader *loader, uint8_t *to, const uint8_t *fr
 
 static void tell_progress(struct cuda_loader *loader)
 {
+    const struct cuda_progress *progress = &loader->progress;
     uint64_t now_ns = td_now_ns();
+    size_t done = loader->queued_bytes; /* packed matrices are not as large as those of files */
 
+    if (progress->tell != NULL) {
+        progress->tell(progress->ctx, "copying weights",
+                       done < loader->total_bytes ? done : loader->total_bytes,
+                       loader->total_bytes);
+        return;
+    }
     if (now_ns - loader->told_ns < PROGRESS_EVERY)
         return;
     loader->told_ns = now_ns;
-    td_log(TD_LOG_INFO, "cuda", "loading weights mib %.0f of %.0f seconds %.0f",
-           (double)loader->queued_bytes / MIB, (double)loader->total_bytes / MIB,
-           (double)(now_ns - loader->opened_ns) / 1e9);
+    td_log(TD_LOG_INFO, "cuda", "loading weights mib %.0f of %.0f seconds %.0f", (double)done / MIB,
+           (double)loader->total_bytes / MIB, (double)(now_ns - loader->opened_ns) / 1e9);
 }
 
 /* The next buffer, when what was copied from it has arrived. */
@@ -219,6 +227,7 @@ td_status_t cuda_loader_open(struct cuda_device *device, const struct cuda_loade
     loader->buffer_bytes = buffer_bytes(options);
     loader->slice_bytes = options->slice_bytes > 0 ? options->slice_bytes : CUDA_LOADER_SLICE_BYTES;
     loader->total_bytes = options->total_bytes;
+    loader->progress = options->progress;
     loader->opened_ns = loader->told_ns = td_now_ns();
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->has_work, NULL);

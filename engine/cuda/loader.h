@@ -20,9 +20,16 @@
 
 struct cuda_loader;
 
+/* Who wants to know how far it is, in bytes. Called on the thread that loads, often. */
+struct cuda_progress {
+    void (*tell)(void *ctx, const char *what, uint64_t done, uint64_t total); /* NULL: nobody */
+    void *ctx;
+};
+
 /* Zero-initialised: the sizes above, and as many helpers as there are processors besides the caller's. */
 struct cuda_loader_options {
-    size_t total_bytes; /* what is about to come, for the log; 0: not known */
+    size_t total_bytes; /* what is about to come, about; 0: not known */
+    struct cuda_progress progress;
     size_t buffer_bytes;
     size_t slice_bytes;
     uint32_t helpers_max; /* UINT32_MAX: none */
@@ -33,7 +40,8 @@ td_status_t cuda_loader_open(struct cuda_device *device, const struct cuda_loade
                              struct cuda_loader **loader_out, struct td_error *error) TD_MUST_USE;
 
 /*
- * Queues a copy of ordinary memory, which has been read when this returns. Says how far it is every few seconds.
+ * Queues a copy of ordinary memory, which has been read when this returns. Says how far it is: to whoever wants to know, else
+ * to the log every few seconds.
  * What fails is met as with all that is queued: see device.h.
  */
 void cuda_loader_copy(struct cuda_loader *loader, void *to, const void *from, size_t bytes);

@@ -85,16 +85,31 @@ void cuda_workspace_cut(const struct cuda_shape *s, uint8_t *memory,
 #undef X
 }
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t context_bytes(const struct cuda_plan_input *input)
+{
+    size_t most = smaller(input->memory_bytes / 16, CUDA_CONTEXT_BYTES_MAX);
+
+    return input->free_bytes < input->memory_bytes
+               ? smaller(input->memory_bytes - input->free_bytes, most)
+               : 0;
+}
+
 static size_t plannable(const struct cuda_plan_input *input)
 {
     size_t share = (size_t)((double)input->memory_bytes * input->fraction);
+    size_t context = context_bytes(input);
     size_t reserve = input->memory_bytes / 32;
     size_t free_bytes;
 
     if (reserve > CUDA_RESERVE_BYTES)
         reserve = CUDA_RESERVE_BYTES;
     free_bytes = input->free_bytes > reserve ? input->free_bytes - reserve : 0;
-    return share < free_bytes ? share : free_bytes;
+    return smaller(share > context ? share - context : 0, free_bytes);
 }
 
 static td_status_t say_too_large(const struct cuda_plan_input *input, size_t available,
@@ -137,7 +152,8 @@ td_status_t cuda_plan_memory(const struct cuda_plan_input *input, struct cuda_pl
         blocks = input->blocks_wanted;
     if (blocks > UINT32_MAX)
         blocks = UINT32_MAX;
-    *plan_out = (struct cuda_plan){.kv_bytes = (blocks + 1) * input->block_bytes,
+    *plan_out = (struct cuda_plan){.context_bytes = context_bytes(input),
+                                   .kv_bytes = (blocks + 1) * input->block_bytes,
                                    .block_count = (uint32_t)blocks};
     return TD_OK;
 }

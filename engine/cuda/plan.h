@@ -22,6 +22,13 @@
  */
 #define CUDA_RESERVE_BYTES ((size_t)256 << 20)
 
+/*
+ * What a process has before it takes anything: the runtime's context, with kernels and their stacks. Nobody can ask for
+ * that alone, so it is taken to be all that is not free when the memory is planned, but no more than this, or a 16th of
+ * all on a small device: the rest is others'.
+ */
+#define CUDA_CONTEXT_BYTES_MAX ((size_t)768 << 20)
+
 /* What the sizes of a workspace follow from. */
 struct cuda_shape {
     uint32_t vocab;
@@ -113,7 +120,7 @@ void cuda_workspace_cut(const struct cuda_shape *shape, uint8_t *memory,
 struct cuda_plan_input {
     size_t memory_bytes; /* of the GPU */
     size_t free_bytes;   /* of those, now */
-    double fraction;     /* of memory_bytes for all below; above 0, at most 1 */
+    double fraction;     /* of memory_bytes for the context and all below; above 0, at most 1 */
     size_t weights_bytes;
     size_t workspace_bytes;
     size_t graphs_bytes; /* left to recorded steps, which take them when they are made */
@@ -123,7 +130,8 @@ struct cuda_plan_input {
 };
 
 struct cuda_plan {
-    size_t kv_bytes; /* with one block more, which belongs to nobody: see inputs.h */
+    size_t context_bytes; /* that this process is taken to have already */
+    size_t kv_bytes;      /* with one block more, which belongs to nobody: see inputs.h */
     uint32_t block_count;
 };
 

@@ -157,20 +157,22 @@ static td_status_t put_biases(struct walk *walk, const struct stack *stack,
 static td_status_t put_heads(struct walk *walk, const struct model_layer *source,
                              struct cuda_layer *target)
 {
-    static const char *const names[] = {"q", "k", "v"};
+    static const char *const names[3][3] = {
+        {"q", "q and k", "q, k and v"}, {"k", "k and v"}, {"v"}}; /* from which on, how many */
     const struct model_matrix *const matrices[] = {&source->q, &source->k, &source->v};
     const float *const biases[] = {source->q_bias, source->k_bias, source->v_bias};
     td_status_t status = TD_OK;
 
     for (uint32_t first = 0; first < 3 && status == TD_OK;) {
         struct cuda_projection *projection = &target->qkv[target->qkv_count++];
-        struct stack stack = {.name = names[first], .matrices = &matrices[first], .count = 1};
+        struct stack stack = {.matrices = &matrices[first], .count = 1};
         uint32_t rows = matrices[first]->rows;
 
         while (first + stack.count < 3 &&
                cuda_pack_can_join(matrices[first], rows, matrices[first + stack.count]) &&
                (biases[first] == NULL) == (biases[first + stack.count] == NULL))
             rows += matrices[first + stack.count++]->rows;
+        stack.name = names[first][stack.count - 1];
         status = put_stack(walk, &stack, &projection->matrix);
         if (status == TD_OK)
             status = put_biases(walk, &stack, &biases[first], &projection->bias);
@@ -183,7 +185,8 @@ static td_status_t put_gate_and_up(struct walk *walk, const struct model_layer *
                                    struct cuda_layer *target)
 {
     const struct model_matrix *gate = &source->gate;
-    const struct stack pair = {.name = "gate", .matrices = &gate, .count = 1, .mate = &source->up};
+    const struct stack pair = {
+        .name = "gate and up", .matrices = &gate, .count = 1, .mate = &source->up};
     td_status_t status;
 
     if (cuda_pack_can_pair(gate, &source->up))
@@ -283,10 +286,10 @@ td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, str
 }
 
 /* Into memory that was taken. Staging memory goes back before the KV pool takes what is left. */
-static td_status_t load(const struct model *model, struct cuda_device *device, size_t bytes,
-                        struct cuda_weights *weights, struct td_error *error)
+static td_status_t load(const struct model *model, struct cuda_device *device,
+                        const struct cuda_loader_options *options, struct cuda_weights *weights,
+                        struct td_error *error)
 {
-    const struct cuda_loader_options options = {.total_bytes = bytes};
     struct walk walk = {.device = device,
                         .memory = weights->memory,
                         .packer = {.device = device, .staging_bytes = CUDA_STAGING_BYTES},
@@ -299,30 +302,39 @@ static td_status_t load(const struct model *model, struct cuda_device *device, s
         status = cuda_device_take(device, walk.packer.staging_bytes, &staging, error);
     walk.packer.staging = staging;
     if (status == TD_OK)
-        status = cuda_loader_open(device, &options, &walk.packer.loader, error);
+        status = cuda_loader_open(device, options, &walk.packer.loader, error);
     if (status == TD_OK)
         status = walk_model(model, &walk, weights);
     cuda_loader_close(walk.packer.loader);
-    if (status == TD_OK)
+    if (status == TD_OK) {
         status = cuda_device_wait(device, error);
+        if (status != TD_OK)
+            td_fail_wrap(error, "the last weights, of layer %" PRIu32, model->layers - 1);
+    }
     cuda_device_give(device, staging);
     return status;
 }
 
 td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
-                              struct cuda_weights *weights_out, struct td_error *error)
+                              struct cuda_progress progress, struct cuda_weights *weights_out,
+                              struct td_error *error)
 {
+    struct cuda_loader_options options = {.progress = progress};
     struct cuda_weights weights = {0};
     size_t bytes = 0;
     void *memory = NULL;
     td_status_t status = cuda_weights_bytes(model, &bytes, error);
 
-    if (status == TD_OK)
-        status = cuda_device_take(device, bytes, &memory, error);
     if (status != TD_OK)
         return status;
+    status = cuda_device_take(device, bytes, &memory, error);
+    if (status != TD_OK) {
+        td_fail_wrap(error, "weights, all of them");
+        return status;
+    }
     weights.memory = memory;
-    status = load(model, device, bytes, &weights, error);
+    options.total_bytes = bytes;
+    status = load(model, device, &options, &weights, error);
     if (status != TD_OK) {
         cuda_weights_close(&weights, device);
         return status;

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "engine/cuda/device.h"
+#include "engine/cuda/loader.h"
 #include "lib/base/status.h"
 #include "model/model.h"
 
@@ -47,9 +48,13 @@ struct cuda_weights {
 td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out,
                                struct td_error *error) TD_MUST_USE;
 
-/* Takes memory and loads everything (loader.h), so that it is there. What fails names the tensor; then nothing is kept. */
+/*
+ * Takes memory and loads everything (loader.h), so that it is there. What fails names the tensor that was on its way when
+ * that was met: copies and kernels run behind what queues them. Then nothing is kept.
+ */
 td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
-                              struct cuda_weights *weights_out, struct td_error *error) TD_MUST_USE;
+                              struct cuda_progress progress, struct cuda_weights *weights_out,
+                              struct td_error *error) TD_MUST_USE;
 void cuda_weights_close(struct cuda_weights *weights, struct cuda_device *device);
 
 #endif

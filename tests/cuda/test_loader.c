@@ -187,6 +187,44 @@ static void what_is_copied_keeps_its_place_among_what_is_queued(void **state)
     free(late);
 }
 
+/* What was told last, and whether it ever fell or passed the whole. */
+struct heard {
+    uint64_t done;
+    uint32_t calls;
+    bool is_wrong;
+};
+
+static void hear(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    struct heard *heard = ctx;
+
+    heard->is_wrong |= strcmp(what, "copying weights") != 0 || done < heard->done || done > total;
+    heard->done = done;
+    heard->calls++;
+}
+
+static void who_asks_is_told_how_far_it_is(void **state)
+{
+    static uint8_t place[64];
+    static const uint8_t source[64] = {1};
+    struct heard heard = {0};
+    const struct cuda_loader_options options = {
+        .total_bytes = 96, .buffer_bytes = 8, .progress = {.tell = hear, .ctx = &heard}};
+    struct late *late = late_new();
+    struct cuda_loader *loader = NULL;
+
+    (void)state;
+    assert_int_equal(cuda_loader_open(&late->base, &options, &loader, NULL), TD_OK);
+    cuda_loader_copy(loader, place, source, sizeof place);
+    assert_int_equal(heard.done, 64);
+    cuda_loader_copy(loader, place, source, sizeof place); /* more than was foretold */
+    assert_int_equal(heard.done, 96);
+    assert_int_equal(heard.calls, 16);
+    assert_false(heard.is_wrong);
+    cuda_loader_close(loader);
+    free(late);
+}
+
 static void a_copy_that_fails_ends_it(void **state)
 {
     static uint8_t place[64];
@@ -229,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_arrives_whatever_the_sizes),
         cmocka_unit_test(what_is_copied_keeps_its_place_among_what_is_queued),
+        cmocka_unit_test(who_asks_is_told_how_far_it_is),
         cmocka_unit_test(a_copy_that_fails_ends_it),
         cmocka_unit_test(one_buffer_is_too_few),
     };

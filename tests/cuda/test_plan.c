@@ -38,8 +38,30 @@ static void kv_gets_what_is_left_of_the_share(void **state)
 
     (void)state;
     assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
-    assert_int_equal(plan.block_count, (126 - 17) * 512 - 1); /* 0.9 * 140 = 126 */
+    assert_int_equal(plan.block_count,
+                     (126 - 17) * 512 - 384 - 1); /* 0.9 * 140 = 126, less 768 MiB of context */
     assert_int_equal(plan.kv_bytes, (plan.block_count + 1) * input.block_bytes);
+}
+
+/* The same share whether the process is alone with its context, or others have taken far more. */
+static void a_context_counts_as_part_of_the_share(void **state)
+{
+    const size_t mib = (size_t)1 << 20;
+    struct cuda_plan_input input = h200();
+    struct cuda_plan plan;
+
+    (void)state;
+    input.fraction = 0.25; /* 35 GiB */
+    input.free_bytes = input.memory_bytes - 500 * mib;
+    assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
+    assert_int_equal(plan.context_bytes, 500 * mib);
+    assert_int_equal(plan.kv_bytes, (35 - 17) * GIB - 500 * mib);
+    input.free_bytes = input.memory_bytes / 2;
+    assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_OK);
+    assert_int_equal(plan.context_bytes, CUDA_CONTEXT_BYTES_MAX);
+    assert_int_equal(plan.kv_bytes, (35 - 17) * GIB - 768 * mib);
+    input.fraction = 0.001; /* less than a context */
+    assert_int_equal(cuda_plan_memory(&input, &plan, NULL), TD_NO_MEMORY);
 }
 
 static void what_others_have_taken_is_not_planned(void **state)
@@ -164,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_gets_what_is_left_of_the_share),
+        cmocka_unit_test(a_context_counts_as_part_of_the_share),
         cmocka_unit_test(what_others_have_taken_is_not_planned),
         cmocka_unit_test(some_of_what_is_free_is_left),
         cmocka_unit_test(a_wanted_number_of_blocks_is_taken_as_it_is),
