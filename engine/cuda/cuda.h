@@ -2,7 +2,7 @@
  * cuda.h: the CUDA backend: runs batch steps of a model on a device (device.h).
  *
  * Weights stay in the types of their file (F32 and F16: bf16), activations are 32-bit floats, inputs of products bf16,
- * keys and values halves. Numerics class "cuda-bf16-3": the order of every sum is fixed by the matrix and by absolute
+ * keys and values halves. Numerics class "cuda-bf16-4": the order of every sum is fixed by the matrix and by absolute
  * position, so batch, chunks and who wrote the KV change no bit. One backend is driven by one thread at a time.
  *
  * Steps in which every row decodes are recorded as graphs and replayed (graphs.h), which changes no bit.
@@ -21,7 +21,7 @@
 #include "lib/base/status.h"
 #include "model/model.h"
 
-#define CUDA_NUMERICS         "cuda-bf16-3" /* the class of results, part of the content id */
+#define CUDA_NUMERICS         "cuda-bf16-4" /* the class of results, part of the content id */
 #define CUDA_NUMERICS_FAST    "cuda-fast-1" /* of the fast variant, which depends on the batch */
 #define CUDA_ROWS_DEFAULT     512
 #define CUDA_ROWS_MAX         ((uint32_t)1 << 14)

@@ -1,8 +1,8 @@
 /*
  * forward.c: see forward.h.
  *
- * Inputs of a step travel as one copy (inputs.h). Then eight kernels a layer, launched one by one or as a graph
- * that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
+ * Inputs of a step travel as one copy (inputs.h). Then six kernels a layer (eight for more tokens than multiply.h streams),
+ * launched one by one or as a graph that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
  * alone; whatever else changes from step to step is in the inputs.
  */
 #include "engine/cuda/forward.h"
@@ -125,16 +125,50 @@ static void multiply(const struct step *step, const struct cuda_product_args *ar
                   args);
 }
 
+/* What a norm with these weights is given by whoever writes the residual stream; weight NULL: there is none. */
+static struct cuda_next next_norm(const struct step *step, const float *weight)
+{
+    const struct cuda_workspace *work = &step->backend->workspace;
+
+    return (struct cuda_next){.weight = weight, .out = work->normed, .squares = work->squares};
+}
+
+/* The product behind such a norm. */
+static void put_norm(const struct step *step, struct cuda_product_args *args)
+{
+    const struct cuda_workspace *work = &step->backend->workspace;
+
+    args->x = work->normed;
+    args->squares = work->squares;
+    args->scales = cuda_multiply_wants_scales(step->count) ? work->scales : NULL;
+    args->epsilon = step->backend->model->rms_epsilon;
+}
+
+/* What products behind a norm multiply with, where they do not make it themselves. */
+static void make_scales(const struct step *step)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_scale_args args = {.squares = backend->workspace.squares,
+                                         .scales = backend->workspace.scales,
+                                         .rows = step->count,
+                                         .count = backend->shape.hidden,
+                                         .epsilon = backend->model->rms_epsilon};
+
+    if (cuda_multiply_wants_scales(step->count))
+        cuda_device_launch(backend->device, CUDA_KERNEL_SCALE,
+                           grid(pieces(step->count, CUDA_SCALE_ROWS), 1, 1), &args);
+}
+
 /* Queries, keys and values, side by side. */
 static void project_heads(const struct step *step)
 {
     const struct cuda_workspace *work = &step->backend->workspace;
     const struct cuda_layer *layer = step->layer;
-    struct cuda_product_args args = {.x = work->normed,
-                                     .y = work->qkv,
+    struct cuda_product_args args = {.y = work->qkv,
                                      .stride = (uint32_t)cuda_qkv_count(&step->backend->shape),
                                      .tokens = step->count};
 
+    put_norm(step, &args);
     for (uint32_t i = 0; i < layer->qkv_count; i++) {
         args.matrix = layer->qkv[i].matrix;
         args.bias = layer->qkv[i].bias;
@@ -143,48 +177,39 @@ static void project_heads(const struct step *step)
     }
 }
 
-static void project(const struct step *step, const struct cuda_matrix *matrix, const uint16_t *x,
-                    float *y)
+/* Behind a norm. */
+static void project(const struct step *step, const struct cuda_matrix *matrix, float *y)
 {
-    const struct cuda_product_args args = {
-        .matrix = *matrix, .x = x, .y = y, .stride = matrix->rows, .tokens = step->count};
+    struct cuda_product_args args = {
+        .matrix = *matrix, .y = y, .stride = matrix->rows, .tokens = step->count};
 
+    put_norm(step, &args);
     multiply(step, &args);
 }
 
-/* Adds a product to the residual stream. */
+/* Adds a product to the residual stream; norm: the weights of the one behind it, NULL: none. */
 static void project_back(const struct step *step, const struct cuda_matrix *matrix,
-                         const uint16_t *x)
+                         const uint16_t *x, const float *norm)
 {
     const struct cuda_product_args args = {.matrix = *matrix,
                                            .x = x,
                                            .y = step->backend->workspace.x,
                                            .stride = matrix->rows,
                                            .tokens = step->count,
-                                           .is_added = true};
+                                           .is_added = true,
+                                           .next = next_norm(step, norm)};
 
     multiply(step, &args);
 }
 
-static void embed(const struct step *step)
+static void embed(const struct step *step, const float *norm)
 {
     const struct cuda_embed_args args = {.table = step->backend->weights.embedding,
                                          .tokens = step->rows.tokens,
-                                         .x = step->backend->workspace.x};
+                                         .x = step->backend->workspace.x,
+                                         .next = next_norm(step, norm)};
 
     cuda_device_launch(step->backend->device, CUDA_KERNEL_EMBED, grid(step->count, 1, 1), &args);
-}
-
-static void normalize(const struct step *step, const float *weight)
-{
-    const struct cuda_backend *backend = step->backend;
-    const struct cuda_norm_args args = {.x = backend->workspace.x,
-                                        .weight = weight,
-                                        .out = backend->workspace.normed,
-                                        .count = backend->shape.hidden,
-                                        .epsilon = backend->model->rms_epsilon};
-
-    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->count, 1, 1), &args);
 }
 
 /* Halves are for attention by powers of two. */
@@ -292,22 +317,20 @@ static void project_up(const struct step *step)
     const struct cuda_workspace *work = &step->backend->workspace;
     const struct cuda_layer *layer = step->layer;
     const uint32_t ffn = step->backend->shape.ffn;
-    const struct cuda_product_args pair = {.matrix = layer->gate,
-                                           .x = work->normed,
-                                           .gated = work->gated,
-                                           .stride = ffn,
-                                           .tokens = step->count};
+    struct cuda_product_args pair = {
+        .matrix = layer->gate, .gated = work->gated, .stride = ffn, .tokens = step->count};
     const struct cuda_activate_args args = {.gate = work->gate,
                                             .up = work->up,
                                             .out = work->gated,
                                             .count = (uint64_t)step->count * ffn};
 
     if (layer->gate.is_paired) {
+        put_norm(step, &pair);
         multiply(step, &pair);
         return;
     }
-    project(step, &layer->gate, work->normed, work->gate);
-    project(step, &layer->up, work->normed, work->up);
+    project(step, &layer->gate, work->gate);
+    project(step, &layer->up, work->up);
     cuda_device_launch(step->backend->device, CUDA_KERNEL_ACTIVATE,
                        grid((uint32_t)((args.count + 255) / 256), 1, 1), &args);
 }
@@ -321,15 +344,19 @@ static void attend_rows(const struct step *step)
         attend(step);
 }
 
-static void run_layer(const struct step *step)
+/* next: the weights of the norm behind the layer; NULL: none. */
+static void run_layer(const struct step *step, const float *next)
 {
-    normalize(step, step->layer->attention_norm);
+    const struct cuda_workspace *work = &step->backend->workspace;
+    const struct cuda_layer *layer = step->layer;
+
+    make_scales(step);
     project_heads(step);
     attend_rows(step);
-    project_back(step, &step->layer->attention_output, step->backend->workspace.attended);
-    normalize(step, step->layer->ffn_norm);
+    project_back(step, &layer->attention_output, work->attended, layer->ffn_norm);
+    make_scales(step);
     project_up(step);
-    project_back(step, &step->layer->down, step->backend->workspace.gated);
+    project_back(step, &layer->down, work->gated, next);
 }
 
 /* ------------------------------------------------------------------ the fast variant */
@@ -358,6 +385,18 @@ static void multiply_fast(const struct step *step, const struct cuda_fast_matrix
                                      .is_added = y == work->x};
 
     cuda_device_dense(backend->device, &dense);
+}
+
+static void normalize(const struct step *step, const float *weight)
+{
+    const struct cuda_backend *backend = step->backend;
+    const struct cuda_norm_args args = {.x = backend->workspace.x,
+                                        .weight = weight,
+                                        .out = backend->workspace.normed,
+                                        .count = backend->shape.hidden,
+                                        .epsilon = backend->model->rms_epsilon};
+
+    cuda_device_launch(backend->device, CUDA_KERNEL_NORM, grid(step->count, 1, 1), &args);
 }
 
 static void run_layer_fast(const struct step *step)
@@ -449,22 +488,30 @@ static void fetch_results(const struct step *step)
     }
 }
 
+static void run_layers(struct step *step)
+{
+    const struct cuda_layer *layers = step->backend->weights.layer;
+    const uint32_t count = step->backend->model->layers;
+    bool by_library = is_fast(step, step->count);
+
+    embed(step, by_library ? NULL : layers[0].attention_norm);
+    for (uint32_t i = 0; i < count; i++) {
+        step->layer = &layers[i];
+        step->layer_index = i;
+        if (by_library)
+            run_layer_fast(step);
+        else
+            run_layer(step, i + 1 < count ? layers[i + 1].attention_norm : NULL);
+    }
+}
+
 /* All kernels of a step. */
 static void queue_kernels(const void *context)
 {
     struct step step = *(const struct step *)context;
 
-    if (step.count > 0) {
-        embed(&step);
-        for (uint32_t i = 0; i < step.backend->model->layers; i++) {
-            step.layer = &step.backend->weights.layer[i];
-            step.layer_index = i;
-            if (is_fast(&step, step.count))
-                run_layer_fast(&step);
-            else
-                run_layer(&step);
-        }
-    }
+    if (step.count > 0)
+        run_layers(&step);
     if (step.logits > 0)
         make_logits(&step);
 }

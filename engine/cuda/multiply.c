@@ -1,6 +1,8 @@
 /* multiply.c: see multiply.h. */
 #include "engine/cuda/multiply.h"
 
+#include <assert.h>
+
 /* What a block makes: rows of tiles, and eights of tokens. */
 static const struct {
     uint32_t rows;
@@ -16,6 +18,9 @@ static uint32_t pieces(uint32_t count, uint32_t each)
 {
     return count / each + (count % each != 0);
 }
+
+/* Up to 64 weights are read twice; behind that tensor cores have more to do than memory. */
+#define STREAMED_TOKENS_MAX (2 * 8 * CUDA_MANY_TOKENS)
 
 /* Steps of columns that a block of a shared result has at least: else adding takes longer than it saves. */
 #define PART_STEPS_MIN 8
@@ -47,7 +52,6 @@ static uint32_t choose_parts(uint32_t multiprocessors, const struct cuda_matrix 
     return parts;
 }
 
-/* Up to 64 tokens weights are read twice; behind that tensor cores have more to do than memory. */
 struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
                                                  const struct cuda_matrix *matrix, uint32_t tokens)
 {
@@ -57,11 +61,16 @@ struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
         choice.size = CUDA_MULTIPLY_FEW;
     else if (tokens <= 8 * CUDA_SOME_TOKENS)
         choice.size = CUDA_MULTIPLY_SOME;
-    else if (tokens <= 2 * 8 * CUDA_MANY_TOKENS)
+    else if (tokens <= STREAMED_TOKENS_MAX)
         choice.size = CUDA_MULTIPLY_MANY;
     else
         choice.parts = choose_parts(multiprocessors, matrix, tokens);
     return choice;
+}
+
+bool cuda_multiply_wants_scales(uint32_t tokens)
+{
+    return tokens > STREAMED_TOKENS_MAX;
 }
 
 /* In two parts: the more blocks share a result, the fewer results there are. */
@@ -98,6 +107,7 @@ void cuda_multiply(const struct cuda_multiplier *multiplier, struct cuda_multipl
     enum cuda_kernel kernel =
         (enum cuda_kernel)(first_kernel(args->matrix.type) + (uint32_t)choice.size);
 
+    assert(choice.size < CUDA_MULTIPLY_TILED || args->squares == NULL || args->scales != NULL);
     whole.parts = choice.parts;
     whole.runs = multiplier->runs;
     whole.counters = multiplier->run_counters;

@@ -31,6 +31,12 @@ struct cuda_multiply_choice {
 struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
                                                  const struct cuda_matrix *matrix, uint32_t tokens);
 
+/*
+ * Whether products of so many tokens want the scales of the norm that these come from (args.scales); fewer make them from sums
+ * of squares themselves, block by block, which costs less than a kernel.
+ */
+bool cuda_multiply_wants_scales(uint32_t tokens);
+
 /* Results that several blocks share, and runs that are kept, at most, whatever the choice above. */
 uint32_t cuda_run_results(uint32_t multiprocessors);
 uint32_t cuda_runs_kept(uint32_t multiprocessors);

@@ -57,6 +57,8 @@ struct cuda_shape {
 #define CUDA_WORKSPACE(X)                                                                       \
     X(x, float, s->rows_max, s->hidden)                                                         \
     X(normed, uint16_t, s->rows_max > s->outputs_max ? s->rows_max : s->outputs_max, s->hidden) \
+    X(squares, float, s->rows_max, CUDA_SIXTEENS(s->hidden))                                    \
+    X(scales, float, s->rows_max, 1)                                                            \
     X(qkv, float, s->rows_max, cuda_qkv_count(s))                                               \
     X(rotated, float, s->rows_max, (size_t)s->heads * s->head_dim)                              \
     X(attended, uint16_t, s->rows_max, (size_t)s->heads * s->head_dim)                          \

@@ -58,6 +58,7 @@ static struct cuda_device *fast_device(void)
     return NULL;
 }
 
+/* Ours rounds activations to bf16 before the norm's scale, and the fast variant behind it. */
 static void assert_near(const float *actual, const float *expected)
 {
     double largest = 0;
@@ -65,7 +66,7 @@ static void assert_near(const float *actual, const float *expected)
     for (uint32_t id = 0; id < VOCAB; id++)
         largest = fmax(largest, fabs((double)expected[id]));
     for (uint32_t id = 0; id < VOCAB; id++)
-        if (!(fabs((double)actual[id] - (double)expected[id]) <= 1e-2 * largest))
+        if (!(fabs((double)actual[id] - (double)expected[id]) <= 4e-2 * largest))
             fail_msg("logit %u: %g instead of %g", id, (double)actual[id], (double)expected[id]);
 }
 

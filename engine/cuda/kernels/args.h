@@ -50,6 +50,7 @@ enum cuda_type {
 #define CUDA_OTHER_KERNELS(X)            \
     X(embed, EMBED, 256)                 \
     X(norm, NORM, 256)                   \
+    X(scale, SCALE, 256)                 \
     X(place, PLACE, 32)                  \
     X(attend_floats, ATTEND_FLOATS, 128) \
     X(merge_floats, MERGE_FLOATS, 128)   \
@@ -182,11 +183,22 @@ struct cuda_rows {
     const uint32_t *slots;
 };
 
+#define CUDA_SIXTEENS(count) \
+    (((count) + 15) / 16) /* neighbours whose squares are summed first: kernels/norm.h */
+
+/* What whoever writes rows of the residual stream makes for the norm behind it. */
+struct cuda_next {
+    const float *weight; /* of the norm; NULL: there is none */
+    uint16_t *out;       /* elements times weights as bf16: rows as of the stream */
+    float *squares;      /* [row][CUDA_SIXTEENS of its elements] */
+};
+
 /* x[row] = the embedding of its token. One block for a row. */
 struct cuda_embed_args {
     struct cuda_matrix table;
     const uint32_t *tokens;
     float *x;
+    struct cuda_next next;
 };
 
 #define CUDA_PICK_HEAD 0x80000000u /* in picks: a state that was given, not a row */
@@ -202,9 +214,20 @@ struct cuda_norm_args {
     float epsilon;
 };
 
+#define CUDA_SCALE_ROWS 8 /* of a block */
+
+/* scales[row] = what the row's norm multiplies it with. A warp for each. */
+struct cuda_scale_args {
+    const float *squares; /* [rows][CUDA_SIXTEENS(count)] */
+    float *scales;
+    uint32_t rows;
+    uint32_t count; /* of a row */
+    float epsilon;
+};
+
 /*
- * y[token][row] (+)= matrix[row] * x[token] + bias[row]; of a paired matrix instead gated[token][row] = silu(gate) * up,
- * as bf16. Blocks: see multiply.c.
+ * y[token][row] (+)= scale[token] * matrix[row] * x[token] + bias[row]; of a paired matrix instead gated[token][row] =
+ * silu(gate) * up, as bf16. Blocks: see multiply.c.
  */
 struct cuda_product_args {
     struct cuda_matrix matrix;
@@ -215,6 +238,14 @@ struct cuda_product_args {
     uint32_t stride;
     uint32_t tokens;
     bool is_added; /* to what y holds */
+
+    /* Of the norm that x comes from; both NULL: there is none. */
+    const float *scales; /* [tokens] */
+    const float *
+        squares; /* where there are no scales, to make them from: [tokens][CUDA_SIXTEENS(columns)] */
+    float epsilon;
+    struct cuda_next
+        next; /* of the norm behind y, whose rows are then as long as the matrix has rows */
 
     /* For product_tiled, filled in by multiply.c. */
     uint32_t parts;     /* blocks that share a result */

@@ -9,11 +9,15 @@
  *   - In types without blocks a step is four times simt_mma on top of the sum. In those with blocks simt_mma sums whole
  *     quants over a block of 32 columns (Q6_K: 16) from 0, and fmaf adds scale times that sum to the run's; where there is
  *     a minimum, fmaf then adds it times the sum of the activations, which simt_mma makes too.
+ *
+ * Behind the last addition come, each where it is wanted: the scale of the norm that the activations come from, the bias,
+ * the residual stream, and what the next norm needs (norm.h).
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_PRODUCT_H
 #define TANDEM_ENGINE_CUDA_KERNELS_PRODUCT_H
 
 #include "engine/cuda/kernels/arithmetic.h"
+#include "engine/cuda/kernels/norm.h"
 #include "engine/cuda/kernels/packed.h"
 
 SIMT_INLINE uint32_t product_slice_begin(uint32_t steps, uint32_t slice)
@@ -70,16 +74,22 @@ SIMT_INLINE void product_half_step(enum cuda_type type, uint32_t weights[2][4], 
     }
 }
 
-SIMT_INLINE void product_put(const struct cuda_product_args *args, uint32_t row, uint32_t token,
-                             float sum)
+/* Returns what y holds then, or zero where there is no place for it. */
+SIMT_INLINE float product_put(const struct cuda_product_args *args, uint32_t row, uint32_t token,
+                              float sum)
 {
-    float *y = args->y + (size_t)token * args->stride + row;
+    size_t place = (size_t)token * args->stride + row;
 
     if (row >= args->matrix.rows || token >= args->tokens)
-        return;
+        return 0.0f;
     if (args->bias != NULL)
         sum += args->bias[row];
-    *y = args->is_added ? *y + sum : sum;
+    if (args->is_added)
+        sum += args->y[place];
+    args->y[place] = sum;
+    if (args->next.weight != NULL)
+        args->next.out[place] = simt_float_to_bf16(sum * args->next.weight[row]);
+    return sum;
 }
 
 SIMT_INLINE void product_put_gated(const struct cuda_product_args *args, uint32_t row,
@@ -90,23 +100,52 @@ SIMT_INLINE void product_put_gated(const struct cuda_product_args *args, uint32_
             simt_float_to_bf16(gate / (1.0f + arithmetic_exp(-gate)) * up);
 }
 
-/* What a lane has of a tile's results for 8 tokens. */
-SIMT_INLINE void product_finish(const struct cuda_product_args *args, uint32_t row_tile,
-                                uint32_t first_token, const float sums[4])
+/* For the norm behind y, from what a lane has put of a tile: rows g and g + 8. All lanes come here. */
+SIMT_INLINE void product_put_squares(const struct cuda_product_args *args, uint32_t row_tile,
+                                     uint32_t token, float low, float high)
+{
+    float squares = norm_squares(low, high, 4);
+
+    if (simt_lane() < 4 && row_tile < CUDA_SIXTEENS(args->matrix.rows) && token < args->tokens)
+        args->next.squares[(size_t)token * CUDA_SIXTEENS(args->matrix.rows) + row_tile] = squares;
+}
+
+/* What a lane has of a tile's results for 8 tokens, and the scales of its two. All lanes of a warp come here. */
+SIMT_INLINE void product_finish_scaled(const struct cuda_product_args *args, uint32_t row_tile,
+                                       uint32_t first_token, const float sums[4],
+                                       const float scales[2])
 {
     uint32_t g = simt_lane() / 4;
     uint32_t token = first_token + simt_lane() % 4 * 2;
 
     SIMT_UNROLL
     for (uint32_t i = 0; i < 2; i++) {
+        float low = sums[i] * scales[i];
+        float high = sums[2 + i] * scales[i];
+
         if (args->matrix.is_paired) {
-            product_put_gated(args, row_tile * (CUDA_TILE_ROWS / 2) + g, token + i, sums[i],
-                              sums[2 + i]);
+            product_put_gated(args, row_tile * (CUDA_TILE_ROWS / 2) + g, token + i, low, high);
             continue;
         }
-        product_put(args, row_tile * CUDA_TILE_ROWS + g, token + i, sums[i]);
-        product_put(args, row_tile * CUDA_TILE_ROWS + g + 8, token + i, sums[2 + i]);
+        low = product_put(args, row_tile * CUDA_TILE_ROWS + g, token + i, low);
+        high = product_put(args, row_tile * CUDA_TILE_ROWS + g + 8, token + i, high);
+        if (args->next.weight != NULL)
+            product_put_squares(args, row_tile, token + i, low, high);
     }
+}
+
+/* The same with the scales that the arguments have. */
+SIMT_INLINE void product_finish(const struct cuda_product_args *args, uint32_t row_tile,
+                                uint32_t first_token, const float sums[4])
+{
+    uint32_t token = first_token + simt_lane() % 4 * 2;
+    float scales[2] = {1.0f, 1.0f};
+
+    SIMT_UNROLL
+    for (uint32_t i = 0; i < 2; i++)
+        if (args->scales != NULL && token + i < args->tokens)
+            scales[i] = args->scales[token + i];
+    product_finish_scaled(args, row_tile, first_token, sums, scales);
 }
 
 #endif

@@ -31,6 +31,11 @@ struct stream_size {
     uint32_t depth;  /* steps that are loaded ahead; 0: see stream_in_turn */
 };
 
+struct stream_shared {
+    struct simt_floats4 *sums; /* [slice][tile of a round][lane] */
+    float *scales;             /* of the block's tokens */
+};
+
 /* What a lane has of the activations of 8 tokens in one step; zeros where there is nothing. */
 SIMT_INLINE void stream_fetch_x(const struct cuda_product_args *args, uint32_t first_token,
                                 uint32_t step, uint32_t x_out[4][2])
@@ -101,9 +106,29 @@ SIMT_INLINE void stream_compute(enum cuda_type type, const struct stream_size si
     }
 }
 
+/* The scales of the block's tokens, by a warp each. They are there behind the next barrier. */
+SIMT_INLINE void stream_make_scales(const struct cuda_product_args *args,
+                                    const struct stream_size size, float *scales)
+{
+    const uint32_t columns = args->matrix.columns;
+
+    for (uint32_t i = simt_warp(); i < size.tokens * 8; i += CUDA_SLICES) {
+        size_t token = simt_block_y() * size.tokens * 8 + i;
+        float scale = 1.0f;
+
+        if (token < args->tokens && args->scales != NULL)
+            scale = args->scales[token];
+        else if (token < args->tokens && args->squares != NULL)
+            scale = norm_scale_of(args->squares + token * CUDA_SIXTEENS(columns), columns,
+                                  args->epsilon);
+        if (simt_lane() == 0)
+            scales[i] = scale;
+    }
+}
+
 /* Adds the warps' sums up, in the order of their slices; a warp does one tile of results. */
 SIMT_INLINE void stream_finish(const struct cuda_product_args *args, const struct stream_size size,
-                               struct simt_floats4 *shared,
+                               const struct stream_shared *shared,
                                float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
 {
     const uint32_t tiles = size.rows * size.tokens;
@@ -120,7 +145,7 @@ SIMT_INLINE void stream_finish(const struct cuda_product_args *args, const struc
         for (uint32_t i = 0; i < round; i++)
             SIMT_UNROLL
         for (uint32_t k = 0; k < 4; k++)
-            shared[(simt_warp() * round + i) * SIMT_WARP + lane].value[k] =
+            shared->sums[(simt_warp() * round + i) * SIMT_WARP + lane].value[k] =
                 sums[(first + i) / size.tokens][(first + i) % size.tokens][k];
         simt_barrier();
         if (simt_warp() < round) {
@@ -130,9 +155,10 @@ SIMT_INLINE void stream_finish(const struct cuda_product_args *args, const struc
             for (uint32_t slice = 0; slice < CUDA_SLICES; slice++)
                 SIMT_UNROLL
             for (uint32_t k = 0; k < 4; k++)
-                total[k] += shared[(slice * round + simt_warp()) * SIMT_WARP + lane].value[k];
-            product_finish(args, simt_block_x() * size.rows + mine / size.tokens,
-                           (simt_block_y() * size.tokens + mine % size.tokens) * 8, total);
+                total[k] += shared->sums[(slice * round + simt_warp()) * SIMT_WARP + lane].value[k];
+            product_finish_scaled(args, simt_block_x() * size.rows + mine / size.tokens,
+                                  (simt_block_y() * size.tokens + mine % size.tokens) * 8, total,
+                                  shared->scales + mine % size.tokens * 8 + lane % 4 * 2);
         }
     }
 }
@@ -151,7 +177,7 @@ SIMT_INLINE void stream_fetch(const struct cuda_product_args *args, enum cuda_ty
  */
 SIMT_INLINE void stream_ahead(const struct cuda_product_args *args, enum cuda_type type,
                               const struct stream_size size, uint32_t begin, uint32_t end,
-                              float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
+                              float *scales, float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
 {
     struct stream_step ring[STREAM_DEPTH_MAX];
 
@@ -164,6 +190,7 @@ SIMT_INLINE void stream_ahead(const struct cuda_product_args *args, enum cuda_ty
     for (uint32_t i = 0; i < size.depth; i++)
         if (begin + i < end)
             stream_fetch_activations(args, size, begin + i, &ring[i]);
+    stream_make_scales(args, size, scales); /* while all that is on its way */
     for (uint32_t step = begin; step < end; step += size.depth) {
         SIMT_UNROLL
         for (uint32_t i = 0; i < size.depth; i++) {
@@ -179,9 +206,10 @@ SIMT_INLINE void stream_ahead(const struct cuda_product_args *args, enum cuda_ty
 /* The same where a single step fills the registers: the other warps' loads are on their way meanwhile. */
 SIMT_INLINE void stream_in_turn(const struct cuda_product_args *args, enum cuda_type type,
                                 const struct stream_size size, uint32_t begin, uint32_t end,
-                                float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
+                                float *scales, float sums[STREAM_ROWS_MAX][STREAM_TOKENS_MAX][4])
 {
     simt_await_earlier();
+    stream_make_scales(args, size, scales);
     for (uint32_t step = begin; step < end; step++) {
         struct stream_step loaded;
 
@@ -191,7 +219,7 @@ SIMT_INLINE void stream_in_turn(const struct cuda_product_args *args, enum cuda_
 }
 
 SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_type type,
-                                const struct stream_size size, struct simt_floats4 *shared)
+                                const struct stream_size size, const struct stream_shared *shared)
 {
     const uint32_t steps = packed_steps(&args->matrix);
     const uint32_t begin = product_slice_begin(steps, simt_warp());
@@ -200,9 +228,9 @@ SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_
 
     simt_release_later();
     if (size.depth > 0)
-        stream_ahead(args, type, size, begin, end, sums);
+        stream_ahead(args, type, size, begin, end, shared->scales, sums);
     else
-        stream_in_turn(args, type, size, begin, end, sums);
+        stream_in_turn(args, type, size, begin, end, shared->scales, sums);
     stream_finish(args, size, shared, sums);
 }
 
@@ -211,23 +239,26 @@ SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_
     SIMT_KERNEL_EARLY(product_##label, CUDA_PRODUCT_THREADS, blocks_, struct cuda_product_args) \
     {                                                                                           \
         SIMT_SHARED struct simt_floats4                                                         \
-            shared[CUDA_SLICES *                                                                \
-                   ((rows_) * (tokens_) < STREAM_ROUND ? (rows_) * (tokens_) : STREAM_ROUND) *  \
-                   SIMT_WARP];                                                                  \
+            sums[CUDA_SLICES *                                                                  \
+                 ((rows_) * (tokens_) < STREAM_ROUND ? (rows_) * (tokens_) : STREAM_ROUND) *    \
+                 SIMT_WARP];                                                                    \
+        SIMT_SHARED float scales[(tokens_)*8];                                                  \
         const struct stream_size size = {(rows_), (tokens_), (depth_)};                         \
+        const struct stream_shared shared = {sums, scales};                                     \
                                                                                                 \
-        product_stream(&args, type, size, shared);                                              \
+        product_stream(&args, type, size, &shared);                                             \
     }
 
 /* Two steps of these types would take more registers than two blocks on a multiprocessor have. */
 SIMT_INLINE uint32_t stream_some_depth(enum cuda_type type)
 {
-    return packed_has_minimum(type) || type == CUDA_TYPE_Q6_K ? 1 : 2;
+    return packed_has_minimum(type) || type == CUDA_TYPE_Q6_K || type == CUDA_TYPE_Q8_0 ? 1 : 2;
 }
 
 #define X(name, member)                                                               \
     PRODUCT_STREAM(few_##name, CUDA_TYPE_##member, CUDA_FEW_ROWS, CUDA_FEW_TOKENS,    \
-                   CUDA_TYPE_##member == CUDA_TYPE_BF16 ? 2 : 4, 2)                   \
+                   CUDA_TYPE_##member == CUDA_TYPE_BF16 ? 2 : 4,                      \
+                   CUDA_TYPE_##member == CUDA_TYPE_BF16 ? 3 : 2)                      \
     PRODUCT_STREAM(some_##name, CUDA_TYPE_##member, CUDA_SOME_ROWS, CUDA_SOME_TOKENS, \
                    stream_some_depth(CUDA_TYPE_##member), 2)                          \
     PRODUCT_STREAM(many_##name, CUDA_TYPE_##member, CUDA_MANY_ROWS, CUDA_MANY_TOKENS, 0, 1)

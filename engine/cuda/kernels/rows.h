@@ -1,32 +1,64 @@
 /*
- * rows.h: kernels on rows of activations: embedding, norms, rotation and placing of K and V, SiLU.
+ * rows.h: kernels on rows of activations: embedding, what is left of norms, rotation and placing of K and V, SiLU.
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_ROWS_H
 #define TANDEM_ENGINE_CUDA_KERNELS_ROWS_H
 
 #include "engine/cuda/kernels/arithmetic.h"
+#include "engine/cuda/kernels/norm.h"
 #include "engine/cuda/kernels/packed.h"
 #include "engine/cuda/kernels/pool.h"
 
 #define NORM_THREADS 256
 #define NORM_WARPS   (NORM_THREADS / SIMT_WARP)
 
+/* For the norm behind an embedding, of which a lane has an element; outside the row it is zero. */
+SIMT_INLINE void embed_next(const struct cuda_embed_args *args, uint32_t row, uint32_t column,
+                            float value)
+{
+    uint32_t columns = args->table.columns;
+    float squares = norm_squares(value, simt_exchange(value, 8), 1); /* of lanes below 8 of 16 */
+
+    if (column >= columns)
+        return;
+    args->next.out[(size_t)row * columns + column] =
+        simt_float_to_bf16(value * args->next.weight[column]);
+    if (column % 16 == 0)
+        args->next.squares[(size_t)row * CUDA_SIXTEENS(columns) + column / 16] = squares;
+}
+
 SIMT_KERNEL(embed, 256, struct cuda_embed_args)
 {
     uint32_t row = simt_block_x();
     uint32_t columns = args.table.columns;
 
-    for (uint32_t column = simt_thread(); column < columns; column += 256)
-        args.x[(size_t)row * columns + column] =
-            packed_value(&args.table, args.tokens[row], column);
+    for (uint32_t first = simt_warp() * SIMT_WARP; first < columns; first += 256) {
+        uint32_t column = first + simt_lane();
+        float value = 0.0f;
+
+        if (column < columns) {
+            value = packed_value(&args.table, args.tokens[row], column);
+            args.x[(size_t)row * columns + column] = value;
+        }
+        if (args.next.weight != NULL)
+            embed_next(&args, row, column, value);
+    }
 }
 
-/* What a norm multiplies a row with, from the sum of its squares. */
-SIMT_INLINE float norm_scale(float squares, uint32_t count, float epsilon)
+SIMT_KERNEL(scale, CUDA_SCALE_ROWS *SIMT_WARP, struct cuda_scale_args)
 {
-    return 1.0f / sqrtf(squares / (float)count + epsilon);
+    uint32_t row = simt_block_x() * CUDA_SCALE_ROWS + simt_warp();
+    float scale;
+
+    if (row >= args.rows) /* the whole warp */
+        return;
+    scale = norm_scale_of(args.squares + (size_t)row * CUDA_SIXTEENS(args.count), args.count,
+                          args.epsilon);
+    if (simt_lane() == 0)
+        args.scales[row] = scale;
 }
 
+/* A norm all at once: before logits, whose rows are picked or given, and in the fast variant. Its order is its own. */
 SIMT_KERNEL(norm, NORM_THREADS, struct cuda_norm_args)
 {
     SIMT_SHARED float warps[NORM_WARPS];
