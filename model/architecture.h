@@ -90,12 +90,15 @@ struct model_tensor {
     size_t row_bytes;
 };
 
+struct model_quantization;
+
 /* Where tensors come from. */
 struct model_tensors {
     bool has_hf_names;
     /* Whether there is a tensor of that name. The reader may note that it was asked for. */
     bool (*find)(void *context, const char *name, struct model_tensor *tensor_out);
     void *context;
+    const struct model_quantization *quantization; /* scales.h; NULL: no FP8 weights */
 };
 
 struct model;
@@ -112,7 +115,7 @@ td_status_t model_check_numbers(const struct model *model, struct td_error *erro
 /*
  * model_take_tensors: fills all matrices and vectors of a model whose architecture and numbers are set.
  * A vocabulary of 0 is taken from the embedding. Without an LM head the embedding takes its place.
- * Allocates the layers and the copies of the vectors, which model_close frees. TD_INVALID names a tensor
+ * Allocates the layers and the copies of vectors and scales, which model_close frees. TD_INVALID names a tensor
  * that is missing or has a wrong shape, TD_UNSUPPORTED one whose type is not served. Tensors that
  * were never asked for are the reader's to refuse.
  */

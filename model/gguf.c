@@ -176,7 +176,7 @@ static td_status_t read_shape(struct parser *parser, struct model_gguf_tensor *t
     tensor->type = td_read_u32(&parser->reader);
     if (!parser->reader.ok)
         return truncated(parser, "the description of a tensor");
-    info = model_type_info(tensor->type);
+    info = tensor->type < MODEL_TYPE_GGUF_END ? model_type_info(tensor->type) : NULL;
     if (info == NULL)
         return td_fail(parser->error, TD_INVALID, "tensor %s has unknown type %" PRIu32,
                        tensor->name, tensor->type);

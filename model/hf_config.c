@@ -124,6 +124,19 @@ static bool is_not_full_attention(const struct td_json *root, const struct td_js
     return false;
 }
 
+/* What else such a method may say is for hf_quantization.c. */
+static bool is_not_fp8(const struct td_json *root, const struct td_json *value,
+                       const struct model_hf_config *config)
+{
+    const struct td_json *method =
+        value->kind == TD_JSON_OBJECT ? td_json_find(value, "quant_method") : NULL;
+
+    (void)root;
+    (void)config;
+    return method == NULL || method->kind != TD_JSON_STRING ||
+           !(td_span_is(method->string, "fp8") || td_span_is(method->string, "compressed-tensors"));
+}
+
 struct refusal {
     struct model_hf_refusal shown;
     unsigned architectures; /* bits; with the others the key means nothing */
@@ -134,10 +147,10 @@ struct refusal {
 #define ALL (MODEL_LLAMA | MODEL_QWEN2 | MODEL_QWEN3)
 
 static const struct refusal refusals[] = {
-    {{"quantization_config", "is set",
+    {{"quantization_config", "has a quant_method other than \"fp8\" and \"compressed-tensors\"",
       "weights quantised by other tools are not read; take the original weights or a GGUF file"},
      ALL,
-     is_set},
+     is_not_fp8},
     {{"hidden_act", "is not \"silu\"", "no other activation is computed"}, ALL, is_not_silu},
     {{"attention_bias", "is not false", "only Qwen2 has biases, on Q, K and V"},
      MODEL_LLAMA | MODEL_QWEN3,
@@ -263,6 +276,8 @@ static td_status_t read_config(const struct td_json *root, struct model_hf_confi
         status = read_sizes(root, config, error);
     if (status == TD_OK)
         status = refuse_variants(root, config, error);
+    if (status == TD_OK)
+        status = model_hf_quantization_read(root, &config->quantization, error);
     if (status == TD_OK)
         status = read_epsilon(root, config, error);
     if (status == TD_OK)

@@ -18,6 +18,7 @@
 #include "lib/text/source.h"
 #include "model/architecture.h"
 #include "model/rope.h"
+#include "model/scales.h"
 
 #define MODEL_HF_CONFIG_BYTES_MAX ((size_t)4 << 20)
 
@@ -34,6 +35,7 @@ struct model_hf_config {
     float rms_epsilon;
     bool is_tied; /* the LM head is the embedding */
     struct model_rope_description rope;
+    struct model_quantization quantization;
     uint32_t end_ids[TEXT_STOP_IDS_MAX]; /* eos_token_id */
     uint32_t end_id_count;
 };
@@ -50,6 +52,10 @@ td_status_t model_hf_config_read(struct td_span text, struct model_hf_config *co
 struct td_json;
 td_status_t model_hf_rope_read(const struct td_json *root, struct model_hf_config *config,
                                struct td_error *error) TD_MUST_USE;
+
+/* The same: how weights were quantised (hf_quantization.c), where quant_method is none that is refused. */
+td_status_t model_hf_quantization_read(const struct td_json *root, struct model_quantization *out,
+                                       struct td_error *error) TD_MUST_USE;
 
 /* The keys of config.json that are refused when they are set, and why, for pages; NULL: no more. */
 struct model_hf_refusal {

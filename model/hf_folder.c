@@ -194,8 +194,10 @@ static td_status_t check_head(const struct opening *opening)
 static td_status_t read_weights(struct opening *opening)
 {
     struct model *model = opening->model;
-    const struct model_tensors tensors = {
-        .has_hf_names = true, .find = find_tensor, .context = opening};
+    const struct model_tensors tensors = {.has_hf_names = true,
+                                          .find = find_tensor,
+                                          .context = opening,
+                                          .quantization = &opening->config.quantization};
     td_status_t status =
         model_hf_weights_open(opening->path, &model->folder->weights, opening->error);
 

@@ -57,7 +57,7 @@ static td_status_t check_types(const struct shard *shard, struct td_error *error
 
         if (tensor->type == MODEL_SAFETENSORS_NO_TYPE && !may_be_ignored(tensor->name))
             return td_fail(error, TD_UNSUPPORTED,
-                           "tensor %s (in %s) has type %s; served are F32, F16 and BF16",
+                           "tensor %s (in %s) has type %s; served are " MODEL_PLAIN_TYPES_SERVED,
                            tensor->name, shard->name, tensor->dtype);
     }
     return TD_OK;

@@ -66,6 +66,7 @@ void model_close(struct model *model)
         return;
     free(model->layer);
     free(model->vectors);
+    free(model->scales);
     text_source_fini(&model->text);
     model_gguf_close(model->file);
     model_hf_folder_close(model->folder);

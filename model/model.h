@@ -3,8 +3,8 @@
  *
  * Owns the meaning of a model file: hyperparameters with defaults and bounds, the exact set of tensors
  * with their shapes and types (architecture.h), the position encoding (rope.h), and the arrays that lib/text
- * needs. Matrices stay where they lie in the mapping, which all workers of a host share; norms and
- * biases are copied as floats. It computes nothing. Immutable after opening: any thread may read it.
+ * needs. Matrices stay where they lie in the mapping, which all workers of a host share; norms,
+ * biases and scales are copied as floats. It computes nothing. Immutable after opening: any thread may read it.
  */
 #ifndef TANDEM_MODEL_MODEL_H
 #define TANDEM_MODEL_MODEL_H
@@ -20,6 +20,7 @@
 #include "model/gguf.h"
 #include "model/quant.h"
 #include "model/rope.h"
+#include "model/scales.h"
 
 #define MODEL_LAYERS_MAX  1024
 #define MODEL_HIDDEN_MAX  ((uint32_t)1 << 16)
@@ -28,13 +29,14 @@
 #define MODEL_VOCAB_MAX   ((uint32_t)1 << 22)
 #define MODEL_CONTEXT_MAX ((uint32_t)1 << 22)
 
-/* Row r starts at data + r * row_bytes and holds `columns` values of the type. */
+/* Row r starts at data + r * row_bytes and holds `columns` values of the type; model_matrix_row says what they mean. */
 struct model_matrix {
     enum model_type type;
     uint32_t rows;
     uint32_t columns;
     const uint8_t *data;
     size_t row_bytes;
+    struct model_scales scales; /* of F8_E4M3 */
 };
 
 /* Biases and norms that an architecture does not have are NULL. */
@@ -73,6 +75,7 @@ struct model {
     const float *output_norm;       /* hidden */
     struct model_layer *layer;      /* [layers] */
     float *vectors;                 /* memory behind norms and biases */
+    float *scales;                  /* the same behind scales of FP8 weights */
     struct td_u128 weights_digest;  /* XXH3-128 of all bytes, see docs/models.md */
     bool has_text;                  /* the file has a tokenizer */
     struct text_source text;        /* borrows from this model */

@@ -8,7 +8,7 @@
  * Sizes of the types that cannot be computed with are here too: a file may hold them, and the
  * offsets behind them must be checked all the same.
  */
-static const struct model_type_info types[] = {
+static const struct model_type_info types[MODEL_TYPE_END] = {
     [0] = {"F32", 1, 4, true},
     [1] = {"F16", 1, 2, true},
     [2] = {"Q4_0", 32, MODEL_Q4_0_BYTES, true},
@@ -44,11 +44,12 @@ static const struct model_type_info types[] = {
     [40] = {"NVFP4", 1, 0, false},
     [41] = {"Q1_0", 1, 0, false},
     [42] = {"Q2_0", 1, 0, false},
+    [128] = {"F8_E4M3", 1, 1, true},
 };
 
 const struct model_type_info *model_type_info(uint32_t id)
 {
-    if (id >= sizeof types / sizeof types[0] || types[id].name == NULL)
+    if (id >= MODEL_TYPE_END || types[id].name == NULL)
         return NULL;
     return &types[id];
 }
@@ -271,6 +272,10 @@ void model_dequantize(enum model_type type, const uint8_t *source, size_t count,
     case MODEL_TYPE_BF16:
         for (size_t i = 0; i < count; i++)
             out[i] = model_bfloat_to_float(load_u16(source + 2 * i));
+        return;
+    case MODEL_TYPE_F8_E4M3:
+        for (size_t i = 0; i < count; i++)
+            out[i] = model_e4m3_to_float(source[i]);
         return;
     case MODEL_TYPE_Q4_0: dequantize_blocks(type, source, count, out, dequantize_q4_0); return;
     case MODEL_TYPE_Q4_1: dequantize_blocks(type, source, count, out, dequantize_q4_1); return;

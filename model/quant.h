@@ -1,5 +1,6 @@
 /*
- * quant.h: the element types of model files, and what their blocks mean as floats.
+ * quant.h: the element types of model files, and what their blocks mean as floats. (F8_E4M3 has scales
+ * beside the matrix: see scales.h.)
  *
  * Owns the table of types, the half-precision conversions and plain C dequantisation. This is the
  * definition that every fast kernel is compared with, bit for bit. It does not know files, matrices or
@@ -31,10 +32,15 @@ enum model_type {
     MODEL_TYPE_Q5_K = 13, /* the same with a fifth bit of each value */
     MODEL_TYPE_Q6_K = 14, /* 256 values: 6 bits each, 16 signed scales; x = d * scale * (q - 32) */
     MODEL_TYPE_BF16 = 30,
+    MODEL_TYPE_F8_E4M3 = 128, /* of safetensors: sign, 4 bits of exponent, 3; no infinities */
 };
 
+#define MODEL_TYPE_GGUF_END 128 /* ids from here on are ours, and mean nothing in a GGUF file */
+#define MODEL_TYPE_END      129
+
 /* For messages. */
-#define MODEL_TYPES_SERVED "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
+#define MODEL_TYPES_SERVED       "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
+#define MODEL_PLAIN_TYPES_SERVED "F32, F16, BF16 and F8_E4M3" /* in safetensors */
 
 #define MODEL_QUANT_VALUES 32 /* per block of Q4_0 to Q8_0, and per sub-block of Q4_K and Q5_K */
 #define MODEL_Q4_0_BYTES   18
@@ -56,7 +62,7 @@ struct model_type_info {
     bool is_supported;     /* model_dequantize takes it */
 };
 
-/* What is known of a GGUF type id, or NULL for an id that has no meaning. */
+/* What is known of a type id, or NULL for an id that has no meaning. */
 const struct model_type_info *model_type_info(uint32_t id);
 
 /*
@@ -81,6 +87,19 @@ static inline float model_bfloat_to_float(uint16_t bits)
     return wide.value;
 }
 
+/* Exact, subnormals too. Of the two NaN (all bits set but the sign) it makes +-480: who reads files refuses them. */
+static inline float model_e4m3_to_float(uint8_t bits)
+{
+    union {
+        uint32_t bits;
+        float value;
+    } small = {.bits = (uint32_t)(bits & 0x80) << 24 | (uint32_t)(bits & 0x7f) << 20};
+
+    return small.value * 0x1p120f; /* the exponents begin 120 lower */
+}
+
+#define MODEL_E4M3_MAX 448.0f
+
 /*
  * model_unpack_scales: the eight 6-bit scales and minimums of a block of Q4_K or Q5_K.
  * packed is the 12 bytes that hold them.
@@ -89,7 +108,7 @@ void model_unpack_scales(const uint8_t packed[static 12], uint8_t scales[static 
                          uint8_t minimums[static MODEL_K_SUB_BLOCKS]);
 
 /*
- * model_dequantize: count values of a row as floats.
+ * model_dequantize: count values of a row as floats. Those of F8_E4M3 are without their scales.
  * count must be a whole number of blocks, and the type a supported one. source needs no alignment.
  */
 void model_dequantize(enum model_type type, const uint8_t *source, size_t count, float *out);

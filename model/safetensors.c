@@ -40,7 +40,7 @@ static const struct dtype dtypes[] = {
     {"F16", 2, MODEL_TYPE_F16},
     {"BF16", 2, MODEL_TYPE_BF16},
     {"F64", 8, MODEL_SAFETENSORS_NO_TYPE},
-    {"F8_E4M3", 1, MODEL_SAFETENSORS_NO_TYPE},
+    {"F8_E4M3", 1, MODEL_TYPE_F8_E4M3},
     {"F8_E5M2", 1, MODEL_SAFETENSORS_NO_TYPE},
     {"F8_E8M0", 1, MODEL_SAFETENSORS_NO_TYPE},
     {"C64", 8, MODEL_SAFETENSORS_NO_TYPE},
@@ -89,7 +89,7 @@ static td_status_t read_dtype(const struct td_json *object, struct model_safeten
         return TD_OK;
     }
     return td_fail(error, TD_UNSUPPORTED,
-                   "tensor %s has a dtype that is not known; served are F32, F16 and BF16",
+                   "tensor %s has a dtype that is not known; served are " MODEL_PLAIN_TYPES_SERVED,
                    tensor->name);
 }
 

@@ -1,8 +1,8 @@
 /*
  * tensors.c: from the table of roles to the matrices and vectors of a model; see architecture.h.
  *
- * Matrices stay where the reader has them. Vectors are small, come in several types and need the
- * alignment of floats: all of them are copied into one array.
+ * Matrices stay where the reader has them. Vectors and scales are small, come in several types and need the
+ * alignment of floats: all of them are copied into an array of each.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +19,8 @@ struct taking {
     const struct model_tensors *tensors;
     size_t vector_floats; /* of all vectors together */
     float *next_vector;   /* where the next one is copied to */
+    size_t scale_floats;  /* the same of scales */
+    float *next_scale;
     struct td_error *error;
 };
 
@@ -132,6 +134,46 @@ static td_status_t check_shape(struct taking *taking, const struct model_role *r
     return TD_OK;
 }
 
+static td_status_t take_vector(struct taking *taking, const struct model_tensor *tensor,
+                               const char *name, const float **vector_out)
+{
+    if (tensor->type == MODEL_TYPE_F8_E4M3)
+        return td_fail(taking->error, TD_UNSUPPORTED,
+                       "tensor %s has type F8_E4M3, which only matrices may have", name);
+    model_dequantize((enum model_type)tensor->type, tensor->data, (size_t)tensor->dims[0],
+                     taking->next_vector);
+    *vector_out = taking->next_vector;
+    taking->next_vector += tensor->dims[0];
+    return TD_OK;
+}
+
+static td_status_t take_matrix(struct taking *taking, const struct model_tensor *tensor,
+                               const char *name, struct model_matrix *matrix_out)
+{
+    struct model_matrix matrix = {.type = (enum model_type)tensor->type,
+                                  .rows = (uint32_t)tensor->dims[1],
+                                  .columns = (uint32_t)tensor->dims[0],
+                                  .data = tensor->data,
+                                  .row_bytes = tensor->row_bytes};
+    struct model_tensor scales;
+    size_t count;
+    td_status_t status = TD_OK;
+
+    if (tensor->type == MODEL_TYPE_F8_E4M3) {
+        status = model_scales_find(taking->tensors, tensor, name, &matrix.scales, &scales,
+                                   taking->error);
+        if (status != TD_OK)
+            return status;
+        count = model_scales_count(&matrix.scales, matrix.rows);
+        matrix.scales.values = taking->next_scale;
+        status = model_scales_read(&scales, tensor, name, count, taking->next_scale, taking->error);
+        taking->next_scale += count;
+    }
+    if (status == TD_OK)
+        *matrix_out = matrix;
+    return status;
+}
+
 /* Finds and checks one tensor and puts it where base + offset says. */
 static td_status_t take_one(struct taking *taking, const struct model_role *role, char *base,
                             const char *name)
@@ -154,36 +196,44 @@ static td_status_t take_one(struct taking *taking, const struct model_role *role
         return td_fail(taking->error, TD_UNSUPPORTED,
                        "tensor %s has type %s; served are " MODEL_TYPES_SERVED, name,
                        model_type_info(tensor.type)->name);
-    if (role->rows == MODEL_EXTENT_NONE) {
-        model_dequantize((enum model_type)tensor.type, tensor.data, (size_t)tensor.dims[0],
-                         taking->next_vector);
-        *(const float **)(void *)(base + role->offset) = taking->next_vector;
-        taking->next_vector += tensor.dims[0];
-        return TD_OK;
-    }
-    *(struct model_matrix *)(void *)(base + role->offset) =
-        (struct model_matrix){.type = (enum model_type)tensor.type,
-                              .rows = (uint32_t)tensor.dims[1],
-                              .columns = (uint32_t)tensor.dims[0],
-                              .data = tensor.data,
-                              .row_bytes = tensor.row_bytes};
-    return TD_OK;
+    if (role->rows == MODEL_EXTENT_NONE)
+        return take_vector(taking, &tensor, name, (const float **)(void *)(base + role->offset));
+    return take_matrix(taking, &tensor, name, (struct model_matrix *)(void *)(base + role->offset));
 }
 
-/* Room for the vectors that are really there: what a file only claims takes no memory. */
+/* A matrix of a wrong shape is refused when it is taken: then it needs no scales. */
+static td_status_t count_scales(struct taking *taking, const struct model_tensor *weight,
+                                const char *name)
+{
+    struct model_scales scales;
+    struct model_tensor tensor;
+    td_status_t status;
+
+    if (weight->type != MODEL_TYPE_F8_E4M3 || weight->dims[0] > UINT32_MAX ||
+        weight->dims[1] > UINT32_MAX)
+        return TD_OK;
+    status = model_scales_find(taking->tensors, weight, name, &scales, &tensor, taking->error);
+    if (status == TD_OK)
+        taking->scale_floats += model_scales_count(&scales, weight->dims[1]);
+    return status;
+}
+
+/* Room for the vectors and scales that are really there: what a file only claims takes no memory. */
 static td_status_t count_one(struct taking *taking, const struct model_role *role, char *base,
                              const char *name)
 {
     struct model_tensor tensor = {0};
 
     (void)base;
-    if (role->rows == MODEL_EXTENT_NONE &&
-        taking->tensors->find(taking->tensors->context, name, &tensor)) {
+    if (!taking->tensors->find(taking->tensors->context, name, &tensor))
+        return TD_OK;
+    if (role->rows == MODEL_EXTENT_NONE) {
         uint32_t count = model_extent_count(taking->model, role->columns);
 
         taking->vector_floats += tensor.dims[0] < count ? (uint32_t)tensor.dims[0] : count;
+        return TD_OK;
     }
-    return TD_OK;
+    return count_scales(taking, &tensor, name);
 }
 
 /* Visits the tensors of a role with their names: one, or one of each layer. */
@@ -227,10 +277,12 @@ td_status_t model_take_tensors(struct model *model, const struct model_tensors *
     if (status != TD_OK)
         return status;
     model->vectors = calloc(taking.vector_floats + 1, sizeof *model->vectors);
-    if (model->vectors == NULL)
-        return td_fail(error, TD_NO_MEMORY, "no memory for the norms of %" PRIu32 " layers",
-                       model->layers);
+    model->scales = calloc(taking.scale_floats + 1, sizeof *model->scales);
+    if (model->vectors == NULL || model->scales == NULL)
+        return td_fail(error, TD_NO_MEMORY,
+                       "no memory for the norms and scales of %" PRIu32 " layers", model->layers);
     taking.next_vector = model->vectors;
+    taking.next_scale = model->scales;
     status = walk(&taking, take_one);
     if (status == TD_OK && model->output.data == NULL)
         model->output = model->embedding; /* tied */

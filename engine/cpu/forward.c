@@ -109,8 +109,7 @@ static void embed_unit(void *context, uint32_t unit, uint32_t thread)
     for (uint32_t i = rows.first; i < rows.end; i++) {
         const struct engine_row *row = &step->batch->rows[i];
 
-        model_dequantize(embedding->type, embedding->data + row->token * embedding->row_bytes,
-                         embedding->columns, backend->x + i * backend->strides.hidden);
+        model_matrix_row(embedding, row->token, backend->x + i * backend->strides.hidden);
         cpu_rope_angles(&backend->rope, row->position, backend->cosines + (size_t)i * pairs,
                         backend->sines + (size_t)i * pairs);
     }

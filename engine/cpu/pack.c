@@ -178,7 +178,8 @@ static void take(enum model_type type, const uint8_t *row, uint32_t block, struc
     case MODEL_TYPE_Q6_K: take_q6_k(super, part, piece); return;
     case MODEL_TYPE_F32:
     case MODEL_TYPE_F16:
-    case MODEL_TYPE_BF16: break;
+    case MODEL_TYPE_BF16:
+    case MODEL_TYPE_F8_E4M3: break;
     }
     assert(false && "a type without quants");
 }
@@ -291,6 +292,28 @@ static void pack_floats_row(const struct model_matrix *source, const uint8_t *da
     }
 }
 
+/* E4M3 too, block by block with the scale that the file has for these columns. */
+static void pack_e4m3_row(const struct model_matrix *source, uint32_t row, uint8_t *out)
+{
+    const uint8_t *data = source->data + row * source->row_bytes;
+    uint8_t *target = out;
+
+    for (uint32_t column = 0; column < source->columns; column++) {
+        uint32_t in_block = column % CPU_PACK_COLUMNS;
+
+        if (in_block == 0) {
+            float scale = 256.0f * model_scale_at(source, row, column);
+
+            target =
+                out + cpu_pack_block(CPU_QUANTS_E4M3, CPU_SCALES_FLOAT, column / CPU_PACK_COLUMNS);
+            memcpy(target + cpu_pack_quant_bytes(CPU_QUANTS_E4M3) +
+                       row % CPU_PACK_ROWS * sizeof scale,
+                   &scale, sizeof scale);
+        }
+        target[in_block * CPU_PACK_ROWS + row % CPU_PACK_ROWS] = data[column];
+    }
+}
+
 void cpu_pack_rows(const struct model_matrix *source, uint32_t first, uint32_t count, uint8_t *out)
 {
     size_t group_bytes = cpu_pack_group_bytes(source->type, source->columns);
@@ -302,7 +325,9 @@ void cpu_pack_rows(const struct model_matrix *source, uint32_t first, uint32_t c
         const uint8_t *data = source->data + row * source->row_bytes;
         uint8_t *group = out + row / CPU_PACK_ROWS * group_bytes;
 
-        if (source->type == MODEL_TYPE_BF16)
+        if (source->type == MODEL_TYPE_F8_E4M3)
+            pack_e4m3_row(source, row, group);
+        else if (source->type == MODEL_TYPE_BF16)
             pack_bfloats_row(source, data, row % CPU_PACK_ROWS, group);
         else if (is_floats)
             pack_floats_row(source, data, row % CPU_PACK_ROWS, group);
@@ -347,6 +372,7 @@ static float float_at(enum cpu_quants quants, const uint8_t *block, uint32_t col
         memcpy(&bits, block + column / 2 * 64 + row * 4 + column % 2 * 2, sizeof bits);
         return model_bfloat_to_float(bits);
     case CPU_QUANTS_F16: return half_at(block + column * 32 + row * 2);
+    case CPU_QUANTS_E4M3: return model_e4m3_to_float(block[column * 16 + row]) / 256.0f;
     default: memcpy(&value, block + column * 64 + row * 4, sizeof value); return value;
     }
 }
@@ -357,6 +383,8 @@ static void read_scales(enum cpu_scales scales, const uint8_t *head, const uint8
     const uint8_t *halves = cpu_pack_head_bytes(scales) > 0 ? head : bytes;
     float scale = half_at(halves + row * 2);
 
+    if (scales == CPU_SCALES_FLOAT)
+        memcpy(&scale, bytes + row * sizeof scale, sizeof scale);
     out->scale[0][row] = out->scale[1][row] = scale;
     out->minimum[row] = 0.0f;
     if (scales == CPU_SCALES_MINIMUM)
@@ -378,14 +406,14 @@ void cpu_pack_read(const struct cpu_matrix *matrix, uint32_t group, uint32_t blo
     const uint8_t *bytes = matrix->data + group * matrix->group_bytes;
     const uint8_t *head = bytes + cpu_pack_head(form->quants, form->scales, block);
     const uint8_t *start = bytes + cpu_pack_block(form->quants, form->scales, block);
-    bool is_floats = form->scales == CPU_SCALES_NONE;
+    bool is_floats = form->scales == CPU_SCALES_NONE || form->quants == CPU_QUANTS_E4M3;
 
     for (uint32_t row = 0; row < CPU_PACK_ROWS; row++) {
         for (uint32_t column = 0; column < CPU_PACK_COLUMNS; column++)
             values_out->quants[column][row] =
                 is_floats ? float_at(form->quants, start, column, row)
                           : (float)((int)quant_at(form->quants, start, column, row) - form->zero);
-        if (!is_floats)
+        if (form->scales != CPU_SCALES_NONE)
             read_scales(form->scales, head, start + cpu_pack_quant_bytes(form->quants), row,
                         values_out);
     }

@@ -4,7 +4,7 @@
  * 16 rows make a group, 32 columns of a group a block. A block holds the quants of its 512 values at
  * the width they have in the file (4, 5, 6, 8, 16 or 32 bits), then what scales them, for all 16 rows
  * side by side, so that a vector of 16 lanes is 16 rows. The values are those of the file exactly:
- * scale * (quant - zero) + minimum is bit for bit what model_dequantize says.
+ * scale * (quant - zero) + minimum is bit for bit what model_matrix_row says.
  *
  *   group     [head][block][block]... up to 8 blocks to a head, and so on; then zeros up to 64 bytes
  *   head      only of the K types: what 256 columns share. half d[16], and with minimums half dmin[16]
@@ -16,12 +16,13 @@
  *     5 bits  the same, then [8] words of 64 bits: bit n of word i is the fifth bit of byte n of quad i
  *     6 bits  the same as 4, then [2][64]: bits 2(i mod 4) and up of vector i / 4 are the upper two of quad i
  *     8 bits  [8][64]; signed bytes are stored with 128 added
+ *     E4M3    [32][16], as bytes; as quants they are halves with the same exponents: a 256th of what they mean
  *     BF16    [16][16][2]: pairs of columns, a row's two side by side
  *     F16     [32][16]
  *     F32     [32][16]
  *
- *   scales    none; half d[16]; half d[16] and half m[16]; u8 sc[16] and u8 mn[16]; or i8 sc[2][16],
- *             one for each half of the block
+ *   scales    none; half d[16]; half d[16] and half m[16]; u8 sc[16] and u8 mn[16]; i8 sc[2][16],
+ *             one for each half of the block; or float d[16]: of E4M3, 256 times what they are in the file
  *
  * One exception: a BF16 value of a magnitude below CPU_BFLOAT_MIN is packed as +0, so that no product of two such
  * values, and no sum of those, is subnormal (kernels.h).
@@ -48,13 +49,14 @@
 #define CPU_BFLOAT_MIN 0x1p-55f
 
 /* One more than the largest enum model_type. */
-#define CPU_TYPE_COUNT (MODEL_TYPE_BF16 + 1)
+#define CPU_TYPE_COUNT MODEL_TYPE_END
 
 enum cpu_quants {
     CPU_QUANTS_4,
     CPU_QUANTS_5,
     CPU_QUANTS_6,
     CPU_QUANTS_8,
+    CPU_QUANTS_E4M3,
     CPU_QUANTS_BF16,
     CPU_QUANTS_F16,
     CPU_QUANTS_F32,
@@ -66,6 +68,7 @@ enum cpu_scales {
     CPU_SCALES_MINIMUM, /* d, m */
     CPU_SCALES_K,       /* d * sc, and -dmin * mn as the minimum */
     CPU_SCALES_K16,     /* d * sc, one sc for 16 columns */
+    CPU_SCALES_FLOAT,   /* d, a float */
 };
 
 /* How a type of a model file is packed. */
@@ -90,7 +93,8 @@ struct cpu_pack_form {
     X(Q4_K, q4_k, 4, K, 0)       \
     X(Q5_K, q5_k, 5, K, 0)       \
     X(Q6_K, q6_k, 6, K16, 32)    \
-    X(BF16, bf16, BF16, NONE, 0)
+    X(BF16, bf16, BF16, NONE, 0) \
+    X(F8_E4M3, f8_e4m3, E4M3, FLOAT, 0)
 
 extern const struct cpu_pack_form cpu_pack_forms[CPU_TYPE_COUNT]; /* by enum model_type */
 
@@ -120,7 +124,8 @@ static inline size_t cpu_pack_quant_bytes(enum cpu_quants quants)
     case CPU_QUANTS_4: return 256;
     case CPU_QUANTS_5: return 256 + 64;
     case CPU_QUANTS_6: return 256 + 128;
-    case CPU_QUANTS_8: return 512;
+    case CPU_QUANTS_8:
+    case CPU_QUANTS_E4M3: return 512;
     case CPU_QUANTS_F32: return 2048;
     default: return 1024;
     }
@@ -128,11 +133,9 @@ static inline size_t cpu_pack_quant_bytes(enum cpu_quants quants)
 
 static inline size_t cpu_pack_block_bytes(enum cpu_quants quants, enum cpu_scales scales)
 {
-    static const uint8_t scale_bytes[] = {[CPU_SCALES_NONE] = 0,
-                                          [CPU_SCALES_PLAIN] = 32,
-                                          [CPU_SCALES_MINIMUM] = 64,
-                                          [CPU_SCALES_K] = 32,
-                                          [CPU_SCALES_K16] = 32};
+    static const uint8_t scale_bytes[] = {
+        [CPU_SCALES_NONE] = 0, [CPU_SCALES_PLAIN] = 32, [CPU_SCALES_MINIMUM] = 64,
+        [CPU_SCALES_K] = 32,   [CPU_SCALES_K16] = 32,   [CPU_SCALES_FLOAT] = 64};
 
     return cpu_pack_quant_bytes(quants) + scale_bytes[scales];
 }

@@ -3,7 +3,7 @@
  *
  * The rows of a file go to the device as they are, some at a time, into a piece of memory of their own; a kernel puts them
  * in order. So the host only copies. A matrix without data (NULL) gets random weights, made on the device: for benchmarks
- * of models that no file is needed for.
+ * of models that no file is needed for. Matrices of F32, F16 and BF16 may be rounded to FP8, with a scale for each row.
  */
 #ifndef TANDEM_ENGINE_CUDA_PACK_H
 #define TANDEM_ENGINE_CUDA_PACK_H
@@ -25,6 +25,7 @@ struct cuda_pack_source {
     const struct model_matrix *mate; /* NULL: none */
     uint32_t first_tile;             /* row of tiles where it begins in the packed matrix */
     uint64_t seed;                   /* of random weights */
+    bool is_rounded;                 /* to FP8, unless the type has fewer bits or blocks already */
 };
 
 /* Whether two matrices can be packed as a pair. */
@@ -40,7 +41,7 @@ struct cuda_matrix cuda_pack_describe(const struct cuda_pack_source *source);
 /* Bytes of a packed matrix. False if they overflow. */
 bool cuda_packed_bytes(const struct cuda_matrix *matrix, size_t *bytes_out);
 
-/* Bytes of staging memory that serve the matrix, given those that serve others; at most SIZE_MAX / 2. */
+/* Bytes of staging memory that serve the matrix and its scales, given those that serve others; at most SIZE_MAX / 2. */
 size_t cuda_pack_staging(const struct model_matrix *matrix, size_t bytes);
 
 /* What packing goes through. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/cuda/rig.h"
+#include "tests/model/fp8_build.h"
 
 #define OUTPUTS_MAX 64
 #define TOKENS_MAX  262
@@ -267,6 +268,45 @@ static void all_types_and_shapes_agree_with_the_cpu(void **state)
         check_shape(&shapes[i]);
 }
 
+/* The last two logits of some tokens, on the CPU and here. */
+static void check_folder(const char *path, const struct cuda_options *options, const char *what)
+{
+    enum { TOKENS = 20 };
+    const struct cpu_rig_options cpu_options = {.cpu = {.outputs_max = 2}};
+    uint32_t tokens[TOKENS];
+    struct cuda_rig rig;
+    struct cpu_rig cpu;
+    const float *actual[2];
+    const float *expected[2];
+
+    cuda_rig_open(&rig, cuda_rig_device(), cuda_rig_file(path), options);
+    cpu_rig_open(&cpu, cuda_rig_file(path), &cpu_options);
+    cpu_rig_tokens(cpu.model->vocab, 3, tokens, TOKENS);
+    cpu_rig_feed(&rig.base, 0, tokens, 0, TOKENS, ENGINE_WANT_LOGITS, 2, actual);
+    cpu_rig_feed(&cpu, 0, tokens, 0, TOKENS, ENGINE_WANT_LOGITS, 2, expected);
+    for (uint32_t i = 0; i < 2; i++)
+        check_logits(what, actual[i], expected[i], cpu.model->vocab);
+    cuda_rig_close(&rig);
+    cpu_rig_close(&cpu);
+}
+
+static void fp8_folders_agree_with_the_cpu(void **state)
+{
+    static const char *const forms[] = {"blocks", "rows", "tensor"};
+
+    (void)state;
+    for (int form = 0; form < FP8_FORMS; form++) {
+        const struct cuda_options options = {.outputs_max = 2};
+        const struct fp8_build fp8 = {.form = (enum fp8_form)form};
+        struct hf_build build;
+
+        hf_build_init(&build);
+        fp8_build_folder(&fp8, &build, NULL);
+        check_folder(build.path, &options, forms[form]);
+        hf_build_fini(&build);
+    }
+}
+
 /* ------------------------------------------------------------------ the same bits */
 
 static const struct model_shape invariant = {.vocab = 24,
@@ -500,6 +540,7 @@ int main(void)
         cmocka_unit_test(tiny_qwen2_gives_every_golden_logit),
         cmocka_unit_test(tiny_qwen3_gives_every_golden_logit),
         cmocka_unit_test(all_types_and_shapes_agree_with_the_cpu),
+        cmocka_unit_test(fp8_folders_agree_with_the_cpu),
         cmocka_unit_test(chunks_change_no_bit),
         cmocka_unit_test(mates_change_no_bit),
         cmocka_unit_test(matrices_of_different_types_change_no_bit),

@@ -161,7 +161,7 @@ static void random_weights_are_numbers_of_the_size_asked_for(void **state)
         {MODEL_TYPE_F32, 0.5, 0.65}, {MODEL_TYPE_F16, 0.5, 0.65},   {MODEL_TYPE_BF16, 0.5, 0.65},
         {MODEL_TYPE_Q4_0, 4.4, 4.8}, {MODEL_TYPE_Q4_1, 8, 10},      {MODEL_TYPE_Q5_0, 9, 9.5},
         {MODEL_TYPE_Q5_1, 17, 19},   {MODEL_TYPE_Q8_0, 72, 76},     {MODEL_TYPE_Q4_K, 250, 400},
-        {MODEL_TYPE_Q5_K, 500, 800}, {MODEL_TYPE_Q6_K, 1200, 1500},
+        {MODEL_TYPE_Q5_K, 500, 800}, {MODEL_TYPE_Q6_K, 1200, 1500}, {MODEL_TYPE_F8_E4M3, 0.5, 0.65},
     };
 
     (void)state;

@@ -13,6 +13,7 @@
 #include "tests/cuda/rig.h"
 
 #define ROWS        70  /* of no tile's height */
+#define SHARED_ROWS 24  /* of FP8, that share a scale */
 #define COLUMNS_MAX 608 /* nine tiles and a half */
 #define TOKENS_MAX  COLUMNS_MAX
 #define STAGING     ((size_t)40 << 10)
@@ -36,6 +37,7 @@ struct product {
     enum model_type type;
     uint32_t columns;
     struct model_matrix file;         /* rows as a file has them */
+    float scales[ROWS * 10];          /* of FP8 */
     float weights[ROWS][COLUMNS_MAX]; /* what they mean, rounded where packing rounds */
     struct cuda_device *device;
     struct cuda_multiplier multiplier;
@@ -81,6 +83,15 @@ static float unit(struct td_rng *rng)
     return (float)(2 * td_rng_unit(rng) - 1);
 }
 
+/* Scales of FP8, for blocks that end where tiles, pieces and the matrix do not. */
+static void draw_scales(struct product *product, struct td_rng *rng)
+{
+    for (size_t i = 0; i < sizeof product->scales / sizeof product->scales[0]; i++)
+        product->scales[i] = 0.01f + (float)td_rng_unit(rng);
+    product->file.scales = (struct model_scales){
+        .values = product->scales, .rows = SHARED_ROWS, .columns = 128, .across = 5};
+}
+
 /* Random bytes; half floats among them are made small, so that none is an infinity or NaN. */
 static void draw_file(struct product *product, uint8_t *bytes, struct td_rng *rng)
 {
@@ -89,6 +100,10 @@ static void draw_file(struct product *product, uint8_t *bytes, struct td_rng *rn
 
     for (size_t i = 0; i < length; i++)
         bytes[i] = (uint8_t)td_rng_next(rng);
+    if (product->type == MODEL_TYPE_F8_E4M3)
+        draw_scales(product, rng);
+    for (size_t i = 0; i < length && product->type == MODEL_TYPE_F8_E4M3; i++)
+        bytes[i] ^= (bytes[i] & 0x7f) == 0x7f; /* is no number */
     for (size_t block = 0; block < length; block += info->block_bytes)
         for (size_t i = 1; i < info->block_bytes; i += 2)
             bytes[block + i] &= product->type == MODEL_TYPE_Q8_0 ? 0xbf : 0xbb;
@@ -96,8 +111,7 @@ static void draw_file(struct product *product, uint8_t *bytes, struct td_rng *rn
         for (size_t i = 0; i < length / sizeof(float); i++)
             ((float *)(void *)bytes)[i] = unit(rng);
     for (uint32_t row = 0; row < ROWS; row++) {
-        model_dequantize(product->type, bytes + row * product->file.row_bytes, product->columns,
-                         product->weights[row]);
+        model_matrix_row(&product->file, row, product->weights[row]);
         for (uint32_t i = 0; i < product->columns; i++)
             if (product->type == MODEL_TYPE_F32 || product->type == MODEL_TYPE_F16)
                 product->weights[row][i] = rounded(product->weights[row][i]);
@@ -160,8 +174,8 @@ static void open_product(struct product *product, enum model_type type, uint64_t
     assert_true(model_type_row_bytes(type, product->columns, &product->file.row_bytes));
     bytes = malloc(ROWS * product->file.row_bytes);
     assert_non_null(bytes);
-    draw_file(product, bytes, &rng);
     product->file.data = bytes;
+    draw_file(product, bytes, &rng);
     product->matrix = cuda_pack_describe(&source);
     pack(product, &source);
     open_multiplier(product);
@@ -461,7 +475,7 @@ static void parts_are_chosen_by_what_would_idle(void **state)
 
 static void rows_of_joined_matrices_are_as_alone(void **state)
 {
-    enum { FIRST = 32 };
+    enum { FIRST = 2 * SHARED_ROWS };
     static struct product product;
     static float x[3 * COLUMNS_MAX];
     static float alone[3 * ROWS];
@@ -482,6 +496,8 @@ static void rows_of_joined_matrices_are_as_alone(void **state)
         parts[0].rows = FIRST;
         parts[1].rows = ROWS - FIRST;
         parts[1].data += FIRST * product.file.row_bytes;
+        if (types[i] == MODEL_TYPE_F8_E4M3)
+            parts[1].scales.values += 2 * parts[1].scales.across;
         assert_true(cuda_pack_can_join(&parts[0], FIRST, &parts[1]));
         assert_false(cuda_pack_can_join(&parts[0], FIRST + 8, &parts[1]));
         cuda_device_give(product.device, (void *)(uintptr_t)product.matrix.data);

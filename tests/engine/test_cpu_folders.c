@@ -11,6 +11,7 @@
 
 #include "lib/base/hash.h"
 #include "tests/engine/cpu_rig.h"
+#include "tests/model/fp8_build.h"
 #include "tests/model/hf_build.h"
 
 #define TOLERANCE   1e-3
@@ -211,6 +212,42 @@ static void the_old_form_of_a_config_gives_the_same_bits(void **state)
     hf_build_fini(&build);
 }
 
+/* ------------------------------------------------------------------ FP8 */
+
+/* Only the scales' place in sums differs: behind 32 columns, where floats have them in each weight. */
+static void fp8_folders_give_the_logits_of_the_floats_they_mean(void **state)
+{
+    enum { COUNT = 40, OUTPUTS = 3 };
+    const struct cpu_rig_options options = {.cpu = {.threads = 2, .kv_dtype = CPU_KV_F32}};
+    uint32_t tokens[COUNT];
+
+    (void)state;
+    cpu_rig_tokens(1024, 5, tokens, COUNT);
+    for (int form = 0; form < FP8_FORMS; form++) {
+        const struct fp8_build fp8 = {.form = (enum fp8_form)form};
+        struct hf_build builds[2];
+        struct cpu_rig rigs[2];
+        const float *logits[2][OUTPUTS];
+
+        hf_build_init(&builds[0]);
+        hf_build_init(&builds[1]);
+        fp8_build_folder(&fp8, &builds[0], &builds[1]);
+        for (uint32_t i = 0; i < 2; i++) {
+            cpu_rig_open_file(&rigs[i], builds[i].path, &options);
+            cpu_rig_feed(&rigs[i], 0, tokens, 0, COUNT, ENGINE_WANT_LOGITS, OUTPUTS, logits[i]);
+        }
+        for (uint32_t i = 0; i < OUTPUTS; i++)
+            for (uint32_t id = 0; id < rigs[0].model->vocab; id++)
+                if (!(fabs((double)logits[0][i][id] - (double)logits[1][i][id]) <= 1e-4))
+                    fail_msg("form %d output %u id %u: %g instead of %g", form, i, id,
+                             (double)logits[0][i][id], (double)logits[1][i][id]);
+        for (uint32_t i = 0; i < 2; i++) {
+            cpu_rig_close(&rigs[i]);
+            hf_build_fini(&builds[i]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +256,7 @@ int main(void)
         cmocka_unit_test(llama_gives_the_same_bits_in_both_orders_of_rows),
         cmocka_unit_test(files_and_addresses_change_no_bit),
         cmocka_unit_test(the_old_form_of_a_config_gives_the_same_bits),
+        cmocka_unit_test(fp8_folders_give_the_logits_of_the_floats_they_mean),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

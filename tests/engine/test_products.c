@@ -55,6 +55,8 @@ static void fill_weights(enum model_type type, size_t bytes, enum kernel_flavor 
                 (uint8_t)((weights[1 + i] & 0x80) | 0x3a); /* exponents in the middle */
         return;
     }
+    if (type == MODEL_TYPE_F8_E4M3)
+        return; /* whose scale is 1 here */
     for (size_t i = 0; i < bytes; i += model_type_info(type)->block_bytes) {
         tame_half(weights + 1 + i, type == MODEL_TYPE_Q6_K ? 208 : 0);
         if (cpu_pack_forms[type].scales == CPU_SCALES_MINIMUM ||

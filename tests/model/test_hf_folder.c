@@ -358,8 +358,8 @@ static void tensors_that_are_missing_or_strange_are_refused_by_name(void **state
     check_weights("model.embed_tokens.weight", "model.embed_tokens.weight", "I32", 1024, 64,
                   TD_UNSUPPORTED,
                   "tensor model.embed_tokens.weight (in model.safetensors) has type I32");
-    check_weights("model.norm.weight", "model.norm.weight", "F8_E4M3", 0, 256, TD_UNSUPPORTED,
-                  "tensor model.norm.weight (in model.safetensors) has type F8_E4M3");
+    check_weights("model.norm.weight", "model.norm.weight", "F8_E5M2", 0, 256, TD_UNSUPPORTED,
+                  "tensor model.norm.weight (in model.safetensors) has type F8_E5M2");
 }
 
 static void tensors_of_no_known_part_are_refused_but_tables_of_frequencies(void **state)

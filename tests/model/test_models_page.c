@@ -10,8 +10,6 @@
 #include "tests/support/page.h"
 #include "tests/support/support.h"
 
-#define TYPE_IDS_END 64 /* beyond all ids that have a meaning */
-
 static void print_architectures(struct td_buf *out)
 {
     const struct model_architecture *each;
@@ -28,6 +26,8 @@ static void print_architectures(struct td_buf *out)
 /* Where a type may come from. safetensors has no blocks. */
 static const char *places_of(const struct model_type_info *info)
 {
+    if (info == model_type_info(MODEL_TYPE_F8_E4M3))
+        return "safetensors, with scales beside it";
     return info->block_values == 1 ? "GGUF, safetensors" : "GGUF";
 }
 
@@ -35,7 +35,7 @@ static void print_types(struct td_buf *out)
 {
     td_buf_append_text(out, "| type | values in a block | bytes of a block | bits a weight | in |\n"
                             "|---|---:|---:|---:|---|\n");
-    for (uint32_t id = 0; id < TYPE_IDS_END; id++) {
+    for (uint32_t id = 0; id < MODEL_TYPE_END; id++) {
         const struct model_type_info *info = model_type_info(id);
 
         if (info != NULL && info->is_supported)
@@ -49,7 +49,7 @@ static void print_refused_types(struct td_buf *out)
 {
     const char *separator = "";
 
-    for (uint32_t id = 0; id < TYPE_IDS_END; id++) {
+    for (uint32_t id = 0; id < MODEL_TYPE_END; id++) {
         const struct model_type_info *info = model_type_info(id);
 
         if (info != NULL && !info->is_supported) {

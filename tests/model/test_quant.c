@@ -140,7 +140,7 @@ static void messages_name_the_types_that_are_served(void **state)
 
     (void)state;
     snprintf(padded, sizeof padded, " %s,", MODEL_TYPES_SERVED);
-    for (uint32_t id = 0; id < 64; id++) {
+    for (uint32_t id = 0; id < MODEL_TYPE_GGUF_END; id++) {
         const struct model_type_info *info = model_type_info(id);
         char name[32];
 

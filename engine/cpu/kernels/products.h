@@ -93,7 +93,7 @@ enum cpu_operand {
 /* With weights of this form, in products with is_whole. */
 static inline enum cpu_operand cpu_rounded_operand(enum cpu_quants quants, enum cpu_scales scales)
 {
-    if (scales != CPU_SCALES_NONE)
+    if (scales != CPU_SCALES_NONE && quants != CPU_QUANTS_E4M3)
         return CPU_OPERAND_QUANTS;
     return quants == CPU_QUANTS_BF16 ? CPU_OPERAND_BFLOATS : CPU_OPERAND_FLOATS;
 }

@@ -76,6 +76,15 @@ INLINE __m256 byte_as_float(__m256i bytes, const int shift, const int zero)
                          _mm256_set1_ps((float)(1 << (23 - shift)) + (float)zero));
 }
 
+/* 8 bytes as halves with the same exponent and fraction; the sign moves one further. */
+INLINE __m128i load_e4m3(const uint8_t *source)
+{
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)source);
+    __m128i halves = _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 7);
+
+    return _mm_add_epi16(halves, _mm_and_si128(halves, _mm_set1_epi16(0x4000)));
+}
+
 /* The columns 4i to 4i + 3 of half of the rows of a block: quants less zero, or values. */
 INLINE void load_columns(const enum cpu_quants quants, const int zero, const uint8_t *block,
                          uint32_t i, const uint32_t upper, __m256 columns[static 4])
@@ -90,6 +99,9 @@ INLINE void load_columns(const enum cpu_quants quants, const int zero, const uin
         for (uint32_t c = 0; c < 4; c++)
             columns[c] =
                 _mm256_cvtph_ps(load_half_bytes(block + (size_t)32 * (4 * i + c) + 16 * upper));
+    } else if (quants == CPU_QUANTS_E4M3) {
+        for (uint32_t c = 0; c < 4; c++)
+            columns[c] = _mm256_cvtph_ps(load_e4m3(block + (size_t)16 * (4 * i + c) + 8 * upper));
     } else if (quants == CPU_QUANTS_BF16) {
         for (uint32_t c = 0; c < 4; c += 2) {
             bytes = load_bytes(block + (size_t)64 * (2 * i + c / 2) + 32 * upper);
@@ -131,6 +143,11 @@ INLINE struct lanes load_scale(const enum cpu_scales scales, const uint8_t *head
 {
     if (scales == CPU_SCALES_PLAIN || scales == CPU_SCALES_MINIMUM)
         return load_halves(block);
+    if (scales == CPU_SCALES_FLOAT)
+        return (struct lanes){
+            _mm256_loadu_ps((const float *)(const void *)block),
+            _mm256_loadu_ps((const float *)(const void *)(block + 32)),
+        };
     return lanes_multiply(load_halves(head),
                           widen(block + (size_t)16 * half, scales == CPU_SCALES_K16));
 }

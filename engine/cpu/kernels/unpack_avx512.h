@@ -61,6 +61,15 @@ INLINE __m512 byte_as_float(__m512i bytes, const int shift, const int zero)
                          _mm512_set1_ps((float)(1 << (23 - shift)) + (float)zero));
 }
 
+/* 16 bytes as halves with the same exponent and fraction; the sign moves one further. */
+INLINE __m256i load_e4m3(const uint8_t *source)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)source);
+    __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 7);
+
+    return _mm256_add_epi16(halves, _mm256_and_si256(halves, _mm256_set1_epi16(0x4000)));
+}
+
 /* The columns 4i to 4i + 3 of a block: quants less zero, or values. */
 INLINE void load_columns(const enum cpu_quants quants, const int zero, const uint8_t *block,
                          uint32_t i, __m512 columns[static 4])
@@ -73,6 +82,9 @@ INLINE void load_columns(const enum cpu_quants quants, const int zero, const uin
     } else if (quants == CPU_QUANTS_F16) {
         for (uint32_t c = 0; c < 4; c++)
             columns[c] = load_halves(block + (size_t)32 * (4 * i + c));
+    } else if (quants == CPU_QUANTS_E4M3) {
+        for (uint32_t c = 0; c < 4; c++)
+            columns[c] = _mm512_cvtph_ps(load_e4m3(block + (size_t)16 * (4 * i + c)));
     } else if (quants == CPU_QUANTS_BF16) {
         for (uint32_t c = 0; c < 4; c += 2) {
             bytes = load_bytes(block + (size_t)64 * (2 * i + c / 2));
@@ -98,6 +110,8 @@ INLINE __m512 load_scale(const enum cpu_scales scales, const uint8_t *head, cons
 
     if (scales == CPU_SCALES_PLAIN || scales == CPU_SCALES_MINIMUM)
         return load_halves(block);
+    if (scales == CPU_SCALES_FLOAT)
+        return _mm512_loadu_ps(block);
     small = _mm_loadu_si128((const __m128i *)(const void *)(block + (size_t)16 * half));
     return _mm512_mul_ps(load_halves(head), _mm512_cvtepi32_ps(scales == CPU_SCALES_K16
                                                                    ? _mm512_cvtepi8_epi32(small)

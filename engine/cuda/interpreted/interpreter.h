@@ -44,6 +44,7 @@ void interpreter_mma(float *sums, const uint32_t *a, const uint32_t *b,
                      float (*to_float)(uint16_t));
 void interpreter_load(uint32_t *out, const void *row, bool is_turned);
 uint32_t interpreter_bf16_minus(uint32_t a, uint32_t b);
+uint32_t interpreter_bf16_times(uint32_t a, uint32_t b);
 float interpreter_exchange(float value, uint32_t apart);
 void interpreter_copy(void *to, const void *from, bool is_real);
 void interpreter_copy_commit(void);

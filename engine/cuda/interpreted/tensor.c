@@ -81,6 +81,17 @@ uint32_t interpreter_bf16_minus(uint32_t a, uint32_t b)
            (uint32_t)interpreter_float_to_bf16(left[0][1] - right[0][1]) << 16;
 }
 
+uint32_t interpreter_bf16_times(uint32_t a, uint32_t b)
+{
+    float left[1][2];
+    float right[1][2];
+
+    widen(&a, 1, model_bfloat_to_float, left);
+    widen(&b, 1, model_bfloat_to_float, right);
+    return interpreter_float_to_bf16(left[0][0] * right[0][0]) |
+           (uint32_t)interpreter_float_to_bf16(left[0][1] * right[0][1]) << 16;
+}
+
 /* Of a tile. */
 struct row {
     uint16_t elements[8];

@@ -23,7 +23,8 @@
     X(q4_k, Q4_K, 12) \
     X(q5_k, Q5_K, 13) \
     X(q6_k, Q6_K, 14) \
-    X(bf16, BF16, 30)
+    X(bf16, BF16, 30) \
+    X(fp8, F8_E4M3, 128)
 
 enum cuda_type {
 #define X(name, member, id) CUDA_TYPE_##member = (id),
@@ -44,7 +45,8 @@ enum cuda_type {
     X(q5_1, Q5_1)            \
     X(q4_k, Q4_K)            \
     X(q5_k, Q5_K)            \
-    X(q6_k, Q6_K)
+    X(q6_k, Q6_K)            \
+    X(fp8, F8_E4M3)
 
 /* Kernels other than products and attention: X(name, MEMBER, threads of a block). */
 #define CUDA_OTHER_KERNELS(X)            \
@@ -56,6 +58,7 @@ enum cuda_type {
     X(merge_floats, MERGE_FLOATS, 128)   \
     X(activate, ACTIVATE, 256)           \
     X(pack, PACK, 128)                   \
+    X(row_scales, ROW_SCALES, 256)       \
     X(peaks, PEAKS, 256)                 \
     X(survey, SURVEY, CUDA_DRAW_THREADS) \
     X(change, CHANGE, CUDA_DRAW_THREADS) \
@@ -152,6 +155,19 @@ struct cuda_matrix {
 };
 
 /*
+ * Scales of rows of FP8 that are packed: rows[i][(phase + row) / down * across + column / columns], of source i, whose
+ * first row has place `phase` among those that share a scale.
+ */
+struct cuda_scales {
+    const float *rows[2];
+    float all; /* instead, where rows[0] is NULL */
+    uint32_t phase;
+    uint32_t down;    /* rows that share a scale */
+    uint32_t across;  /* scales of a row */
+    uint32_t columns; /* that share a scale; a multiple of CUDA_TILE_COLUMNS, or all */
+};
+
+/*
  * Packs rows of a matrix in the order of files into tiles from first_tile on; of a paired matrix rows of the gate and as
  * many of the other, else of one. Blocks: four tiles of a row of tiles, rows of tiles.
  */
@@ -163,6 +179,19 @@ struct cuda_pack_args {
     uint32_t first_tile;  /* row of tiles */
     struct cuda_matrix matrix;
     uint8_t *data; /* the matrix's */
+    struct cuda_scales scales;
+};
+
+/*
+ * Scales with which rows of so much become FP8: the largest magnitude of a row becomes the largest of FP8. A row with an
+ * infinity or what is no number gets a scale that is none, so that its results show. Blocks: rows.
+ */
+struct cuda_row_scales_args {
+    const uint8_t *source;
+    uint64_t row_bytes;
+    uint32_t source_type; /* F32, F16 or BF16 */
+    uint32_t columns;
+    float *scales;
 };
 
 /* The pool: as in engine/backend.h, elements are halves or floats. */
@@ -446,7 +475,7 @@ struct cuda_fill_args {
     uint64_t blocks;
     uint64_t seed;
     uint32_t type;        /* enum cuda_type */
-    uint32_t block_bytes; /* even; of one value where the type has no blocks */
+    uint32_t block_bytes; /* even but for FP8; of one value where the type has no blocks */
     uint32_t scale_at;    /* where in a block the half d is */
     bool has_minimum;     /* a half behind d, which becomes 0 */
     float range;          /* what d becomes, in types with blocks */

@@ -7,6 +7,7 @@
 #define TANDEM_ENGINE_CUDA_KERNELS_FILL_H
 
 #include "engine/cuda/kernels/args.h"
+#include "engine/cuda/kernels/fp8.h"
 #include "engine/cuda/kernels/simt.h"
 
 #define FILL_THREADS 256
@@ -30,6 +31,8 @@ SIMT_INLINE void fill_value(const struct cuda_fill_args *args, uint8_t *block, u
         *(float *)(void *)block = value;
     else if (args->type == CUDA_TYPE_F16)
         *(uint16_t *)(void *)block = simt_float_to_half(value);
+    else if (args->type == CUDA_TYPE_F8_E4M3)
+        *block = (uint8_t)fp8_of_float(value);
     else
         *(uint16_t *)(void *)block = (uint16_t)(bits >> 16);
 }
@@ -43,7 +46,8 @@ SIMT_KERNEL(fill, FILL_THREADS, struct cuda_fill_args)
 
     if (index >= args.blocks)
         return;
-    if (args.type == CUDA_TYPE_F32 || args.type == CUDA_TYPE_F16 || args.type == CUDA_TYPE_BF16) {
+    if (args.type == CUDA_TYPE_F32 || args.type == CUDA_TYPE_F16 || args.type == CUDA_TYPE_BF16 ||
+        args.type == CUDA_TYPE_F8_E4M3) {
         fill_value(&args, block, fill_random(place));
         return;
     }

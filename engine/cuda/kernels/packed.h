@@ -7,21 +7,23 @@
  * then for 16 rows one or two words of scales:
  *
  *   BF16         4 sections: the fragments of mma j as they are
+ *   F8_E4M3      2 sections, as Q8_0: words 2j and 2j + 1, bytes in the order first, third, second, fourth
  *   Q8_0         2 sections: words 2j and 2j + 1: four bytes of row g, of row g + 8; quant + 128
  *   Q4_x, Q4_K   1 section: word j: eight nibbles; nibble r is the first of fragment word r, nibble r + 4 the second
  *   Q5_x, Q5_K   the same, then 4 bytes for each lane: the fifth bits, at 4j + r and 16 + 4j + r
  *   Q6_K         the same, then 8 bytes for each lane: two bits, in word j / 2 at 8 (j % 2) + 2r and 16 more
  *
- * Scales: Q8_0, Q4_0, Q5_0: the halves d of both blocks; Q4_1, Q5_1: d and m of each; Q4_K, Q5_K: two scales, two
+ * Scales: F8_E4M3: a float; Q8_0, Q4_0, Q5_0: the halves d of both blocks; Q4_1, Q5_1: d and m of each; Q4_K, Q5_K: two scales, two
  * minimums, 8 bits each; Q6_K: four scales. The K types' halves d and m, one word for 256 columns of a row, follow behind
  * all tiles: [row of tiles][256 columns][16 rows].
  *
- * Quants are whole numbers of at most 8 bits, so bf16 holds them exactly; scales are applied to sums (product.h).
+ * Quants are whole numbers of at most 8 bits, or FP8, so bf16 holds them exactly; scales are applied to sums (product.h).
  */
 #ifndef TANDEM_ENGINE_CUDA_KERNELS_PACKED_H
 #define TANDEM_ENGINE_CUDA_KERNELS_PACKED_H
 
 #include "engine/cuda/kernels/args.h"
+#include "engine/cuda/kernels/fp8.h"
 #include "engine/cuda/kernels/tensor.h"
 
 #define PACKED_SECTION 512 /* bytes that a warp loads at once */
@@ -46,7 +48,9 @@ SIMT_INLINE bool packed_has_minimum(enum cuda_type type)
 
 SIMT_INLINE uint32_t packed_sections(enum cuda_type type)
 {
-    return type == CUDA_TYPE_BF16 ? 4 : type == CUDA_TYPE_Q8_0 ? 2 : 1;
+    if (type == CUDA_TYPE_BF16)
+        return 4;
+    return type == CUDA_TYPE_Q8_0 || type == CUDA_TYPE_F8_E4M3 ? 2 : 1;
 }
 
 SIMT_INLINE uint32_t packed_scale_words(enum cuda_type type)
@@ -183,7 +187,7 @@ SIMT_INLINE uint32_t packed_byte(uint32_t byte)
     return bits & 0xffff0000u;
 }
 
-/* The fragment of mma j, as whole numbers in the types with blocks. */
+/* The fragment of mma j: quants without their scales in the types that have some. */
 SIMT_INLINE void packed_open(enum cuda_type type, const struct packed_lane *lane, uint32_t j,
                              uint32_t fragment_out[4])
 {
@@ -198,6 +202,10 @@ SIMT_INLINE void packed_open(enum cuda_type type, const struct packed_lane *lane
 
         if (type == CUDA_TYPE_BF16) {
             fragment_out[r] = lane->quants[4 * j + r];
+            continue;
+        }
+        if (type == CUDA_TYPE_F8_E4M3) {
+            fragment_out[r] = fp8_to_bf16(lane->quants[2 * j + r % 2], r / 2 == 1);
             continue;
         }
         if (type == CUDA_TYPE_Q8_0) {
@@ -236,7 +244,9 @@ SIMT_INLINE void packed_scales(enum cuda_type type, const uint32_t *words, uint3
                                uint32_t half, float scales_out[2])
 {
     scales_out[1] = 0.0f;
-    if (type == CUDA_TYPE_Q6_K) {
+    if (type == CUDA_TYPE_F8_E4M3) {
+        scales_out[0] = packed_float(words[0]);
+    } else if (type == CUDA_TYPE_Q6_K) {
         scales_out[0] = packed_half(super, 0) * packed_signed(words[0], 2 * half);
         scales_out[1] = packed_half(super, 0) * packed_signed(words[0], 2 * half + 1);
     } else if (type == CUDA_TYPE_Q4_1 || type == CUDA_TYPE_Q5_1) {
@@ -252,7 +262,7 @@ SIMT_INLINE void packed_scales(enum cuda_type type, const uint32_t *words, uint3
 
 /* ------------------------------------------------------------------ one row, for embeddings */
 
-/* The quant as a whole number, or the bits of a bf16. */
+/* The quant as a whole number, or the bits of a bf16 or FP8. */
 SIMT_INLINE uint32_t packed_quant(enum cuda_type type, const uint8_t *tile, uint32_t row,
                                   uint32_t column)
 {
@@ -265,6 +275,9 @@ SIMT_INLINE uint32_t packed_quant(enum cuda_type type, const uint8_t *tile, uint
 
     if (type == CUDA_TYPE_BF16)
         return packed_word(tile + j * PACKED_SECTION + lane * 16 + r * 4) >> 16 * (c % 2) & 0xffff;
+    if (type == CUDA_TYPE_F8_E4M3)
+        return tile[j / 2 * PACKED_SECTION + lane * 16 + (j % 2 * 2 + row / 8) * 4 + c % 2 * 2 +
+                    c / 2];
     if (type == CUDA_TYPE_Q8_0)
         return tile[j / 2 * PACKED_SECTION + lane * 16 + (j % 2 * 2 + row / 8) * 4 + c];
     quant = packed_word(tile + lane * 16 + j * 4) >> (4 * r + 16 * (c % 2)) & 15;
@@ -277,7 +290,7 @@ SIMT_INLINE uint32_t packed_quant(enum cuda_type type, const uint8_t *tile, uint
     return quant;
 }
 
-/* The weight that model/quant.c makes of the same bytes, to the bit; F32 and F16 rounded to bf16. */
+/* The weight that model_matrix_row makes of the same bytes, to the bit; F32 and F16 rounded to bf16. */
 SIMT_INLINE float packed_value(const struct cuda_matrix *matrix, uint32_t row, uint32_t column)
 {
     const enum cuda_type type = (enum cuda_type)matrix->type;
@@ -301,6 +314,8 @@ SIMT_INLINE float packed_value(const struct cuda_matrix *matrix, uint32_t row, u
     if (packed_is_k(type))
         super = packed_word(matrix->data + packed_super_at(matrix, type, row_tile, step) + row * 4);
     packed_scales(type, words, super, column / 32, scales);
+    if (type == CUDA_TYPE_F8_E4M3)
+        return scales[0] * fp8_to_float(quant);
     value = (float)quant;
     if (type == CUDA_TYPE_Q8_0)
         return scales[0] * (value - 128.0f);

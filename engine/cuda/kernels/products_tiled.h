@@ -331,7 +331,7 @@ SIMT_INLINE void tiled_sum(const struct cuda_product_args *args, enum cuda_type 
     const uint32_t first = simt_block_z() * of_part;
     const uint32_t last = product_slice_begin(steps, first + of_part);
     uint32_t step = product_slice_begin(steps, first);
-    struct packed_lane lane;
+    struct packed_lane lane = {{0}, {{0}}, {0}}; /* a part may have no step */
 
     if (step < last) {
         tiled_begin(args, type, step, &lane);

@@ -68,6 +68,19 @@ SIMT_INLINE uint32_t simt_bf16_minus(uint32_t a, uint32_t b)
     return a;
 }
 
+/* a * b, the same. */
+SIMT_INLINE uint32_t simt_bf16_times(uint32_t a, uint32_t b)
+{
+    __nv_bfloat162 left;
+    __nv_bfloat162 right;
+
+    memcpy(&left, &a, sizeof left);
+    memcpy(&right, &b, sizeof right);
+    left = __hmul2(left, right);
+    memcpy(&a, &left, sizeof a);
+    return a;
+}
+
 SIMT_INLINE struct simt_words4 simt_load4(const void *from)
 {
     return *(const struct simt_words4 *)from;
@@ -196,6 +209,7 @@ SIMT_INLINE uint64_t simt_multiply_high(uint64_t a, uint64_t b)
 #define simt_mma_half(sums, a, b) interpreter_mma(sums, a, b, model_half_to_float)
 #define simt_mma_bf16(sums, a, b) interpreter_mma(sums, a, b, model_bfloat_to_float)
 #define simt_bf16_minus(a, b)     interpreter_bf16_minus(a, b)
+#define simt_bf16_times(a, b)     interpreter_bf16_times(a, b)
 #define simt_load4(from)          (*(const struct simt_words4 *)interpreter_aligned(from, 16))
 #define simt_load2(from)          (*(const struct simt_words2 *)interpreter_aligned(from, 8))
 #define simt_stream4(from)        simt_load4(from)

@@ -14,15 +14,28 @@ SIMT_INLINE uint32_t unpack_u16(const uint8_t *bytes)
     return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8;
 }
 
-/* Types without blocks, as the bits of a bf16. */
+/* F32, F16 and BF16. */
+SIMT_INLINE float unpack_float(enum cuda_type type, const uint8_t *row, uint32_t column)
+{
+    const uint16_t *halves = (const uint16_t *)(const void *)row;
+    uint32_t bits;
+    float value;
+
+    if (type == CUDA_TYPE_F32)
+        return ((const float *)(const void *)row)[column];
+    if (type == CUDA_TYPE_F16)
+        return simt_half_to_float(halves[column]);
+    bits = (uint32_t)halves[column] << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The same as the bits of a bf16. */
 SIMT_INLINE uint32_t unpack_plain(enum cuda_type type, const uint8_t *row, uint32_t column)
 {
-    if (type == CUDA_TYPE_F32)
-        return simt_float_to_bf16(((const float *)(const void *)row)[column]);
-    if (type == CUDA_TYPE_F16)
-        return simt_float_to_bf16(
-            simt_half_to_float(((const uint16_t *)(const void *)row)[column]));
-    return ((const uint16_t *)(const void *)row)[column];
+    if (type == CUDA_TYPE_BF16)
+        return ((const uint16_t *)(const void *)row)[column];
+    return simt_float_to_bf16(unpack_float(type, row, column));
 }
 
 /* Bytes of a block of 32 values, and where in it the nibbles or bytes of quants begin. */
@@ -85,6 +98,7 @@ SIMT_INLINE uint32_t unpack_quant(enum cuda_type type, const uint8_t *row, uint3
     case CUDA_TYPE_F32:
     case CUDA_TYPE_F16:
     case CUDA_TYPE_BF16: return unpack_plain(type, row, column);
+    case CUDA_TYPE_F8_E4M3: return row[column];
     case CUDA_TYPE_Q4_K:
     case CUDA_TYPE_Q5_K: return unpack_q45_k(type, row, column);
     case CUDA_TYPE_Q6_K: return unpack_q6_k(row, column);
