@@ -8,6 +8,13 @@
 #define BLOCKS 24
 #define BLOB   2304 /* bytes of attachment: a hidden state */
 
+/*
+ * Where everybody answers, limits are for hangs alone, however busy the machine is; where somebody is silent, they are
+ * what the test waits for.
+ */
+#define PATIENT_MS   20000
+#define IMPATIENT_MS 300
+
 /* ------------------------------------------------------------------------------ setup, teardown */
 
 static struct site *open_site(const struct contract_case *test_case, uint64_t epoch,
@@ -16,6 +23,7 @@ static struct site *open_site(const struct contract_case *test_case, uint64_t ep
     struct site_config config = site_config_default(test_case->transport, epoch);
 
     config.is_elsewhere = is_elsewhere;
+    config.stop_ms = config.cut_ms = test_case->is_impatient ? IMPATIENT_MS : PATIENT_MS;
     if (test_case->chunk_bytes != 0) {
         config.chunk_bytes = test_case->chunk_bytes;
         config.window_bytes = 2 * test_case->chunk_bytes;
@@ -562,19 +570,24 @@ struct contract_test {
     CMFixtureFunction setup;
     unsigned places;      /* who may live elsewhere */
     uint32_t chunk_bytes; /* 0: small ones */
+    bool is_silent;       /* somebody is frozen */
 };
 
-#define CONNECTED(test, places)                \
-    {                                          \
-#test, test, contract_setup, places, 0 \
+#define CONNECTED(test, places)                       \
+    {                                                 \
+#test, test, contract_setup, places, 0, false \
     }
-#define APART(test)                                                    \
-    {                                                                  \
-#test, test, contract_setup_apart, HERE | SENDER | RECEIVER, 0 \
+#define APART(test, places)                                 \
+    {                                                       \
+#test, test, contract_setup_apart, places, 0, false \
     }
-#define LARGE(test, places)                                        \
-    {                                                              \
-#test, test, contract_setup, places, 64 * SITE_BLOCK_BYTES \
+#define LARGE(test, places)                                               \
+    {                                                                     \
+#test, test, contract_setup, places, 64 * SITE_BLOCK_BYTES, false \
+    }
+#define FROZEN(test, places)                                             \
+    {                                                                    \
+#test, test, contract_setup, places, 64 * SITE_BLOCK_BYTES, true \
     }
 
 static const struct contract_test contract_tests[] = {
@@ -591,18 +604,16 @@ static const struct contract_test contract_tests[] = {
     LARGE(stopped_and_abandoned_at_full_speed_it_ends_once, HERE | SENDER | RECEIVER),
     CONNECTED(waiting_for_what_never_comes_ends_at_the_deadline, HERE),
     CONNECTED(a_dropped_peer_fails_its_transfers_and_can_be_added_again, HERE | SENDER | RECEIVER),
-    APART(sends_wait_until_the_peer_is_connected),
-    {"a_damaged_address_is_a_lost_peer", a_damaged_address_is_a_lost_peer, contract_setup_apart,
-     HERE, 0},
-    {"an_address_of_somebody_who_has_gone_is_a_lost_peer",
-     an_address_of_somebody_who_has_gone_is_a_lost_peer, contract_setup_apart, HERE, 0},
+    APART(sends_wait_until_the_peer_is_connected, HERE | SENDER | RECEIVER),
+    APART(a_damaged_address_is_a_lost_peer, HERE),
+    APART(an_address_of_somebody_who_has_gone_is_a_lost_peer, HERE),
     CONNECTED(a_sender_killed_before_it_sends_is_a_lost_peer, SENDER),
     CONNECTED(a_sender_killed_in_the_middle_leaves_the_slots_quiet, SENDER),
     LARGE(a_sender_killed_at_full_speed_leaves_the_slots_quiet, SENDER),
     CONNECTED(a_sender_killed_after_the_transfer_changes_nothing, SENDER),
-    LARGE(a_sender_frozen_at_full_speed_is_cut_off_and_stays_so, SENDER),
+    FROZEN(a_sender_frozen_at_full_speed_is_cut_off_and_stays_so, SENDER),
     LARGE(a_receiver_killed_at_full_speed_frees_the_senders_blocks, RECEIVER),
-    LARGE(a_receiver_frozen_at_full_speed_never_gets_blocks_that_are_used_again, RECEIVER),
+    FROZEN(a_receiver_frozen_at_full_speed_never_gets_blocks_that_are_used_again, RECEIVER),
 };
 
 #define CONTRACT_TESTS (sizeof contract_tests / sizeof contract_tests[0])
@@ -622,6 +633,7 @@ int contract_run(enum site_transport transport, const char *name)
     static struct contract_case cases[CONTRACT_TESTS * PLACES];
     static struct CMUnitTest tests[CONTRACT_TESTS * PLACES];
     static char names[CONTRACT_TESTS * PLACES][160];
+    bool loses_sends = transport == SITE_UCX_SHM; /* and is silent about it, see above */
     size_t count = 0;
 
     for (unsigned place = 0; place < PLACES; place++) {
@@ -633,7 +645,8 @@ int contract_run(enum site_transport transport, const char *name)
             cases[count] = (struct contract_case){.transport = transport,
                                                   .sender_elsewhere = (1u << place) == SENDER,
                                                   .receiver_elsewhere = (1u << place) == RECEIVER,
-                                                  .chunk_bytes = test->chunk_bytes};
+                                                  .chunk_bytes = test->chunk_bytes,
+                                                  .is_impatient = test->is_silent || loses_sends};
             snprintf(names[count], sizeof names[count], "%s (%s, %s)", test->name, name,
                      where[place]);
             tests[count] = (struct CMUnitTest){.name = names[count],

@@ -19,6 +19,7 @@ struct contract_case {
     bool sender_elsewhere;
     bool receiver_elsewhere;
     uint32_t chunk_bytes; /* 0: the default of sites */
+    bool is_impatient;    /* about peers that are silent: limits for stopping run out soon */
 };
 
 /* Two sites that know each other, or not yet. */

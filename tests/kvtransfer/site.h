@@ -50,7 +50,7 @@ struct site_config {
     uint32_t ring_capacity;
 };
 
-/* Small chunks, short limits for stopping. */
+/* Small chunks, short limits for stopping: who minds sets longer ones. */
 struct site_config site_config_default(enum site_transport transport, uint64_t epoch);
 
 /* A transfer as both ends know it. Slots are (base + 7 * i) modulo SITE_SLOTS. */

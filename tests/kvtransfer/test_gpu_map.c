@@ -260,10 +260,12 @@ static int teardown_of_ruins(void **state)
 int main(int argc, char **argv)
 {
     static struct contract_case apart = {.transport = SITE_GPU_MAP, .sender_elsewhere = true};
+    static struct contract_case held = {
+        .transport = SITE_GPU_MAP, .sender_elsewhere = true, .is_impatient = true};
     const struct CMUnitTest tests[] = {
         CASE(nothing_goes_through_the_host, &apart),
-        CASE(a_sender_killed_while_its_pool_is_copied_is_waited_for, &apart),
-        CASE(a_receiver_that_is_cut_off_keeps_the_senders_blocks_until_its_copy_ends, &apart),
+        CASE(a_sender_killed_while_its_pool_is_copied_is_waited_for, &held),
+        CASE(a_receiver_that_is_cut_off_keeps_the_senders_blocks_until_its_copy_ends, &held),
         cmocka_unit_test_prestate_setup_teardown(a_pool_that_cannot_be_opened_is_a_lost_peer,
                                                  contract_setup_apart, contract_teardown, &apart),
         CASE(a_copy_that_cannot_be_queued_refuses_its_chunk, &apart),

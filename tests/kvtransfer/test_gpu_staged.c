@@ -134,11 +134,13 @@ int main(int argc, char **argv)
 {
     static struct contract_case map = {.transport = SITE_GPU_MAPHOST};
     static struct contract_case apart = {.transport = SITE_GPU_MAPHOST, .receiver_elsewhere = true};
+    static struct contract_case held = {
+        .transport = SITE_GPU_MAPHOST, .receiver_elsewhere = true, .is_impatient = true};
     static struct contract_case ucx = {.transport = SITE_GPU_UCXHOST, .sender_elsewhere = true};
     const struct CMUnitTest tests[] = {
         CASE(the_way_through_the_host_is_named_and_counted, &map),
         CASE(the_way_by_ucx_is_named_too, &ucx),
-        CASE(what_is_being_copied_is_waited_for, &apart),
+        CASE(what_is_being_copied_is_waited_for, &held),
         CASE(sends_wait_for_pinned_memory, &map),
         CASE(a_copy_that_cannot_be_queued_fails_its_transfer, &apart),
         cmocka_unit_test(staging_that_cannot_be_pinned_is_slow_and_works),
