@@ -2,6 +2,7 @@
 #include "kvtransfer/cuda.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@ struct kvt_mark {
 struct cuda_queue {
     struct kvt_queue base; /* first: see memory.h */
     void *stream;
-    struct td_list spare; /* struct kvt_mark */
+    struct td_list spare;         /* struct kvt_mark */
+    struct cuda_queue *next_ruin; /* see queue_close */
 };
 
 static struct cuda_memory *memory_of(const struct kvt_queue *queue)
@@ -92,12 +94,21 @@ static td_status_t queue_open(struct kvt_device *device, struct kvt_queue **queu
     return TD_OK;
 }
 
+/* Not TD_OK: the GPU has failed, so that nothing of it runs any more. */
+static td_status_t queue_wait(struct cuda_queue *queue)
+{
+    const struct cuda_memory *memory = memory_of(&queue->base);
+    td_status_t status = cuda_enter(memory, NULL);
+
+    return status != TD_OK
+               ? status
+               : driver_check(memory->driver, memory->driver->stream_wait(queue->stream),
+                              "cuStreamSynchronize", NULL);
+}
+
 static void queue_drain(struct kvt_queue *base)
 {
-    struct cuda_memory *memory = memory_of(base);
-
-    if (cuda_enter(memory, NULL) == TD_OK)
-        (void)memory->driver->stream_wait(((struct cuda_queue *)base)->stream);
+    (void)queue_wait((struct cuda_queue *)base);
 }
 
 static void mark_free(const struct cuda_memory *memory, struct kvt_mark *mark)
@@ -106,18 +117,27 @@ static void mark_free(const struct cuda_memory *memory, struct kvt_mark *mark)
     free(mark);
 }
 
+/*
+ * Where a GPU has failed nobody can wait for the driver's thread, which may be in on_passed at this moment: such a queue
+ * is kept until the process ends.
+ */
 static void queue_close(struct kvt_queue *base)
 {
+    static _Atomic(struct cuda_queue *) ruins;
     struct cuda_memory *memory = memory_of(base);
     struct cuda_queue *queue = (struct cuda_queue *)base;
+    td_status_t status = queue_wait(queue);
 
-    queue_drain(base);
     td_list_for_each(node, &queue->spare)
     {
         td_list_remove(node);
         mark_free(memory, td_container_of(node, struct kvt_mark, in_queue));
     }
     (void)memory->driver->stream_destroy(queue->stream);
+    if (status != TD_OK) {
+        queue->next_ruin = atomic_exchange(&ruins, queue);
+        return;
+    }
     close(base->descriptor);
     free(queue);
 }
@@ -176,6 +196,7 @@ static td_status_t queue_mark(struct kvt_queue *base, struct kvt_mark **mark_out
         mark_free(memory, mark);
         return status;
     }
+    memory->base.mark_count++;
     *mark_out = mark;
     return TD_OK;
 }
@@ -193,6 +214,7 @@ static td_status_t queue_poll(struct kvt_queue *base, struct kvt_mark *mark)
             return TD_AGAIN;
         status = check(memory, result, "copies of KV blocks failed");
     }
+    memory->base.mark_count--;
     td_list_push_back(&queue->spare, &mark->in_queue);
     return status;
 }

@@ -199,7 +199,8 @@ void cuda_unmap(struct kvt_device *base, struct kvt_mapping *mapping)
 {
     struct cuda_memory *memory = (struct cuda_memory *)base;
 
-    if (!((struct cuda_mapping *)mapping)->is_own && cuda_enter(memory, NULL) == TD_OK)
+    (void)cuda_enter(memory, NULL); /* a GPU that has failed is asked all the same */
+    if (!((struct cuda_mapping *)mapping)->is_own)
         (void)memory->driver->handle_close(cuda_address(mapping->base));
     free(mapping);
 }

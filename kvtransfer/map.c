@@ -117,7 +117,7 @@ static td_status_t map_arm(struct kvt_transport *base)
     struct map_transport *transport = td_container_of(base, struct map_transport, base);
 
     return transport->has_news || !td_list_empty(&transport->ended) ||
-                   map_inlets_have_work(transport)
+                   !td_list_empty(&transport->dead_inlets) || map_inlets_have_work(transport)
                ? TD_AGAIN
                : TD_OK;
 }
@@ -156,21 +156,38 @@ static void close_descriptors(struct map_transport *transport)
         close(transport->spare_fd);
 }
 
+static void free_inlets(struct map_transport *transport)
+{
+    td_list_for_each(node, &transport->inlets)
+        map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
+    td_list_for_each(node, &transport->ending)
+        map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
+    td_list_for_each(node, &transport->dead_inlets)
+        map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
+}
+
+static void free_endpoints(struct map_transport *transport)
+{
+    td_list_for_each(node, &transport->endpoints)
+        map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
+    td_list_for_each(node, &transport->draining)
+        map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
+    td_list_for_each(node, &transport->dead_endpoints)
+        map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
+}
+
+/* First what we have of peers, so that two that close at once do not wait for each other. */
 static void map_close(struct kvt_transport *base)
 {
     struct map_transport *transport = td_container_of(base, struct map_transport, base);
 
     if (transport->queue != NULL)
         transport->memory.device->ops->drain(transport->queue);
-    td_list_for_each(node, &transport->endpoints)
-        map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
-    td_list_for_each(node, &transport->draining)
-        map_endpoint_free(td_container_of(node, struct map_endpoint, in_transport));
-    td_list_for_each(node, &transport->inlets)
-        map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
-    td_list_for_each(node, &transport->ending)
-        map_inlet_free(td_container_of(node, struct map_inlet, in_transport));
-    bury(transport);
+    free_inlets(transport);
+    map_socket_close(&transport->listener);
+    if (transport->queue != NULL)
+        map_endpoints_hang_up(transport);
+    free_endpoints(transport);
     td_list_for_each(node, &transport->ended)
         map_operation_free(td_container_of(node, struct map_operation, in_list));
     close_descriptors(transport);
@@ -276,8 +293,8 @@ static struct map_transport *transport_new(const struct kvt_memory *memory)
     return transport;
 }
 
-td_status_t kvt_map_open(const struct kvt_memory *memory, struct kvt_transport **transport_out,
-                         struct td_error *error)
+td_status_t kvt_map_open(const struct kvt_memory *memory, uint32_t close_ms,
+                         struct kvt_transport **transport_out, struct td_error *error)
 {
     struct map_transport *transport;
     td_status_t status;
@@ -287,6 +304,7 @@ td_status_t kvt_map_open(const struct kvt_memory *memory, struct kvt_transport *
     transport = transport_new(memory);
     if (transport == NULL)
         return td_fail(error, TD_NO_MEMORY, "no memory for the map transport");
+    transport->close_ms = close_ms;
     status = kvt_memory_reach(memory, &transport->host, error);
     if (status == TD_OK)
         status =

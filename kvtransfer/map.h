@@ -23,11 +23,12 @@
 
 /*
  * Opens the transport named "map" for a pool. memory->fd stays the caller's; it is sealed against
- * shrinking if it is not yet. memory->device outlives the transport.
+ * shrinking if it is not yet. memory->device outlives the transport, and so does its pool: closing waits for peers that
+ * have a device's pool mapped, at most close_ms, which only peers that are frozen take.
  * TD_INVALID: the memory has neither memfd nor device; TD_UNSUPPORTED: it cannot be sealed, or there is no /proc; else
  * the failure of the device, which cannot share it.
  */
-td_status_t kvt_map_open(const struct kvt_memory *memory, struct kvt_transport **transport_out,
-                         struct td_error *error) TD_MUST_USE;
+td_status_t kvt_map_open(const struct kvt_memory *memory, uint32_t close_ms,
+                         struct kvt_transport **transport_out, struct td_error *error) TD_MUST_USE;
 
 #endif

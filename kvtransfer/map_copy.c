@@ -210,8 +210,6 @@ static bool copy_by_device(struct map_transport *transport)
             continue;
         td_list_remove(node);
         td_list_push_back(&transport->dead_inlets, node);
-        close(inlet->ending_fd); /* now the peer may see it */
-        inlet->ending_fd = -1;
     }
     return any;
 }

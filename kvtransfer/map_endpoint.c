@@ -1,5 +1,6 @@
 /* map_endpoint.c: the sending side of the map transport, see map_private.h. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -11,6 +12,7 @@
 #include "kvtransfer/map_private.h"
 #include "lib/base/bytes.h"
 #include "lib/base/log.h"
+#include "lib/base/time.h"
 
 #define MAP_BODY_BYTES       32 /* token u128, host u128 */
 #define MAP_PACKETS_PER_TURN 16
@@ -280,7 +282,8 @@ td_status_t map_send(struct kvt_transport *base, struct kvt_endpoint *endpoint_b
 /*
  * Closes our half of the connection. A peer that is reading stops, closes its half, and we see the
  * end; until then the sends it may be reading have not ended, however long that takes: a frozen
- * process reads on when it is woken.
+ * process reads on when it is woken. A peer that was greeted with a device's pool has it mapped until
+ * that end, with or without sends: memory of a device must not be freed before.
  */
 void map_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_base, bool force)
 {
@@ -291,7 +294,7 @@ void map_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_ba
     map_inlets_cut(transport, endpoint->remote);
     td_list_remove(&endpoint->in_transport);
     end_all(&endpoint->waiting, TD_CANCELED);
-    if (td_list_empty(&endpoint->sent)) {
+    if (endpoint->is_lost || (td_list_empty(&endpoint->sent) && transport->queue == NULL)) {
         map_socket_close(&endpoint->socket);
         td_list_push_back(&transport->dead_endpoints, &endpoint->in_transport);
         return;
@@ -300,6 +303,52 @@ void map_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint_ba
     td_list_push_back(&transport->draining, &endpoint->in_transport);
     shutdown(endpoint->socket.fd, SHUT_WR);
     map_socket_watch(transport, &endpoint->socket, EPOLLIN);
+}
+
+/* Reads past whatever is there. False: the time is up. */
+static bool await_end(const struct map_endpoint *endpoint, uint64_t give_up_ns)
+{
+    struct pollfd polled = {.fd = endpoint->socket.fd, .events = POLLIN};
+    uint8_t bytes[MAP_SHORT_BYTES];
+    ssize_t length;
+
+    do {
+        uint64_t now_ns = td_now_ns();
+
+        if (now_ns >= give_up_ns)
+            return false;
+        (void)poll(&polled, 1, (int)((give_up_ns - now_ns) / TD_NS_PER_MS) + 1);
+        length = recv(endpoint->socket.fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    } while (length > 0 || (length < 0 && (errno == EAGAIN || errno == EINTR)));
+    return true;
+}
+
+static size_t await_ends(const struct td_list *endpoints, uint64_t give_up_ns)
+{
+    size_t silent = 0;
+
+    td_list_for_each(node, endpoints)
+    {
+        const struct map_endpoint *endpoint =
+            td_container_of(node, struct map_endpoint, in_transport);
+
+        silent += endpoint->socket.fd >= 0 && !await_end(endpoint, give_up_ns);
+    }
+    return silent;
+}
+
+void map_endpoints_hang_up(struct map_transport *transport)
+{
+    uint64_t give_up_ns = td_now_ns() + transport->close_ms * TD_NS_PER_MS;
+    size_t silent;
+
+    td_list_for_each(node, &transport->endpoints)
+        shutdown(td_container_of(node, struct map_endpoint, in_transport)->socket.fd, SHUT_WR);
+    silent = await_ends(&transport->endpoints, give_up_ns);
+    silent += await_ends(&transport->draining, give_up_ns);
+    if (silent > 0)
+        td_log(TD_LOG_ERROR, "kvtransfer",
+               "map: %zu peers do not answer and have this GPU's pool mapped still", silent);
 }
 
 void map_endpoint_free(struct map_endpoint *endpoint)

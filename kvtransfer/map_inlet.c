@@ -53,13 +53,12 @@ void map_inlet_end(struct map_inlet *inlet, td_status_t status)
     }
     td_list_remove(&inlet->in_transport);
     transport->inlet_count--;
-    if (inlet->copy_count > 0) {
+    if (inlet->mapping != NULL)
         inlet->ending_fd = map_socket_take(transport, &inlet->socket);
-        td_list_push_back(&transport->ending, &inlet->in_transport);
-        return;
-    }
-    map_socket_close(&inlet->socket);
-    td_list_push_back(&transport->dead_inlets, &inlet->in_transport);
+    else
+        map_socket_close(&inlet->socket);
+    td_list_push_back(inlet->copy_count > 0 ? &transport->ending : &transport->dead_inlets,
+                      &inlet->in_transport);
 }
 
 static void write_answers(struct map_inlet *inlet)
@@ -392,14 +391,14 @@ void map_inlet_free(struct map_inlet *inlet)
         td_list_remove(node);
         free(td_container_of(node, struct map_answer, in_inlet));
     }
-    map_socket_close(&inlet->socket);
-    if (inlet->ending_fd >= 0)
-        close(inlet->ending_fd);
     if (inlet->mapping != NULL)
         inlet->transport->memory.device->ops->unmap(inlet->transport->memory.device,
                                                     inlet->mapping);
     else if (inlet->pool != NULL)
         munmap(inlet->pool, inlet->pool_bytes);
+    map_socket_close(&inlet->socket); /* after that the owner may free what was mapped */
+    if (inlet->ending_fd >= 0)
+        close(inlet->ending_fd);
     td_list_remove(&inlet->in_transport);
     free(inlet);
 }

@@ -43,10 +43,12 @@ struct map_transport {
     struct map_socket listener;
     struct td_u128 token; /* in our address, and in the name of our socket */
     struct td_u128 host;
-    uint64_t number;          /* the last one given to a send */
+    uint32_t close_ms; /* closing waits so long for peers that have our device's pool mapped */
+    uint64_t number;   /* the last one given to a send */
     struct td_list endpoints; /* struct map_endpoint, until disconnected */
-    struct td_list draining;  /* disconnected, with sends that the peer may still read */
-    struct td_list inlets;    /* struct map_inlet, the oldest first */
+    struct td_list
+        draining;          /* disconnected, and the peer may still read, or have our pool mapped */
+    struct td_list inlets; /* struct map_inlet, the oldest first */
     size_t inlet_count;
     struct td_list ending; /* inlets that are closed as soon as a device has ended its copies */
     struct td_list ended;  /* struct map_operation, to be reported by the next progress */
@@ -80,7 +82,7 @@ struct map_inlet {
     uint8_t *pool; /* the peer's, read-only */
     size_t pool_bytes;
     struct kvt_mapping *mapping; /* where the pool is a device's */
-    int ending_fd; /* the socket, out of the epoll set: the peer must not see its end before copies have ended */
+    int ending_fd; /* the socket, out of the epoll set: the peer must not see its end while its pool is mapped */
     struct td_list copies; /* receives, in the order of their arrival */
     size_t copy_count;
     struct td_list answers; /* struct map_answer that have not left */
@@ -134,6 +136,8 @@ td_status_t map_send(struct kvt_transport *base, struct kvt_endpoint *endpoint,
 void map_endpoint_ready(struct map_endpoint *endpoint, uint32_t events);
 bool map_endpoints_report(struct map_transport *transport);
 void map_endpoint_free(struct map_endpoint *endpoint);
+/* Closes our half of all connections, and waits until peers have closed theirs, at most close_ms. */
+void map_endpoints_hang_up(struct map_transport *transport);
 
 /* ---- map_inlet.c */
 

@@ -5,6 +5,13 @@
 
 #include "kvtransfer/host.h"
 
+#define POLL_MS 100 /* until a device that wakes nobody any more is found out */
+
+int kvt_device_poll_ms(const struct kvt_device *device)
+{
+    return device != NULL && device->mark_count > 0 ? POLL_MS : -1;
+}
+
 void kvt_queue_woken(struct kvt_queue *queue)
 {
     uint64_t drained;

@@ -84,6 +84,7 @@ struct kvt_device {
     char library[64];     /* name and version of what is behind it */
     struct td_u128 reach; /* equal for two devices whose pools can be opened from each other */
     bool hashes_on_host;  /* blocks are copied to the host to be hashed */
+    size_t mark_count; /* of all queues, whose ends are still to be seen; see kvt_device_poll_ms */
 };
 
 /* Embedded as the first member by those who implement it. */
@@ -91,6 +92,12 @@ struct kvt_mapping {
     uint8_t *base;
     size_t bytes;
 };
+
+/*
+ * How long to sleep at most before marks are polled again, with a wake or without; -1: as long as one likes. A device
+ * that has failed wakes nobody. NULL: -1.
+ */
+int kvt_device_poll_ms(const struct kvt_device *device);
 
 /* Empties the descriptor of a queue; call it before polling marks, so that no wake is missed. */
 void kvt_queue_woken(struct kvt_queue *queue);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "kvtransfer/map.h"
+#include "kvtransfer/memory.h"
 #include "kvtransfer/staged.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
@@ -250,19 +251,21 @@ static bool may_sleep(struct kvt_runtime *runtime)
     return kvt_core_arm(runtime->core) == TD_OK;
 }
 
-/* Milliseconds to the next deadline, rounded up; -1: none. */
+/* Milliseconds to the next deadline, rounded up, or until the pool's device must be looked at; -1: neither. */
 static int sleep_ms(const struct kvt_runtime *runtime)
 {
     uint64_t next = kvt_core_next_deadline(runtime->core);
     uint64_t now = td_now_ns();
+    int poll_ms = kvt_device_poll_ms(runtime->config.memory.device);
+    uint64_t most_ms = poll_ms < 0 ? 60000 : (uint64_t)poll_ms;
     uint64_t ms;
 
     if (next == TD_TIME_NEVER)
-        return -1;
+        return poll_ms;
     if (next <= now)
         return 0;
     ms = (next - now + TD_NS_PER_MS - 1) / TD_NS_PER_MS;
-    return ms > 60000 ? 60000 : (int)ms;
+    return (int)(ms > most_ms ? most_ms : ms);
 }
 
 static void sleep_until_woken(struct kvt_runtime *runtime)
@@ -368,7 +371,7 @@ static td_status_t open_transports(struct kvt_runtime *runtime, struct td_error 
     td_status_t status = TD_OK;
 
     if (config->use_map) {
-        status = kvt_map_open(&config->memory, &transport, error);
+        status = kvt_map_open(&config->memory, config->limits.cut_ms, &transport, error);
         if (status == TD_OK)
             status = add_transport(runtime, transport, error);
     }

@@ -443,7 +443,7 @@ static td_status_t open_inner(struct staged *staged, const struct kvt_ucx_config
                                 .bytes = staged->room.slot_bytes * staged->room.slot_count,
                                 .fd = staged->room.fd};
     td_status_t status = ucx != NULL ? kvt_ucx_open(ucx, &staged->inner, error)
-                                     : kvt_map_open(&memory, &staged->inner, error);
+                                     : kvt_map_open(&memory, 0, &staged->inner, error);
 
     if (status != TD_OK)
         return status;

@@ -434,6 +434,11 @@ void site_wait_idle(struct site *site, enum kvt_stat gauge)
     }
 }
 
+bool site_is_turning(const struct site *site)
+{
+    return kvt_runtime_turn_started_ns(site->runtime) != 0;
+}
+
 void site_wind_down(struct site *site)
 {
     kvt_runtime_stop(site->runtime);

@@ -145,6 +145,9 @@ struct site_event site_wait_peer(struct site *site, uint64_t epoch);
 /* Waits until a gauge is zero. */
 void site_wait_idle(struct site *site, enum kvt_stat gauge);
 
+/* Of a site here: whether its transfer thread is awake. */
+bool site_is_turning(const struct site *site);
+
 /* Of a site here: stops its runtime and takes its events until that is over. */
 void site_wind_down(struct site *site);
 

@@ -56,6 +56,8 @@ static struct {
     int gpu; /* of the next allocation */
     bool are_apart;
     bool is_held;
+    bool are_closes_held;
+    size_t waiting_closes;
     size_t copied_bytes;
     size_t open_handles;
     char contexts[GPUS];
@@ -122,6 +124,9 @@ EXPORTED void stub_driver_break_call(const char *symbol, int result, int after);
 EXPORTED void *stub_driver_reach(const void *address, size_t bytes);
 EXPORTED bool stub_driver_has_context(void);
 EXPORTED void stub_driver_hold(bool is_held);
+EXPORTED void stub_driver_hold_closes(bool are_held);
+EXPORTED size_t stub_driver_waiting_closes(void);
+EXPORTED void stub_driver_heal(void);
 EXPORTED size_t stub_driver_copied_bytes(void);
 EXPORTED size_t stub_driver_open_handles(void);
 EXPORTED void stub_driver_use_gpu(int ordinal, bool can_access_others);
@@ -147,6 +152,31 @@ void stub_driver_hold(bool is_held)
     lock();
     driver.is_held = is_held;
     pthread_cond_broadcast(&driver.changed);
+    unlock();
+}
+
+void stub_driver_hold_closes(bool are_held)
+{
+    lock();
+    driver.are_closes_held = are_held;
+    pthread_cond_broadcast(&driver.changed);
+    unlock();
+}
+
+size_t stub_driver_waiting_closes(void)
+{
+    size_t count;
+
+    lock();
+    count = driver.waiting_closes;
+    unlock();
+    return count;
+}
+
+void stub_driver_heal(void)
+{
+    lock();
+    driver.sticky = 0;
     unlock();
 }
 
@@ -371,16 +401,28 @@ int cuMemAlloc_v2(uint64_t *address_out, size_t bytes)
     return is_added ? DRIVER_SUCCESS : DRIVER_OUT_OF_MEMORY;
 }
 
+/* Whoever opens a handle holds a lock on what is behind it, which ends with the handle or the process. */
+static bool is_open_elsewhere(const struct allocation *allocation)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    return fcntl(allocation->fd, F_OFD_GETLK, &whole) != 0 || whole.l_type != F_UNLCK;
+}
+
+/* With the driver it is undefined to free what peers have open; here it fails. */
 int cuMemFree_v2(uint64_t address)
 {
     struct allocation *allocation;
+    int result = INVALID_VALUE;
 
     lock();
     allocation = find_locked(address);
-    if (allocation != NULL)
+    if (allocation != NULL && !is_open_elsewhere(allocation)) {
         unmap_memory(allocation);
+        result = DRIVER_SUCCESS;
+    }
     unlock();
-    return allocation != NULL ? DRIVER_SUCCESS : INVALID_VALUE;
+    return result;
 }
 
 static int copy_now(uint64_t to, uint64_t from, size_t bytes)
@@ -475,6 +517,7 @@ int cuIpcOpenMemHandle_v2(uint64_t *base_out, struct driver_handle opaque, unsig
 {
     struct handle handle;
     struct allocation allocation = {.opened = 1};
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
     char path[64];
     bool is_added;
 
@@ -488,7 +531,8 @@ int cuIpcOpenMemHandle_v2(uint64_t *base_out, struct driver_handle opaque, unsig
     allocation.fd = open(path, O_RDWR | O_CLOEXEC);
     allocation.bytes = handle.bytes;
     allocation.gpu = handle.gpu;
-    if (allocation.fd < 0 || !map_memory(&allocation))
+    if (allocation.fd < 0 || fcntl(allocation.fd, F_OFD_SETLK, &whole) != 0 ||
+        !map_memory(&allocation))
         return INVALID_VALUE;
     lock();
     is_added = add_locked(&allocation);
@@ -503,6 +547,10 @@ int cuIpcCloseMemHandle(uint64_t base)
     struct allocation *allocation;
 
     lock();
+    driver.waiting_closes++;
+    while (driver.are_closes_held)
+        pthread_cond_wait(&driver.changed, &driver.lock);
+    driver.waiting_closes--;
     allocation = find_locked(base);
     if (allocation != NULL && allocation->opened > 0) {
         unmap_memory(allocation);

@@ -3,7 +3,8 @@
  *
  * The double is a shared object with the symbols of libcuda.so.1 that this project uses, loaded by its path. "Memory of a
  * GPU" is shared memory behind addresses that the processor may not touch: who dereferences one crashes. Copies run on a
- * thread of each stream, in order; handles open in other processes and not in their own; errors from 700 to 799 stay.
+ * thread of each stream, in order; handles open in other processes and not in their own, and memory that others have
+ * open cannot be freed; errors from 700 to 799 stay.
  */
 #ifndef TANDEM_TESTS_KVTRANSFER_STUB_DRIVER_H
 #define TANDEM_TESTS_KVTRANSFER_STUB_DRIVER_H
@@ -21,6 +22,11 @@
     X(has_context, bool, (void))                                                                       \
     /* Streams stand still, and go on. */                                                              \
     X(hold, void, (bool is_held))                                                                      \
+    /* Handles of peers are not closed until this ends; how many calls wait for that. */               \
+    X(hold_closes, void, (bool are_held))                                                              \
+    X(waiting_closes, size_t, (void))                                                                  \
+    /* Errors that stay are over, as if in a new process. */                                           \
+    X(heal, void, (void))                                                                              \
     /* Of copies done since the library was loaded. */                                                 \
     X(copied_bytes, size_t, (void))                                                                    \
     /* Pools of peers that are open at this moment. */                                                 \

@@ -2,8 +2,10 @@
  * test_gpu_map.c: pools of GPUs, opened from process to process by CUDA's handles: the contract, and what happens when
  * a peer dies while it is copied from, when GPUs do not reach each other, and when a GPU fails.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kvtransfer/map.h"
 #include "tests/kvtransfer/contract.h"
@@ -71,6 +73,48 @@ static void a_receiver_that_is_cut_off_keeps_the_senders_blocks_until_its_copy_e
     site_wait_end(contract->receiver, &transfer, false);
     site_wait_idle(contract->sender, KVT_STAT_QUARANTINED);
     site_wait_idle(contract->sender, KVT_STAT_SENDING);
+}
+
+/* The end of the connection is what tells an owner that its pool may be freed. */
+static void a_peer_learns_of_the_end_only_when_its_pool_is_closed(void **state)
+{
+    struct contract *contract = *state;
+
+    gpu_pool_double()->hold_closes(true);
+    site_peer_drop(contract->receiver, CONTRACT_SENDER);
+    while (gpu_pool_double()->waiting_closes() == 0)
+        ;
+    assert_true(
+        site_is_turning(contract->receiver)); /* for as long as the driver does not answer */
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(site_stat(contract->sender, KVT_STAT_PEERS), 1);
+    gpu_pool_double()->hold_closes(false);
+    assert_int_equal(site_wait_peer(contract->sender, CONTRACT_RECEIVER).kind, KVT_PEER_LOST);
+    assert_int_equal(gpu_pool_double()->open_handles(), 0);
+    while (site_is_turning(contract->receiver))
+        ;
+}
+
+static void *close_site(void *argument)
+{
+    site_close(argument);
+    return NULL;
+}
+
+/* The double refuses to free what a peer has open: then closing the site fails the test. */
+static void a_pool_that_a_frozen_peer_has_open_is_not_freed(void **state)
+{
+    struct contract *contract = *state;
+    pthread_t closing;
+
+    site_freeze(contract->receiver);
+    assert_int_equal(pthread_create(&closing, NULL, close_site, contract->sender), 0);
+    usleep(50000); /* long enough to free it, for who does not wait */
+    site_thaw(contract->receiver);
+    pthread_join(closing, NULL);
+    site_close(contract->receiver);
+    assert_int_equal(site_descriptors(), contract->descriptors);
+    free(contract);
 }
 
 /* The mapping is refused, and so is the connection: never another way behind the owner's back. */
@@ -219,14 +263,32 @@ static void a_pool_that_cannot_be_shared_is_refused_at_opening(void **state)
     (void)state;
     gpu_pool_open(1 << 16, &memory);
     gpu_pool_double()->break_call("cuIpcGetMemHandle", 801, 0);
-    assert_int_equal(kvt_map_open(&memory, &transport, &error), TD_INTERNAL);
+    assert_int_equal(kvt_map_open(&memory, 0, &transport, &error), TD_INTERNAL);
     assert_non_null(strstr(error.text, "cuIpcGetMemHandle"));
     gpu_pool_double()->break_call("cuStreamCreate", 2, 0);
-    assert_int_equal(kvt_map_open(&memory, &transport, &error), TD_NO_MEMORY);
+    assert_int_equal(kvt_map_open(&memory, 0, &transport, &error), TD_NO_MEMORY);
     gpu_pool_close(&memory);
 }
 
-/* An error that stays: nothing lands any more, everything ends, and nothing hangs. Last: the double stays broken. */
+/* After an error that stays the driver calls nobody: the failure is found by looking. */
+static void a_gpu_that_has_failed_is_found_out_without_a_call_of_the_driver(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 8, 0);
+
+    gpu_pool_double()->hold(true);
+    begin_and_send(contract, &transfer);
+    while (site_stat(contract->receiver, KVT_STAT_RECEIVING) < 2 ||
+           site_is_turning(contract->receiver))
+        ; /* until all copies and their marks are queued */
+    gpu_pool_double()->break_call("copy engine", 719, 3);
+    gpu_pool_double()->hold(false);
+    site_wait_end(contract->receiver, &transfer, false);
+    assert_int_equal(site_count(contract->receiver, KVT_LANDED, &transfer, false), 0);
+    site_wait_end(contract->sender, &transfer, true);
+}
+
+/* An error that stays: nothing lands any more, everything ends, and nothing hangs. */
 static void a_gpu_that_has_failed_ends_everything(void **state)
 {
     struct contract *contract = *state;
@@ -250,6 +312,7 @@ static int teardown_of_ruins(void **state)
 
     site_close(contract->sender);
     site_close(contract->receiver);
+    gpu_pool_double()->heal();
     free(contract);
     return 0;
 }
@@ -260,12 +323,17 @@ static int teardown_of_ruins(void **state)
 int main(int argc, char **argv)
 {
     static struct contract_case apart = {.transport = SITE_GPU_MAP, .sender_elsewhere = true};
+    static struct contract_case reader_apart = {.transport = SITE_GPU_MAP,
+                                                .receiver_elsewhere = true};
     static struct contract_case held = {
         .transport = SITE_GPU_MAP, .sender_elsewhere = true, .is_impatient = true};
     const struct CMUnitTest tests[] = {
         CASE(nothing_goes_through_the_host, &apart),
         CASE(a_sender_killed_while_its_pool_is_copied_is_waited_for, &held),
         CASE(a_receiver_that_is_cut_off_keeps_the_senders_blocks_until_its_copy_ends, &held),
+        CASE(a_peer_learns_of_the_end_only_when_its_pool_is_closed, &apart),
+        cmocka_unit_test_prestate_setup_teardown(a_pool_that_a_frozen_peer_has_open_is_not_freed,
+                                                 contract_setup, NULL, &reader_apart),
         cmocka_unit_test_prestate_setup_teardown(a_pool_that_cannot_be_opened_is_a_lost_peer,
                                                  contract_setup_apart, contract_teardown, &apart),
         CASE(a_copy_that_cannot_be_queued_refuses_its_chunk, &apart),
@@ -275,6 +343,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_pool_that_cannot_be_shared_is_refused_at_opening),
     };
     const struct CMUnitTest last[] = {
+        cmocka_unit_test_prestate_setup_teardown(
+            a_gpu_that_has_failed_is_found_out_without_a_call_of_the_driver, contract_setup,
+            teardown_of_ruins, &apart),
         cmocka_unit_test_prestate_setup_teardown(a_gpu_that_has_failed_ends_everything,
                                                  contract_setup, teardown_of_ruins, &apart),
     };
