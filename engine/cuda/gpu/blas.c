@@ -64,7 +64,7 @@ struct heuristic {
       (void *handle, void *desc, const void *alpha, const void *a, void *a_layout, const void *b,  \
        void *b_layout, const void *beta, const void *c, void *c_layout, void *d, void *d_layout,   \
        const struct algorithm *algorithm, void *workspace, size_t workspace_bytes,                 \
-       cudaStream_t stream))
+       struct CUstream_st *stream))
 
 /* What a way of computing is for. */
 struct shape {
@@ -279,7 +279,7 @@ static td_status_t look_up(struct gpu_blas *blas, const struct cuda_dense *dense
 /* ------------------------------------------------------------------ products */
 
 td_status_t gpu_blas_multiply(struct gpu_blas *blas, const struct cuda_dense *dense,
-                              cudaStream_t stream, struct td_error *error)
+                              struct CUstream_st *stream, struct td_error *error)
 {
     const float alpha = 1;
     const float beta = dense->is_added ? 1 : 0;

@@ -4,11 +4,10 @@
 #ifndef TANDEM_ENGINE_CUDA_GPU_BLAS_H
 #define TANDEM_ENGINE_CUDA_GPU_BLAS_H
 
-#include <cuda_runtime_api.h>
-
 #include "engine/cuda/device.h"
 
 struct gpu_blas;
+struct CUstream_st; /* what a cudaStream_t points to: nothing of the toolkit is needed here */
 
 /*
  * For the GPU that is selected; workspace is its memory, the caller's, for one stream at a time. TD_NOT_FOUND: the library is not
@@ -20,6 +19,6 @@ void gpu_blas_close(struct gpu_blas *blas); /* NULL: nothing */
 
 /* Queues a product. */
 td_status_t gpu_blas_multiply(struct gpu_blas *blas, const struct cuda_dense *dense,
-                              cudaStream_t stream, struct td_error *error) TD_MUST_USE;
+                              struct CUstream_st *stream, struct td_error *error) TD_MUST_USE;
 
 #endif
