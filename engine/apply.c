@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "engine/core_state.h"
-#include "engine/logprobs.h"
 #include "lib/base/hash.h"
 #include "lib/base/time.h"
 
@@ -95,12 +94,6 @@ bool engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequ
 
 /* ---- outputs ---- */
 
-/* The tokens of the step. */
-struct harvest {
-    struct engine_token *tokens;
-    uint32_t count;
-};
-
 static void note_token(struct sequence_times *times, uint64_t now_ns)
 {
     if (times->first_token_ns == TD_TIME_NEVER)
@@ -108,74 +101,12 @@ static void note_token(struct sequence_times *times, uint64_t now_ns)
     times->last_token_ns = now_ns;
 }
 
-/* Where the next token's log-probabilities go. */
-static struct engine_logprobs *logprobs_room(const struct engine_core *core,
-                                             const struct harvest *harvest)
-{
-    return (struct engine_logprobs *)(void *)(harvest->tokens + core->plan.sequences_max) +
-           harvest->count;
-}
-
-/* The backend has drawn the token. */
-static td_status_t take_drawn(const struct engine_core *core,
-                              const struct engine_sequence *sequence,
-                              const struct engine_result *result, uint32_t output,
-                              struct harvest *harvest)
-{
-    struct engine_token *token = &harvest->tokens[harvest->count];
-    struct engine_logprobs *logprobs = logprobs_room(core, harvest);
-
-    token->token = result->tokens[output];
-    if (token->token >= core->info->vocab)
-        return TD_INTERNAL; /* ENGINE_DRAW_FAILED, or worse */
-    if (!sequence->sampling.wants_logprobs)
-        return TD_OK;
-    if (result->logprobs == NULL || result->logprobs[output].count > ENGINE_TOP_LOGPROBS_MAX)
-        return TD_INTERNAL;
-    *logprobs = result->logprobs[output];
-    token->logprobs = logprobs;
-    return TD_OK;
-}
-
-/* The backend has left that to be done here. */
-static td_status_t draw_here(struct engine_core *core, struct engine_sequence *sequence,
-                             const float *logits, struct harvest *harvest)
-{
-    struct engine_token *token = &harvest->tokens[harvest->count];
-    struct engine_logprobs *logprobs = logprobs_room(core, harvest);
-    const struct engine_history history = {
-        .tokens = sequence->tokens,
-        .prompt_count = sequence->prompt_count,
-        .count = sequence->token_count,
-        .tally = &sequence->tally,
-    };
-    td_status_t status =
-        engine_sample(&core->sampler, logits, &sequence->sampling, &history, &token->token);
-
-    if (status != TD_OK || !sequence->sampling.wants_logprobs)
-        return status;
-    engine_logprobs_of(&core->sampler, logits, token->token, sequence->sampling.top_logprobs,
-                       logprobs);
-    token->logprobs = logprobs;
-    return TD_OK;
-}
-
-static td_status_t next_token(struct engine_core *core, struct engine_sequence *sequence,
-                              const struct engine_result *result, uint32_t output,
-                              struct harvest *harvest)
-{
-    harvest->tokens[harvest->count] = (struct engine_token){
-        .sequence = sequence->id, .index = engine_sequence_new_tokens(sequence)};
-    if (result->tokens != NULL && result->tokens[output] != ENGINE_NOT_DRAWN)
-        return take_drawn(core, sequence, result, output, harvest);
-    return draw_here(core, sequence, result->outputs[output], harvest);
-}
-
 /* True if a token was drawn; else the sequence has failed, and may be freed. */
 static bool draw(struct engine_core *core, struct engine_sequence *sequence,
-                 const struct engine_result *result, uint32_t output, struct harvest *harvest)
+                 const struct engine_result *result, uint32_t output,
+                 struct engine_harvest *harvest)
 {
-    td_status_t status = next_token(core, sequence, result, output, harvest);
+    td_status_t status = engine_draw_take(core, sequence, result, output, harvest);
 
     if (status != TD_OK) {
         engine_sequence_end(core, sequence, SEQUENCE_ON_FAIL, ENGINE_FINISH_FAILED, status);
@@ -209,7 +140,7 @@ static void hand_out(struct engine_core *core, struct engine_sequence *sequence,
 
 /* True if a token was drawn; else the sequence may be freed. */
 static bool apply_flight(struct engine_core *core, const struct engine_flight *flight,
-                         const struct engine_result *result, struct harvest *harvest)
+                         const struct engine_result *result, struct engine_harvest *harvest)
 {
     struct engine_sequence *sequence = flight->sequence;
     bool has_output = flight->output != ENGINE_OUTPUT_NONE;
@@ -254,7 +185,7 @@ static void count_step(struct engine_core *core, uint64_t duration_ns)
     core->totals.step_prefill_rows = plan->work.prefill_rows;
 }
 
-static void emit_harvest(struct engine_core *core, struct harvest *harvest)
+static void emit_harvest(struct engine_core *core, struct engine_harvest *harvest)
 {
     if (harvest->count == 0) {
         engine_core_give_tokens(core, harvest->tokens);
@@ -267,7 +198,7 @@ void engine_core_apply(struct engine_core *core, const struct engine_result *res
                        uint64_t now_ns)
 {
     struct engine_plan *plan = &core->plan;
-    struct harvest harvest = {.tokens = engine_take_tokens(core)};
+    struct engine_harvest harvest = {.tokens = engine_take_tokens(core)};
 
     if (harvest.tokens == NULL) {
         engine_core_fail(core, TD_NO_MEMORY, now_ns);

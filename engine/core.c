@@ -85,7 +85,8 @@ static td_status_t open_parts(struct engine_core *core)
         return TD_NO_MEMORY;
     if (engine_sampler_init(&core->sampler, core->info->vocab) != TD_OK)
         return TD_NO_MEMORY;
-    return engine_plan_init(&core->plan, config->step_rows, config->sequences_max);
+    return engine_plan_init(&core->plan, config->step_rows, config->sequences_max,
+                            core->info->vocab);
 }
 
 td_status_t engine_core_open(const struct engine_core_config *config,
@@ -209,8 +210,7 @@ static void on_deadline(struct td_timer *timer, uint64_t now_ns)
                         TD_TIMEOUT);
 }
 
-static td_status_t enqueue(struct engine_core *core, uint64_t id,
-                           const struct engine_submit *submit)
+static td_status_t enqueue(struct engine_core *core, uint64_t id, struct engine_submit *submit)
 {
     struct engine_sequence *sequence =
         engine_sequence_new(id, submit, core->kv.block_tokens, core->now_ns);
@@ -224,6 +224,8 @@ static td_status_t enqueue(struct engine_core *core, uint64_t id,
         return status;
     }
     sequence->core = core;
+    sequence->mask = submit->mask;
+    submit->mask = (struct engine_mask){0};
     sequence->arrival = core->arrivals++;
     td_timer_init(&sequence->deadline, on_deadline);
     if (sequence->deadline_ns != TD_TIME_NEVER)

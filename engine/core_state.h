@@ -7,6 +7,7 @@
  *   plan.c       admission, preemption, and the next batch
  *   share.c      the room of a batch among prompts
  *   pace.c       what a step costs
+ *   draw.c       how the next token is drawn, and what came of it
  *   apply.c      what comes of a batch: blocks to the cache, tokens to the worker
  *   emit.c       events
  *   pool.c, sample.c   know nothing of the above, nor do share.c and pace.c
@@ -80,6 +81,25 @@ void engine_sequence_force_end(struct engine_core *core, struct engine_sequence 
  * neither hashed nor published.
  */
 bool engine_sequence_fill(struct engine_core *core, struct engine_sequence *sequence);
+
+/* ---- draw.c ---- */
+
+/* The tokens of a step. */
+struct engine_harvest {
+    struct engine_token *tokens; /* of engine_take_tokens */
+    uint32_t count;
+};
+
+/* Says how the token of an output is drawn. */
+void engine_draw_plan(struct engine_core *core, struct engine_sequence *sequence, uint32_t output);
+
+/*
+ * The token that follows, which the backend has drawn or which is drawn now, is put behind the last of the harvest, and not
+ * counted yet. TD_INTERNAL: what the backend made cannot be; else what the sequence's mask has said.
+ */
+td_status_t engine_draw_take(struct engine_core *core, const struct engine_sequence *sequence,
+                             const struct engine_result *result, uint32_t output,
+                             struct engine_harvest *harvest) TD_MUST_USE;
 
 /* ---- emit.c: each false if there was no memory, and nothing was emitted then ---- */
 

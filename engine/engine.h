@@ -80,6 +80,33 @@ struct engine_sampling {
     uint32_t top_logprobs; /* how many of the likeliest with it; at most ENGINE_TOP_LOGPROBS_MAX */
 };
 
+/*
+ * Which tokens a request's output may go on with, where it has to have some form: a grammar's place in the engine. It is
+ * asked once for each token of the output, in order, when the step that the token comes of is planned, on the engine's thread, and
+ * so beside nothing else: what it takes, all sequences wait for.
+ */
+struct engine_mask {
+    void *impl;
+    /*
+     * Sets bit id % 32 of words[id / 32] of every token that may follow the output so far; all are clear, and those beyond
+     * the vocabulary mean nothing. No more tokens of the model than these are drawn, its stop ids included. A failure ends the
+     * sequence as FAILED with that status, and so does a mask without any token, with TD_INVALID. NULL: any token may follow.
+     */
+    td_status_t (*fill)(void *impl, const uint32_t *output, uint32_t count, uint32_t *words,
+                        uint32_t word_count);
+    void (*close)(
+        void *
+            impl); /* once, on whichever thread ends the sequence or its command; NULL: nothing to do */
+};
+
+static inline uint32_t engine_mask_words(uint32_t vocab)
+{
+    return vocab / 32 + (vocab % 32 != 0);
+}
+
+/* Closes it, if it is to be closed; it is zero then. */
+void engine_mask_close(struct engine_mask *mask);
+
 enum engine_finish {
     ENGINE_FINISH_STOP = 1,   /* a stop id was drawn; it is the last token */
     ENGINE_FINISH_LENGTH = 2, /* max_new_tokens, or the context is full */
@@ -122,6 +149,7 @@ struct engine_submit {
     uint32_t max_new_tokens;
     struct td_u128 root_key;         /* of the block-key chain: content_id and the tenant's salt */
     struct engine_sampling sampling; /* biases are malloc memory and move to the engine as well */
+    struct engine_mask mask;         /* moves to the engine; zero: none */
     uint32_t stop_ids[ENGINE_STOP_IDS_MAX];
     uint32_t stop_id_count;
     bool ignore_model_stops;
@@ -147,7 +175,7 @@ struct engine_command {
     };
 };
 
-/* Frees what a command that was never given to an engine owns (tokens, biases, hidden, hashes). */
+/* Frees what a command that was never given to an engine owns (tokens, biases, mask, hidden, hashes). */
 void engine_command_fini(struct engine_command *command);
 
 /* ------------------------------------------------------------------------------------------- */

@@ -3,12 +3,20 @@
 
 #include "engine/engine.h"
 
+void engine_mask_close(struct engine_mask *mask)
+{
+    if (mask->close != NULL)
+        mask->close(mask->impl);
+    *mask = (struct engine_mask){0};
+}
+
 void engine_command_fini(struct engine_command *command)
 {
     switch (command->kind) {
     case ENGINE_SUBMIT:
         free(command->submit.tokens);
         free(command->submit.sampling.biases);
+        engine_mask_close(&command->submit.mask);
         command->submit.tokens = NULL;
         command->submit.sampling.biases = NULL;
         break;

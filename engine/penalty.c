@@ -114,6 +114,13 @@ struct engine_changes engine_changes_of(const struct engine_sampling *sampling,
     return changes;
 }
 
+void engine_changes_apply(const struct engine_changes *changes, float *logits)
+{
+    add_biases(changes, logits);
+    for (uint32_t i = 0; i < changes->seen_count; i++)
+        penalize(changes, changes->seen[i].count, &logits[changes->seen[i].token]);
+}
+
 /* ---- without ---- */
 
 static void penalize_anew(const struct engine_changes *changes,
@@ -157,7 +164,5 @@ void engine_penalize(const struct engine_sampling *sampling, const struct engine
         return;
     }
     changes = engine_changes_of(sampling, history, counts);
-    add_biases(&changes, logits);
-    for (uint32_t i = 0; i < changes.seen_count; i++)
-        penalize(&changes, changes.seen[i].count, &logits[changes.seen[i].token]);
+    engine_changes_apply(&changes, logits);
 }

@@ -66,6 +66,8 @@ bool engine_penalty_wanted(const struct engine_sampling *sampling);
 struct engine_changes engine_changes_of(const struct engine_sampling *sampling,
                                         const struct engine_history *history, uint32_t *counts);
 
+void engine_changes_apply(const struct engine_changes *changes, float *logits);
+
 /* Changes the logits by biases and penalties; counts as above. A finite logit stays finite, any other stays as it is. */
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
                      uint32_t *counts, float *logits);

@@ -8,7 +8,8 @@
 #include "engine/core_state.h"
 #include "lib/base/time.h"
 
-td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32_t sequences_max)
+td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32_t sequences_max,
+                             uint32_t vocab)
 {
     *plan = (struct engine_plan){
         .rows = calloc(rows_max, sizeof *plan->rows),
@@ -16,6 +17,7 @@ td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32
         .heads = calloc(sequences_max, sizeof *plan->heads),
         .outputs = calloc(sequences_max, sizeof *plan->outputs),
         .draws = calloc(sequences_max, sizeof *plan->draws),
+        .masks = calloc((size_t)sequences_max * engine_mask_words(vocab), sizeof *plan->masks),
         .flights = calloc(sequences_max, sizeof *plan->flights),
         .chunks = calloc(sequences_max, sizeof *plan->chunks),
         .order = calloc(sequences_max, sizeof *plan->order),
@@ -23,8 +25,8 @@ td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32
         .sequences_max = sequences_max,
     };
     if (plan->rows == NULL || plan->sequences == NULL || plan->heads == NULL ||
-        plan->outputs == NULL || plan->draws == NULL || plan->flights == NULL ||
-        plan->chunks == NULL || plan->order == NULL)
+        plan->outputs == NULL || plan->draws == NULL || plan->masks == NULL ||
+        plan->flights == NULL || plan->chunks == NULL || plan->order == NULL)
         return TD_NO_MEMORY;
     return TD_OK;
 }
@@ -36,6 +38,7 @@ void engine_plan_fini(struct engine_plan *plan)
     free(plan->heads);
     free(plan->outputs);
     free(plan->draws);
+    free(plan->masks);
     free(plan->flights);
     free(plan->chunks);
     free(plan->order);
@@ -296,30 +299,13 @@ static uint32_t add_output(struct engine_plan *plan, uint32_t row, bool is_head,
     return batch->output_count++;
 }
 
-/* How the next token of a sequence is drawn. */
-static struct engine_draw make_draw(struct engine_core *core, struct engine_sequence *sequence)
-{
-    const struct engine_history history = {.tokens = sequence->tokens,
-                                           .prompt_count = sequence->prompt_count,
-                                           .count = sequence->token_count,
-                                           .tally = &sequence->tally};
-    struct engine_draw draw = engine_draw_of(&sequence->sampling, core->info->vocab,
-                                             engine_sequence_new_tokens(sequence));
-
-    if (engine_penalty_wanted(&sequence->sampling))
-        draw.changes = engine_changes_of(&sequence->sampling, &history, core->sampler.counts);
-    return draw;
-}
-
 /* Logits, and how a token is drawn from them. */
 static uint32_t add_logits(struct engine_core *core, struct engine_sequence *sequence, uint32_t row,
                            bool is_head)
 {
-    struct engine_plan *plan = &core->plan;
-    uint32_t output = add_output(plan, row, is_head, ENGINE_WANT_LOGITS);
+    uint32_t output = add_output(&core->plan, row, is_head, ENGINE_WANT_LOGITS);
 
-    plan->draws[output] = make_draw(core, sequence);
-    plan->outputs[output].draw = &plan->draws[output];
+    engine_draw_plan(core, sequence, output);
     return output;
 }
 

@@ -53,7 +53,9 @@ struct engine_plan {
     const float **heads;                     /* [sequences_max] */
     struct engine_output *outputs;           /* [sequences_max] */
     struct engine_draw *draws;               /* [sequences_max] of outputs */
-    struct engine_flight *flights;           /* [sequences_max] */
+    uint32_t *
+        masks; /* [sequences_max][words]: tokens that these may draw; pages that nobody asks for are not touched */
+    struct engine_flight *flights; /* [sequences_max] */
     uint32_t flight_count;
     struct engine_chunk *chunks; /* [sequences_max] */
     struct engine_chunk **order; /* [sequences_max] */
@@ -66,8 +68,8 @@ struct engine_plan {
 struct engine_core;
 
 /* TD_NO_MEMORY; engine_plan_fini is due in any case. */
-td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max,
-                             uint32_t sequences_max) TD_MUST_USE;
+td_status_t engine_plan_init(struct engine_plan *plan, uint32_t rows_max, uint32_t sequences_max,
+                             uint32_t vocab) TD_MUST_USE;
 void engine_plan_fini(struct engine_plan *plan);
 
 /* Makes the next batch in core's plan; false if there is nothing to compute. */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <float.h>
+#include <math.h> /* INFINITY; nothing of libm is called */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,25 +306,53 @@ static uint32_t draw_token(struct engine_sampler *sampler, const float *logits, 
     return how->least_weight > 0 || how->top_k > 0 ? draw_from_list(&draw) : draw_from_all(&draw);
 }
 
+static td_status_t draw_from(struct engine_sampler *sampler, const float *logits,
+                             const struct engine_draw *how, uint32_t *token_out)
+{
+    uint32_t best;
+    td_status_t status = find_best(sampler, logits, &best);
+
+    if (status != TD_OK)
+        return status;
+    *token_out = how->is_greedy ? best : draw_token(sampler, logits, logits[best], how);
+    return TD_OK;
+}
+
+static void apply_mask(const uint32_t *allowed, uint32_t vocab, float *logits)
+{
+    for (uint32_t id = 0; id < vocab; id++)
+        if ((allowed[id / 32] >> id % 32 & 1) == 0)
+            logits[id] = -INFINITY;
+}
+
+td_status_t engine_sample_by(struct engine_sampler *sampler, const float *logits,
+                             const struct engine_draw *draw, uint32_t *token_out)
+{
+    const struct engine_changes *changes = &draw->changes;
+    float *changed = sampler->penalised;
+
+    if (changes->bias_count + changes->seen_count == 0 && draw->allowed == NULL)
+        return draw_from(sampler, logits, draw, token_out);
+    memcpy(changed, logits, sampler->vocab * sizeof *logits);
+    engine_changes_apply(changes, changed);
+    if (draw->allowed != NULL)
+        apply_mask(draw->allowed, sampler->vocab, changed);
+    return draw_from(sampler, changed, draw, token_out);
+}
+
 td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
                           const struct engine_sampling *sampling,
                           const struct engine_history *history, uint32_t *token_out)
 {
     struct engine_draw how =
         engine_draw_of(sampling, sampler->vocab, history->count - history->prompt_count);
-    uint32_t best;
-    td_status_t status;
 
     if (engine_penalty_wanted(sampling)) {
         memcpy(sampler->penalised, logits, sampler->vocab * sizeof *logits);
         engine_penalize(sampling, history, sampler->counts, sampler->penalised);
         logits = sampler->penalised;
     }
-    status = find_best(sampler, logits, &best);
-    if (status != TD_OK)
-        return status;
-    *token_out = how.is_greedy ? best : draw_token(sampler, logits, logits[best], &how);
-    return TD_OK;
+    return draw_from(sampler, logits, &how, token_out);
 }
 
 /* False for NaN. */

@@ -42,11 +42,12 @@ struct engine_draw {
     uint64_t least_weight; /* that min_p leaves; 0: off */
     uint64_t random;
     struct engine_changes changes; /* that are made to the logits before */
-    bool wants_logprobs;           /* of the logits without them: engine/logprobs.h */
+    const uint32_t *allowed; /* tokens that may be drawn, as bits: struct engine_mask; NULL: all */
+    bool wants_logprobs;     /* of the logits without them: engine/logprobs.h */
     uint32_t top_logprobs;
 };
 
-/* The draw of the index-th output, without changes. */
+/* The draw of the index-th output, without changes and mask. */
 struct engine_draw engine_draw_of(const struct engine_sampling *sampling, uint32_t vocab,
                                   uint32_t index);
 
@@ -71,8 +72,14 @@ void engine_sampler_fini(struct engine_sampler *sampler);
 td_status_t engine_sampling_check(const struct engine_sampling *sampling) TD_MUST_USE;
 
 /*
- * Draws the output that follows the history from vocab logits. A NaN counts as minus infinity.
- * TD_INTERNAL: no logit is finite, or one is plus infinity (the backend is broken).
+ * Draws a token as it is said, from vocab logits. A NaN counts as minus infinity, and so does what is not allowed. TD_INTERNAL: no logit
+ * is finite then, or one is plus infinity (the backend is broken).
+ */
+td_status_t engine_sample_by(struct engine_sampler *sampler, const float *logits,
+                             const struct engine_draw *draw, uint32_t *token_out) TD_MUST_USE;
+
+/*
+ * The same for the output that follows the history, by what a request wants.
  */
 td_status_t engine_sample(struct engine_sampler *sampler, const float *logits,
                           const struct engine_sampling *sampling,

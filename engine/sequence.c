@@ -98,6 +98,7 @@ struct engine_sequence *engine_sequence_new(uint64_t id, const struct engine_sub
 
 void engine_sequence_free(struct engine_sequence *sequence)
 {
+    engine_mask_close(&sequence->mask);
     free(sequence->hidden);
     free(sequence);
 }

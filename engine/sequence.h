@@ -228,6 +228,8 @@ struct engine_sequence {
 
     struct td_u128 root;
     struct engine_sampling sampling;
+    struct engine_mask mask;
+    td_status_t mask_status; /* of the draw that is planned; not TD_OK: the sequence ends with it */
     uint32_t stop_ids[ENGINE_STOP_IDS_MAX];
     uint32_t stop_id_count;
     bool ignore_model_stops;

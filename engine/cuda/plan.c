@@ -35,6 +35,11 @@ size_t cuda_changes_max(const struct cuda_shape *shape)
     return (size_t)shape->outputs_max * CUDA_CHANGES_EACH;
 }
 
+uint32_t cuda_mask_words(const struct cuda_shape *shape)
+{
+    return pieces(shape->vocab, 32);
+}
+
 size_t cuda_attention_items(const struct cuda_shape *shape)
 {
     return (size_t)shape->rows_max * pieces(shape->heads / shape->kv_heads, CUDA_ATTEND_FEW) +

@@ -79,6 +79,7 @@ struct cuda_shape {
     X(kept, float, 1, cuda_changes_max(s))                                                      \
     X(surveys, struct cuda_survey, s->outputs_max, 1)                                           \
     X(logprobs, struct cuda_logprobs, s->outputs_max, 1)                                        \
+    X(masks, uint32_t, s->outputs_max, cuda_mask_words(s))                                      \
     X(changes, struct cuda_change, 1, cuda_changes_max(s))                                      \
     X(tokens, uint32_t, s->outputs_max, 1)                                                      \
     X(inputs, uint32_t, 1, cuda_input_words(s))
@@ -101,6 +102,9 @@ uint32_t cuda_splits_kept(const struct cuda_shape *shape);
  */
 #define CUDA_CHANGES_EACH 4096
 size_t cuda_changes_max(const struct cuda_shape *shape);
+
+/* Of a bit for each token. */
+uint32_t cuda_mask_words(const struct cuda_shape *shape);
 
 /* Tiles of a row of logits, whose greatest are noted for drawing. */
 uint32_t cuda_peak_tiles(const struct cuda_shape *shape);

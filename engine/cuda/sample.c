@@ -26,16 +26,26 @@ _Static_assert(CUDA_TOP_MAX == ENGINE_TOP_LOGPROBS_MAX &&
 td_status_t cuda_draws_open(struct cuda_draws *draws, struct cuda_device *device,
                             const struct cuda_shape *shape, struct td_error *error)
 {
-    const size_t bytes[] = {
-        shape->outputs_max * sizeof *draws->each, cuda_changes_max(shape) * sizeof *draws->changes,
-        shape->outputs_max * sizeof *draws->logprobs, shape->outputs_max * sizeof *draws->tokens};
-    void *memory[4] = {NULL};
+    const size_t outputs = shape->outputs_max;
+    struct {
+        void *memory;
+        size_t bytes;
+    } arrays[] = {
+        {NULL, outputs * sizeof *draws->each},
+        {NULL, cuda_changes_max(shape) * sizeof *draws->changes},
+        {NULL, outputs * cuda_mask_words(shape) * sizeof *draws->masks},
+        {NULL, outputs * sizeof *draws->logprobs},
+        {NULL, outputs * sizeof *draws->tokens},
+    };
     td_status_t status = TD_OK;
 
-    for (size_t i = 0; i < 4 && status == TD_OK; i++)
-        status = cuda_device_take_host(device, bytes[i], &memory[i], error);
-    *draws = (struct cuda_draws){
-        .each = memory[0], .changes = memory[1], .logprobs = memory[2], .tokens = memory[3]};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0] && status == TD_OK; i++)
+        status = cuda_device_take_host(device, arrays[i].bytes, &arrays[i].memory, error);
+    *draws = (struct cuda_draws){.each = arrays[0].memory,
+                                 .changes = arrays[1].memory,
+                                 .masks = arrays[2].memory,
+                                 .logprobs = arrays[3].memory,
+                                 .tokens = arrays[4].memory};
     return status;
 }
 
@@ -43,6 +53,7 @@ void cuda_draws_close(struct cuda_draws *draws, struct cuda_device *device)
 {
     cuda_device_give_host(device, draws->each);
     cuda_device_give_host(device, draws->changes);
+    cuda_device_give_host(device, draws->masks);
     cuda_device_give_host(device, draws->logprobs);
     cuda_device_give_host(device, draws->tokens);
     *draws = (struct cuda_draws){0};
@@ -80,6 +91,17 @@ static void note_left(struct cuda_draws *draws, const struct engine_changes *cha
                changes->bias_count, changes->seen_count);
 }
 
+static void add_mask(struct cuda_draws *draws, const struct cuda_shape *shape,
+                     const uint32_t *allowed, struct cuda_draw *draw)
+{
+    size_t words = cuda_mask_words(shape);
+
+    if (allowed == NULL)
+        return;
+    memcpy(draws->masks + draws->mask_count * words, allowed, words * sizeof *allowed);
+    draw->mask = ++draws->mask_count;
+}
+
 static bool add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
                      const struct engine_draw *from, struct cuda_draw *draw)
 {
@@ -87,6 +109,7 @@ static bool add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
         note_left(draws, &from->changes);
         return false;
     }
+    add_mask(draws, shape, from->allowed, draw);
     draw->is_wanted = true;
     draw->is_greedy = from->is_greedy;
     draw->reach = from->reach;
@@ -108,6 +131,7 @@ bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
     draws->logits = 0;
     draws->wanted = 0;
     draws->with_logprobs = 0;
+    draws->mask_count = 0;
     draws->change_count = 0;
     for (uint32_t i = 0; i < batch->output_count; i++) {
         const struct engine_output *output = &batch->outputs[i];
@@ -123,12 +147,16 @@ bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
 }
 
 static void upload(const struct cuda_draws *draws, struct cuda_device *device,
-                   const struct cuda_workspace *work)
+                   const struct cuda_shape *shape, const struct cuda_workspace *work)
 {
     cuda_device_upload(device, work->draws, draws->each, draws->outputs * sizeof *draws->each);
     if (draws->change_count > 0)
         cuda_device_upload(device, work->changes, draws->changes,
                            draws->change_count * sizeof *draws->changes);
+    if (draws->mask_count > 0)
+        cuda_device_upload(device, work->masks, draws->masks,
+                           (size_t)draws->mask_count * cuda_mask_words(shape) *
+                               sizeof *draws->masks);
 }
 
 /* The greatest of each tile, of the logits as they are now. */
@@ -172,6 +200,20 @@ static void queue_changes(const struct cuda_draws *draws, struct cuda_device *de
                        (struct cuda_grid){.x = draws->outputs, .y = 1, .z = 1}, &args);
 }
 
+static void queue_masks(const struct cuda_draws *draws, struct cuda_device *device,
+                        const struct cuda_shape *shape, const struct cuda_workspace *work)
+{
+    const struct cuda_mask_args args = {.logits = work->logits,
+                                        .draws = work->draws,
+                                        .masks = work->masks,
+                                        .vocab = shape->vocab,
+                                        .words = cuda_mask_words(shape)};
+    const struct cuda_grid grid = {
+        .x = (shape->vocab + CUDA_MASK_BLOCK - 1) / CUDA_MASK_BLOCK, .y = draws->outputs, .z = 1};
+
+    cuda_device_launch(device, CUDA_KERNEL_MASK, grid, &args);
+}
+
 static void queue_draw(const struct cuda_draws *draws, struct cuda_device *device,
                        const struct cuda_shape *shape, const struct cuda_workspace *work)
 {
@@ -193,16 +235,19 @@ void cuda_draws_queue(const struct cuda_draws *draws, struct cuda_device *device
                       const struct cuda_shape *shape, const struct cuda_workspace *work)
 {
     bool has_changes = draws->change_count > 0;
+    bool has_masks = draws->mask_count > 0;
     bool has_logprobs = draws->with_logprobs > 0;
 
-    upload(draws, device, work);
+    upload(draws, device, shape, work);
     if (has_logprobs) { /* of the logits without changes */
         queue_peaks(draws, device, shape, work);
         queue_survey(draws, device, shape, work);
     }
     if (has_changes)
         queue_changes(draws, device, shape, work);
-    if (has_changes || !has_logprobs)
+    if (has_masks)
+        queue_masks(draws, device, shape, work);
+    if (has_changes || has_masks || !has_logprobs)
         queue_peaks(draws, device, shape, work);
     queue_draw(draws, device, shape, work);
     cuda_device_download(device, draws->tokens, work->tokens,

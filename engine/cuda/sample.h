@@ -19,12 +19,14 @@
 struct cuda_draws {
     struct cuda_draw *each;           /* [outputs_max] */
     struct cuda_change *changes;      /* [cuda_changes_max] */
+    uint32_t *masks;                  /* [outputs_max][cuda_mask_words] */
     struct engine_logprobs *logprobs; /* [outputs_max] where results come to */
     uint32_t *tokens;                 /* the same */
     uint32_t outputs;
     uint32_t logits; /* rows of them */
     uint32_t wanted; /* draws */
     uint32_t with_logprobs;
+    uint32_t mask_count;
     size_t change_count;
     uint64_t left; /* draws left to the core, since the backend was opened */
 };

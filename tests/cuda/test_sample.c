@@ -81,6 +81,8 @@ struct request {
     struct engine_tally_entry entries[HISTORY_MAX];
     struct engine_tally tally;
     struct engine_history history;
+    uint32_t allowed[VOCAB_MAX / 32 + 1];
+    bool is_masked;
 };
 
 /* Several of a token are side by side, as the core has them. */
@@ -109,6 +111,19 @@ static void make_penalties(struct engine_sampling *sampling, struct td_rng *rng)
     sampling->presence_penalty = penalties[td_rng_below(rng, 6)];
 }
 
+/* Few tokens, or most; none at all now and then. */
+static void make_mask(struct request *request, struct td_rng *rng)
+{
+    uint64_t dice = td_rng_below(rng, 12);
+
+    request->is_masked = dice < 6;
+    for (uint32_t i = 0; request->is_masked && i < VOCAB_MAX / 32 + 1; i++) {
+        uint32_t bits = (uint32_t)td_rng_next(rng) & (uint32_t)td_rng_next(rng);
+
+        request->allowed[i] = dice == 0 ? 0 : dice < 4 ? bits & (0u - (i % 3 == 0)) : ~bits;
+    }
+}
+
 static void make_request(struct request *request, struct td_rng *rng, uint32_t vocab)
 {
     uint64_t dice = td_rng_below(rng, 4);
@@ -126,6 +141,7 @@ static void make_request(struct request *request, struct td_rng *rng, uint32_t v
         make_biases(request, rng, vocab);
     if (dice != 1)
         make_penalties(&request->sampling, rng);
+    make_mask(request, rng);
 }
 
 static struct engine_draw draw_of(struct request *request, uint32_t vocab)
@@ -137,7 +153,40 @@ static struct engine_draw draw_of(struct request *request, uint32_t vocab)
 
     if (engine_penalty_wanted(&request->sampling))
         draw.changes = engine_changes_of(&request->sampling, history, counts);
+    if (request->is_masked)
+        draw.allowed = request->allowed;
     return draw;
+}
+
+/* What the definition makes of a request's logits. */
+static void change_logits(const struct request *request, uint32_t vocab, float *logits)
+{
+    static uint32_t counts[VOCAB_MAX];
+    struct engine_history history = request->history;
+
+    history.tally = NULL; /* counted anew */
+    if (engine_penalty_wanted(&request->sampling))
+        engine_penalize(&request->sampling, &history, counts, logits);
+    for (uint32_t id = 0; request->is_masked && id < vocab; id++)
+        if ((request->allowed[id / 32] & UINT32_C(1) << id % 32) == 0)
+            logits[id] = -INFINITY;
+}
+
+/* And which token is drawn from them. */
+static uint32_t expected_token(struct engine_sampler *sampler, const struct request *request,
+                               const float *logits)
+{
+    static float changed[VOCAB_MAX];
+    struct engine_sampling sampling = request->sampling;
+    uint32_t token;
+
+    memcpy(changed, logits, sampler->vocab * sizeof *logits);
+    change_logits(request, sampler->vocab, changed);
+    sampling.bias_count = 0;
+    sampling.repetition_penalty = sampling.frequency_penalty = sampling.presence_penalty = 0;
+    if (engine_sample(sampler, changed, &sampling, &request->history, &token) != TD_OK)
+        return ENGINE_DRAW_FAILED;
+    return token;
 }
 
 /* ------------------------------------------------------------------ the kernels */
@@ -169,6 +218,8 @@ static void stage_open(struct stage *stage, uint32_t vocab)
     stage->work.peaks = take(stage, (size_t)ROWS * cuda_peak_tiles(&stage->shape) * sizeof(float));
     stage->work.draws = take(stage, ROWS * sizeof(struct cuda_draw));
     stage->work.changes = take(stage, cuda_changes_max(&stage->shape) * sizeof(struct cuda_change));
+    stage->work.masks =
+        take(stage, (size_t)ROWS * cuda_mask_words(&stage->shape) * sizeof(uint32_t));
     stage->work.kept = take(stage, cuda_changes_max(&stage->shape) * sizeof(float));
     stage->work.surveys = take(stage, ROWS * sizeof(struct cuda_survey));
     stage->work.logprobs = take(stage, ROWS * sizeof(struct cuda_logprobs));
@@ -183,6 +234,7 @@ static void stage_close(struct stage *stage)
     cuda_device_give(stage->device, stage->work.peaks);
     cuda_device_give(stage->device, stage->work.draws);
     cuda_device_give(stage->device, stage->work.changes);
+    cuda_device_give(stage->device, stage->work.masks);
     cuda_device_give(stage->device, stage->work.kept);
     cuda_device_give(stage->device, stage->work.surveys);
     cuda_device_give(stage->device, stage->work.logprobs);
@@ -241,21 +293,21 @@ static void check_draws(struct stage *stage, struct engine_sampler *sampler, uin
     draw_rows(stage, packed, how);
     for (uint32_t row = 0; row < ROWS; row++) {
         const struct engine_sampling *sampling = &requests[row].sampling;
-        struct engine_history history = requests[row].history;
-        uint32_t expected = ENGINE_DRAW_FAILED;
+        uint32_t expected = expected_token(sampler, &requests[row], logits[row]);
         struct engine_logprobs logprobs;
+        uint32_t here = ENGINE_DRAW_FAILED;
 
-        history.tally = NULL;
-        if (engine_sample(sampler, logits[row], sampling, &history, &expected) != TD_OK)
-            expected = ENGINE_DRAW_FAILED;
+        if (engine_sample_by(sampler, logits[row], &how[row], &here) != TD_OK)
+            here = ENGINE_DRAW_FAILED;
+        assert_int_equal(here, expected);
         if (stage->draws.tokens[row] != expected)
             fail_msg("%u logits, %s: token %u instead of %u (temperature %g, top_k %u, top_p %g, "
-                     "min_p %g, repetition %g, frequency %g, presence %g, %u biases)",
+                     "min_p %g, repetition %g, frequency %g, presence %g, %u biases, %s)",
                      vocab, kinds[kind], stage->draws.tokens[row], expected,
                      (double)sampling->temperature, sampling->top_k, (double)sampling->top_p,
                      (double)sampling->min_p, (double)sampling->repetition_penalty,
                      (double)sampling->frequency_penalty, (double)sampling->presence_penalty,
-                     sampling->bias_count);
+                     sampling->bias_count, requests[row].is_masked ? "masked" : "any token");
         if (expected == ENGINE_DRAW_FAILED || !sampling->wants_logprobs)
             continue;
         engine_logprobs_of(sampler, logits[row], expected, sampling->top_logprobs, &logprobs);
@@ -292,7 +344,6 @@ static void changed_logits_are_those_of_the_core(void **state)
     static float logits[ROWS][VOCAB];
     static float found[ROWS][VOCAB];
     static struct request requests[ROWS];
-    static uint32_t counts[VOCAB];
     struct engine_draw how[ROWS];
     struct stage stage;
     struct td_rng rng;
@@ -317,11 +368,10 @@ static void changed_logits_are_those_of_the_core(void **state)
         cuda_device_download(stage.device, found, stage.work.logits, sizeof found);
         assert_int_equal(cuda_device_wait(stage.device, NULL), TD_OK);
         for (uint32_t row = 0; row < ROWS; row++) {
-            struct engine_sampling sampling = requests[row].sampling;
+            struct engine_sampling *sampling = &requests[row].sampling;
 
-            sampling.bias_count -= row == 0 && sampling.bias_count > 0;
-            if (engine_penalty_wanted(&sampling))
-                engine_penalize(&sampling, &requests[row].history, counts, logits[row]);
+            sampling->bias_count -= row == 0 && sampling->bias_count > 0;
+            change_logits(&requests[row], VOCAB, logits[row]);
             assert_memory_equal(found[row], logits[row], sizeof found[row]);
         }
     }
@@ -405,8 +455,9 @@ static void each_output_gets_what_it_wants(void **state)
                                              .seed = 20};
     const struct cuda_options options = {.outputs_max = TOKENS};
     const struct engine_sampling sampling = {.temperature = 0.8f, .top_p = 0.9f, .seed = 7};
-    const struct engine_history history = {.prompt_count = 1, .count = 4};
-    const struct engine_draw how = engine_draw_of(&sampling, VOCAB, 3);
+    const struct engine_tally_entry seen[] = {{7, 2}, {31, 0}, {299, 1}};
+    const uint32_t allowed[VOCAB / 32 + 1] = {0, 0xff00ff00u, 0x1234u};
+    struct engine_draw how[3];
     float logits[TOKENS][VOCAB];
     struct engine_row rows[TOKENS];
     struct engine_output outputs[TOKENS];
@@ -414,12 +465,18 @@ static void each_output_gets_what_it_wants(void **state)
         .rows = rows, .row_count = TOKENS, .outputs = outputs, .output_count = TOKENS};
     struct engine_batch_sequence sequence = {.slot_count = 1};
     struct engine_sampler sampler;
+    struct engine_logprobs logprobs;
     struct engine_result result;
     struct cuda_rig rig;
     uint8_t *bytes;
     struct model *model = cuda_rig_shape(&shape, &bytes);
 
     (void)state;
+    how[1] = how[2] = engine_draw_of(&sampling, VOCAB, 3);
+    how[2].changes = (struct engine_changes){.seen = seen, .seen_count = 3, .repetition = 2};
+    how[2].allowed = allowed;
+    how[2].wants_logprobs = true;
+    how[2].top_logprobs = 4;
     cuda_rig_open(&rig, cuda_rig_device(), model, &options);
     rig.bytes = bytes;
     assert_int_equal(engine_sampler_init(&sampler, VOCAB), TD_OK);
@@ -436,16 +493,19 @@ static void each_output_gets_what_it_wants(void **state)
         memcpy(logits[i], result.outputs[i], sizeof logits[i]);
     for (uint32_t i = 0; i < TOKENS; i++) {
         outputs[i].want = i == 4 ? ENGINE_WANT_HIDDEN : ENGINE_WANT_LOGITS;
-        outputs[i].draw = i % 3 != 0 ? &how : NULL;
+        outputs[i].draw = i % 3 != 0 ? &how[i % 3] : NULL;
     }
     result = cpu_rig_run(&rig.base, &batch);
     for (uint32_t i = 0; i < TOKENS; i++) {
         uint32_t expected = ENGINE_NOT_DRAWN;
 
-        if (i % 3 != 0 && i != 4)
-            assert_int_equal(engine_sample(&sampler, logits[i], &sampling, &history, &expected),
-                             TD_OK);
-        else if (i != 4)
+        if (i % 3 != 0 && i != 4) {
+            assert_int_equal(engine_sample_by(&sampler, logits[i], &how[i % 3], &expected), TD_OK);
+            engine_logprobs_of(&sampler, logits[i], expected, 4, &logprobs);
+        }
+        if (i % 3 == 2)
+            check_logprobs(&result.logprobs[i], &logprobs, "a model's");
+        if (i % 3 == 0)
             assert_memory_equal(result.outputs[i], logits[i], sizeof logits[i]);
         assert_int_equal(result.tokens[i], expected);
     }

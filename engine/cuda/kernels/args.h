@@ -62,6 +62,7 @@ enum cuda_type {
     X(peaks, PEAKS, 256)                 \
     X(survey, SURVEY, CUDA_DRAW_THREADS) \
     X(change, CHANGE, CUDA_DRAW_THREADS) \
+    X(mask, MASK, 256)                   \
     X(draw, DRAW, CUDA_DRAW_THREADS)     \
     X(fill, FILL, 256)                   \
     X(hash, HASH, 256)                   \
@@ -406,6 +407,9 @@ struct cuda_draw {
     uint32_t seen;   /* behind them, each token once */
     uint64_t first_change;
 
+    /* Tokens that may be drawn; 0: all, else one more than the place of its mask. */
+    uint32_t mask;
+
     /* Log-probabilities of the logits without changes. */
     uint32_t wants_logprobs;
     uint32_t top; /* how many of the likeliest */
@@ -442,6 +446,17 @@ struct cuda_survey_args {
     struct cuda_survey *surveys;    /* for each draw */
     struct cuda_logprobs *logprobs; /* the same; all but the chosen one's */
     uint32_t vocab;
+};
+
+#define CUDA_MASK_BLOCK 4096 /* logits that a block masks */
+
+/* Logits of tokens that are not allowed become minus infinity, in place. Blocks: so many tokens, draw. */
+struct cuda_mask_args {
+    float *logits;
+    const struct cuda_draw *draws;
+    const uint32_t *masks; /* [place][words]: struct engine_mask of engine/engine.h */
+    uint32_t vocab;
+    uint32_t words;
 };
 
 /* Biases and penalties, in place. A block for each draw. */

@@ -21,7 +21,8 @@
 #define SAMPLE_REACH_FIRST \
     4.0 /* in temperatures below the best; tokens that are wanted are mostly near it */
 #define SAMPLE_REACH_STEP 2.0
-#define SAMPLE_REACH_MAX  28.0 /* ENGINE_WEIGHT_REACH */
+#define SAMPLE_REACH_MAX  28.0        /* ENGINE_WEIGHT_REACH */
+#define SAMPLE_NOTHING    0x007fffffu /* the order of minus infinity */
 
 /* What a token counts in a sum. */
 enum sample_measure {
@@ -325,7 +326,23 @@ SIMT_INLINE void sample_bias(float *logits, uint32_t vocab, const struct cuda_ch
     }
 }
 
-/* As engine_penalize of engine/penalty.c. */
+SIMT_KERNEL(mask, 256, struct cuda_mask_args)
+{
+    const struct cuda_draw *draw = &args.draws[simt_block_y()];
+    const uint32_t first = simt_block_x() * CUDA_MASK_BLOCK;
+    const uint32_t *allowed;
+    float *logits;
+
+    if (draw->mask == 0) /* the whole block */
+        return;
+    allowed = args.masks + (size_t)(draw->mask - 1) * args.words;
+    logits = args.logits + (size_t)draw->row * args.vocab;
+    for (uint32_t i = simt_thread(); i < CUDA_MASK_BLOCK && first + i < args.vocab; i += 256)
+        if ((allowed[(first + i) / 32] >> (first + i) % 32 & 1) == 0)
+            logits[first + i] = sample_value(SAMPLE_NOTHING);
+}
+
+/* As engine_changes_apply of engine/penalty.c. */
 SIMT_KERNEL(change, CUDA_DRAW_THREADS, struct cuda_change_args)
 {
     const struct cuda_draw draw = args.draws[simt_block_x()];
@@ -357,7 +374,7 @@ SIMT_KERNEL(peaks, 256, struct cuda_peaks_args)
     uint32_t tiles = (args.vocab + CUDA_PEAK_TILE - 1) / CUDA_PEAK_TILE;
     uint32_t tile = simt_block_x() * (256 / SIMT_WARP) + simt_warp();
     const float *logits = args.logits + (size_t)simt_block_y() * args.vocab;
-    float greatest = sample_value(0x007fffffu); /* minus infinity */
+    float greatest = sample_value(SAMPLE_NOTHING);
 
     if (tile >= tiles) /* the whole warp */
         return;
