@@ -101,5 +101,6 @@ td_status_t engine_draw_take(struct engine_core *core, const struct engine_seque
         return sequence->mask_status;
     if (result->tokens != NULL && result->tokens[output] != ENGINE_NOT_DRAWN)
         return take_drawn(core, result, output, token, logprobs);
+    core->totals.draws_left += result->tokens != NULL;
     return draw_here(core, result->outputs[output], output, token, logprobs);
 }

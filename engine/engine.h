@@ -94,9 +94,8 @@ struct engine_mask {
      */
     td_status_t (*fill)(void *impl, const uint32_t *output, uint32_t count, uint32_t *words,
                         uint32_t word_count);
-    void (*close)(
-        void *
-            impl); /* once, on whichever thread ends the sequence or its command; NULL: nothing to do */
+    /* Once, on whichever thread ends the sequence or its command. NULL: nothing to do. */
+    void (*close)(void *impl);
 };
 
 static inline uint32_t engine_mask_words(uint32_t vocab)
@@ -216,6 +215,8 @@ struct engine_load {
     uint64_t prompt_tokens; /* computed since start */
     uint64_t cached_tokens; /* not computed thanks to the prefix cache */
     uint64_t new_tokens;    /* sampled */
+    /* Of those, by the core in steps in which the backend draws: it had no room for their penalties. */
+    uint64_t draws_left;
     uint64_t preemptions;
     uint64_t step_ns;   /* of the last step */
     uint32_t step_rows; /* rows of the last step */

@@ -66,9 +66,10 @@ bool engine_penalty_wanted(const struct engine_sampling *sampling);
 struct engine_changes engine_changes_of(const struct engine_sampling *sampling,
                                         const struct engine_history *history, uint32_t *counts);
 
+/* Changes logits so. A finite one stays finite, any other stays as it is. */
 void engine_changes_apply(const struct engine_changes *changes, float *logits);
 
-/* Changes the logits by biases and penalties; counts as above. A finite logit stays finite, any other stays as it is. */
+/* Both, for what a request wants; without a tally tokens are counted anew, and biases may be in any order. counts: as above. */
 void engine_penalize(const struct engine_sampling *sampling, const struct engine_history *history,
                      uint32_t *counts, float *logits);
 

@@ -53,8 +53,7 @@ struct engine_plan {
     const float **heads;                     /* [sequences_max] */
     struct engine_output *outputs;           /* [sequences_max] */
     struct engine_draw *draws;               /* [sequences_max] of outputs */
-    uint32_t *
-        masks; /* [sequences_max][words]: tokens that these may draw; pages that nobody asks for are not touched */
+    uint32_t *masks; /* [sequences_max][words]: which tokens these may be; touched where one asks */
     struct engine_flight *flights; /* [sequences_max] */
     uint32_t flight_count;
     struct engine_chunk *chunks; /* [sequences_max] */

@@ -56,6 +56,8 @@ static const struct td_metric blocks = {.name = "tandem_kv_blocks",
     X(cached_tokens, "tandem_engine_cached_tokens_total", COUNTER,                               \
       "Prompt tokens not computed thanks to the prefix cache.")                                  \
     X(new_tokens, "tandem_engine_new_tokens_total", COUNTER, "Tokens sampled.")                  \
+    X(draws_left, "tandem_engine_draws_left_total", COUNTER,                                     \
+      "Tokens sampled on the host, since a GPU had no room for their penalties.")                \
     X(preemptions, "tandem_engine_preemptions_total", COUNTER, "Sequences put back for memory.") \
     X(stray_commands, "tandem_engine_stray_commands_total", COUNTER,                             \
       "Commands that crossed an event and did nothing.")                                         \

@@ -92,11 +92,6 @@ struct cuda_graph_counts cuda_backend_graphs(const struct engine_backend *backen
     return ((const struct cuda_backend *)backend)->graphs.counts;
 }
 
-uint64_t cuda_backend_draws_left(const struct engine_backend *backend)
-{
-    return ((const struct cuda_backend *)backend)->draws.left;
-}
-
 /* ------------------------------------------------------------------ checks */
 
 static td_status_t check_model(const struct model *model, struct td_error *error)

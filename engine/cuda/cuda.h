@@ -73,7 +73,4 @@ struct cuda_graph_counts {
 /* Of a backend that cuda_backend_open has given; on the thread that drives it. */
 struct cuda_graph_counts cuda_backend_graphs(const struct engine_backend *backend);
 
-/* Draws that were left to the core since the backend was opened, since their penalties had no room (sample.h). */
-uint64_t cuda_backend_draws_left(const struct engine_backend *backend);
-
 #endif

@@ -84,11 +84,12 @@ static bool add_changes(struct cuda_draws *draws, const struct cuda_shape *shape
 
 static void note_left(struct cuda_draws *draws, const struct engine_changes *changes)
 {
-    if (draws->left++ == 0)
+    if (!draws->has_left)
         td_log(TD_LOG_INFO, "cuda",
                "a draw is left to the host: no room for its penalties biases %" PRIu32
                " tokens %" PRIu32,
                changes->bias_count, changes->seen_count);
+    draws->has_left = true;
 }
 
 static void add_mask(struct cuda_draws *draws, const struct cuda_shape *shape,
@@ -102,12 +103,12 @@ static void add_mask(struct cuda_draws *draws, const struct cuda_shape *shape,
     draw->mask = ++draws->mask_count;
 }
 
-static bool add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
+static void add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
                      const struct engine_draw *from, struct cuda_draw *draw)
 {
     if (!add_changes(draws, shape, &from->changes, draw)) {
         note_left(draws, &from->changes);
-        return false;
+        return;
     }
     add_mask(draws, shape, from->allowed, draw);
     draw->is_wanted = true;
@@ -121,7 +122,6 @@ static bool add_draw(struct cuda_draws *draws, const struct cuda_shape *shape,
     draw->wants_logprobs = from->wants_logprobs;
     draw->top = from->top_logprobs;
     draws->with_logprobs += from->wants_logprobs;
-    return true;
 }
 
 bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
@@ -129,7 +129,7 @@ bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
 {
     draws->outputs = batch->output_count;
     draws->logits = 0;
-    draws->wanted = 0;
+    draws->asked = 0;
     draws->with_logprobs = 0;
     draws->mask_count = 0;
     draws->change_count = 0;
@@ -140,10 +140,12 @@ bool cuda_draws_fill(struct cuda_draws *draws, const struct cuda_shape *shape,
         if (output->want != ENGINE_WANT_LOGITS)
             continue;
         draws->logits++;
-        if (output->draw != NULL)
-            draws->wanted += add_draw(draws, shape, output->draw, &draws->each[i]);
+        if (output->draw == NULL)
+            continue;
+        draws->asked++;
+        add_draw(draws, shape, output->draw, &draws->each[i]);
     }
-    return draws->wanted > 0;
+    return draws->asked > 0;
 }
 
 static void upload(const struct cuda_draws *draws, struct cuda_device *device,

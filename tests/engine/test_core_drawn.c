@@ -123,6 +123,7 @@ static void requests_get_the_tokens_that_the_core_draws(void **state)
             rig_check_output(&rig, id);
         }
     assert_int_equal(drawn, 6 * 12); /* one draws nothing */
+    assert_int_equal(rig.load.draws_left, 0);
     rig_close(&rig);
 }
 
@@ -150,6 +151,7 @@ static void a_draw_that_fails_ends_its_sequence_and_no_other(void **state)
         rig_assert_finished(&rig, 1, ENGINE_FINISH_FAILED, TD_INTERNAL);
         rig_assert_finished(&rig, 2, ENGINE_FINISH_LENGTH, TD_OK);
         rig_check_output(&rig, 2);
+        assert_int_equal(rig.load.draws_left, 1); /* beside the one that was drawn, if badly */
         rig_close(&rig);
     }
 }
