@@ -5,8 +5,9 @@
  *
  * SHAPE: tiny, qwen2.5-0.5b, qwen2.5-7b, llama-3.1-8b; TYPE: bf16, q8_0, q4_k ...; SECONDS for each figure. Prints a line of
  * JSON for each: prompts of 2,048 tokens in chunks of 512, and decode at several batch sizes, every sequence with 1,023 tokens
- * behind it. Times are of whole steps, with logits copied to the host: the median. Keys and values of the tokens behind are
- * random too, each sequence's own. "bits" is a hash of the first sequence's logits, which neither the size of the batch nor graphs
+ * behind it: "decode" draws tokens on the GPU, as serving does, "decode-logits" copies all logits to the host. Times are of whole
+ * steps: the median. Keys and values of the tokens behind are
+ * random too, each sequence's own. "bits" is a hash of the first sequence's logits, or its token, which neither the size of the batch nor graphs
  * nor early launches may change; where batches disagree, the exit status is 1. --fast: the fast variant, where they
  * may. --load times how weights come from the host's memory instead.
  */
@@ -18,6 +19,7 @@
 
 #include "engine/cuda/cuda.h"
 #include "engine/cuda/gpu/gpu.h"
+#include "engine/sample.h"
 #include "lib/base/hash.h"
 #include "lib/base/time.h"
 #include "model/model.h"
@@ -65,13 +67,14 @@ struct bench {
     bool is_fast;
     double seconds;
     bool is_checking; /* of all logits of an output whether they are numbers */
-    uint64_t bits;    /* of the last step's last logits */
-    uint64_t decoded; /* of the first decode step's; 0: none yet */
+    uint64_t bits;    /* of the last step's last logits, or token */
+    uint64_t decoded; /* of one sequence alone */
     bool disagrees;
     uint32_t slots[BATCH_MAX * CONTEXT / BLOCK_TOKENS];
     struct engine_batch_sequence sequences[BATCH_MAX];
     struct engine_row rows[CHUNK];
     struct engine_output outputs[BATCH_MAX];
+    struct engine_draw draws[BATCH_MAX];
     double times[TIMES_MAX];
 };
 
@@ -155,12 +158,36 @@ static int by_size(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* A step, and whether its logits are numbers. */
+static void check_logits(struct bench *bench, const struct engine_batch *batch,
+                         const struct engine_result *result)
+{
+    const struct td_error wrong = {.text = "a logit is no number"};
+    const uint32_t vocab = bench->shape->vocab;
+
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        if (!isfinite(result->outputs[i][i]))
+            die("run", &wrong);
+    for (uint32_t i = 0; bench->is_checking && i < vocab; i++)
+        if (!isfinite(result->outputs[0][i]))
+            die("run", &wrong);
+    bench->bits = td_hash128(result->outputs[batch->output_count - 1], vocab * sizeof(float)).lo;
+}
+
+static void check_tokens(struct bench *bench, const struct engine_batch *batch,
+                         const struct engine_result *result)
+{
+    const struct td_error wrong = {.text = "a token was not drawn"};
+
+    for (uint32_t i = 0; i < batch->output_count; i++)
+        if (result->tokens == NULL || result->tokens[i] >= bench->shape->vocab)
+            die("run", &wrong);
+    bench->bits = result->tokens[batch->output_count - 1];
+}
+
+/* A step, and whether its logits are numbers, or its tokens are some. */
 static double time_step(struct bench *bench, const struct engine_batch *batch)
 {
     const struct td_error failed = {.text = "the step failed (see above)"};
-    const struct td_error wrong = {.text = "a logit is no number"};
-    const uint32_t vocab = bench->shape->vocab;
     struct engine_result result;
     uint64_t start_ns = td_now_ns();
     double ms;
@@ -168,14 +195,10 @@ static double time_step(struct bench *bench, const struct engine_batch *batch)
     if (bench->backend->ops->run(bench->backend, batch, &result) != TD_OK)
         die("run", &failed);
     ms = td_ns_to_ms(td_now_ns() - start_ns);
-    for (uint32_t i = 0; i < batch->output_count; i++)
-        if (!isfinite(result.outputs[i][i]))
-            die("run", &wrong);
-    for (uint32_t i = 0; bench->is_checking && batch->output_count > 0 && i < vocab; i++)
-        if (!isfinite(result.outputs[0][i]))
-            die("run", &wrong);
-    if (batch->output_count > 0)
-        bench->bits = td_hash128(result.outputs[batch->output_count - 1], vocab * sizeof(float)).lo;
+    if (batch->output_count > 0 && batch->outputs[0].draw != NULL)
+        check_tokens(bench, batch, &result);
+    else if (batch->output_count > 0)
+        check_logits(bench, batch, &result);
     return ms;
 }
 
@@ -207,8 +230,9 @@ static void report(struct bench *bench, const char *what, uint32_t batch, uint32
 }
 
 /* The first sequence is in the last row, so that every size of a batch has it at another place. */
-static double decode_once(struct bench *bench, uint32_t batch)
+static double decode(struct bench *bench, uint32_t batch, bool is_drawn)
 {
+    struct engine_sampling sampling = {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f};
     const struct engine_batch step = {.rows = bench->rows,
                                       .row_count = batch,
                                       .sequences = bench->sequences,
@@ -222,8 +246,22 @@ static double decode_once(struct bench *bench, uint32_t batch)
         bench->rows[i] = (struct engine_row){
             .token = sequence % bench->shape->vocab, .position = CONTEXT - 1, .sequence = sequence};
         bench->outputs[i] = (struct engine_output){.row = i, .want = ENGINE_WANT_LOGITS};
+        sampling.seed = sequence;
+        bench->draws[i] = engine_draw_of(&sampling, bench->shape->vocab, 0);
+        if (is_drawn)
+            bench->outputs[i].draw = &bench->draws[i];
     }
     return time_step(bench, &step);
+}
+
+static double decode_once(struct bench *bench, uint32_t batch)
+{
+    return decode(bench, batch, true);
+}
+
+static double decode_logits_once(struct bench *bench, uint32_t batch)
+{
+    return decode(bench, batch, false);
 }
 
 /* A prompt takes the slots of two sequences. */
@@ -264,10 +302,22 @@ static void fill_pool(struct cuda_device *device, const struct engine_kv *kv)
         die("cannot fill the pool", &error);
 }
 
-static void measure(struct bench *bench)
+/* At every size of a batch, which may not change what the first sequence gets. */
+static void measure_decode(struct bench *bench, const char *what,
+                           double (*once)(struct bench *bench, uint32_t batch))
 {
     static const uint32_t batches[] = {1, 8, 32, BATCH_MAX};
 
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        report(bench, what, batches[i], batches[i], once);
+        if (i == 0)
+            bench->decoded = bench->bits;
+        bench->disagrees = bench->disagrees || (!bench->is_fast && bench->bits != bench->decoded);
+    }
+}
+
+static void measure(struct bench *bench)
+{
     for (uint32_t i = 0; i < BATCH_MAX * CONTEXT / BLOCK_TOKENS; i++)
         bench->slots[i] = i;
     for (uint32_t i = 0; i < BATCH_MAX; i++)
@@ -275,12 +325,8 @@ static void measure(struct bench *bench)
             (struct engine_batch_sequence){.slots = bench->slots + i * (CONTEXT / BLOCK_TOKENS),
                                            .slot_count = CONTEXT / BLOCK_TOKENS};
     report(bench, "prefill", 1, PROMPT, prefill_once);
-    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
-        report(bench, "decode", batches[i], batches[i], decode_once);
-        if (i == 0)
-            bench->decoded = bench->bits;
-        bench->disagrees = bench->disagrees || (!bench->is_fast && bench->bits != bench->decoded);
-    }
+    measure_decode(bench, "decode", decode_once);
+    measure_decode(bench, "decode-logits", decode_logits_once);
 }
 
 /* What recorded steps have taken of the device's memory, for which plan.h has only a guess. */
