@@ -66,7 +66,7 @@ static td_status_t take_drawn(const struct engine_core *core, const struct engin
     if (!core->plan.draws[output].wants_logprobs)
         return TD_OK;
     if (result->logprobs == NULL || result->logprobs[output].count > ENGINE_TOP_LOGPROBS_MAX)
-        return TD_INTERNAL;
+        return TD_INTERNAL; /* of logits that were not finite */
     *logprobs = result->logprobs[output];
     token->logprobs = logprobs;
     return TD_OK;
@@ -81,9 +81,8 @@ static td_status_t draw_here(struct engine_core *core, const float *logits, uint
 
     if (status != TD_OK || !draw->wants_logprobs)
         return status;
-    engine_logprobs_of(&core->sampler, logits, token->token, draw->top_logprobs, logprobs);
     token->logprobs = logprobs;
-    return TD_OK;
+    return engine_logprobs_of(&core->sampler, logits, token->token, draw->top_logprobs, logprobs);
 }
 
 td_status_t engine_draw_take(struct engine_core *core, const struct engine_sequence *sequence,

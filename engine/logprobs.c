@@ -58,8 +58,8 @@ static void take_ranked(const struct engine_shortlist *list, struct engine_logpr
     out->count = list->count;
 }
 
-void engine_logprobs_of(struct engine_sampler *sampler, const float *logits, uint32_t token,
-                        uint32_t wanted, struct engine_logprobs *out)
+td_status_t engine_logprobs_of(struct engine_sampler *sampler, const float *logits, uint32_t token,
+                               uint32_t wanted, struct engine_logprobs *out)
 {
     float best;
     uint64_t sum;
@@ -67,6 +67,8 @@ void engine_logprobs_of(struct engine_sampler *sampler, const float *logits, uin
     assert(wanted <= ENGINE_TOP_LOGPROBS_MAX && token < sampler->vocab);
     sampler->ops->maxima(logits, sampler->vocab, sampler->maxima);
     best = greatest(sampler);
+    if (best > FLT_MAX)
+        return TD_INTERNAL;
     sum = sampler->ops->weigh(logits, sampler->vocab, best, 1.0f, NULL);
     out->count = 0;
     if (wanted > 0) {
@@ -76,4 +78,5 @@ void engine_logprobs_of(struct engine_sampler *sampler, const float *logits, uin
     out->chosen = logits_logprob(logits[token], best, sum);
     for (uint32_t i = 0; i < out->count; i++)
         out->top[i].value = logits_logprob(out->top[i].value, best, sum);
+    return TD_OK;
 }

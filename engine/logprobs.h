@@ -15,10 +15,11 @@
 
 /*
  * The log-probabilities of a token and of the first in rank: by logit, and by lower id where logits are equal. Only finite
- * logits are ranked, so there may be fewer than wanted, which is at most ENGINE_TOP_LOGPROBS_MAX. The token's logit is finite, and
- * so is the greatest. The sampler is only scratch memory.
+ * logits are ranked, so there may be fewer than wanted, which is at most ENGINE_TOP_LOGPROBS_MAX. The token's logit is
+ * finite. The sampler is only scratch memory. TD_INTERNAL: a logit is plus infinity (the backend is broken, though a mask may have
+ * hidden it from the draw).
  */
-void engine_logprobs_of(struct engine_sampler *sampler, const float *logits, uint32_t token,
-                        uint32_t wanted, struct engine_logprobs *out);
+td_status_t engine_logprobs_of(struct engine_sampler *sampler, const float *logits, uint32_t token,
+                               uint32_t wanted, struct engine_logprobs *out) TD_MUST_USE;
 
 #endif

@@ -310,7 +310,9 @@ static void check_draws(struct stage *stage, struct engine_sampler *sampler, uin
                      sampling->bias_count, requests[row].is_masked ? "masked" : "any token");
         if (expected == ENGINE_DRAW_FAILED || !sampling->wants_logprobs)
             continue;
-        engine_logprobs_of(sampler, logits[row], expected, sampling->top_logprobs, &logprobs);
+        assert_int_equal(
+            engine_logprobs_of(sampler, logits[row], expected, sampling->top_logprobs, &logprobs),
+            TD_OK);
         check_logprobs(&stage->draws.logprobs[row], &logprobs, kinds[kind]);
     }
 }
@@ -438,6 +440,29 @@ static void logits_that_nobody_can_draw_from_are_told(void **state)
     stage_close(&stage);
 }
 
+/* A mask may leave good logits of a broken backend, but there is nothing to compare them with. */
+static void log_probabilities_beside_an_infinite_logit_are_none(void **state)
+{
+    static float logits[ROWS * 300];
+    const uint32_t allowed[10] = {0x10};
+    struct engine_draw how[ROWS];
+    struct stage stage;
+
+    (void)state;
+    stage_open(&stage, 300);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        logits[row * 300 + 280] = row == 1 ? INFINITY : 1;
+        how[row] = (struct engine_draw){
+            .is_greedy = true, .allowed = allowed, .wants_logprobs = true, .top_logprobs = row};
+    }
+    draw_rows(&stage, logits, how);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        assert_int_equal(stage.draws.tokens[row], 4);
+        assert_int_equal(stage.draws.logprobs[row].count, row == 1 ? CUDA_NO_LOGPROBS : row);
+    }
+    stage_close(&stage);
+}
+
 /* ------------------------------------------------------------------ a batch */
 
 /* Some outputs leave drawing to the backend and some do not, and a hidden state is between them. */
@@ -501,7 +526,8 @@ static void each_output_gets_what_it_wants(void **state)
 
         if (i % 3 != 0 && i != 4) {
             assert_int_equal(engine_sample_by(&sampler, logits[i], &how[i % 3], &expected), TD_OK);
-            engine_logprobs_of(&sampler, logits[i], expected, 4, &logprobs);
+            assert_int_equal(engine_logprobs_of(&sampler, logits[i], expected, 4, &logprobs),
+                             TD_OK);
         }
         if (i % 3 == 2)
             check_logprobs(&result.logprobs[i], &logprobs, "a model's");
@@ -521,6 +547,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(changed_logits_are_those_of_the_core),
         cmocka_unit_test(too_many_changes_are_left_to_the_core),
         cmocka_unit_test(logits_that_nobody_can_draw_from_are_told),
+        cmocka_unit_test(log_probabilities_beside_an_infinite_logit_are_none),
         cmocka_unit_test(each_output_gets_what_it_wants),
     };
 

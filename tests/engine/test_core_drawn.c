@@ -177,7 +177,7 @@ static void step_with_logprobs(struct rig *rig, struct engine_sampler *sampler, 
         if (!draw->wants_logprobs)
             continue;
         assert_int_equal(draw->top_logprobs, 6);
-        engine_logprobs_of(sampler, raw[i], tokens[i], 6, &expected[i]);
+        assert_int_equal(engine_logprobs_of(sampler, raw[i], tokens[i], 6, &expected[i]), TD_OK);
         asked = i;
     }
     if (is_drawn) {

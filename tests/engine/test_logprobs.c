@@ -105,7 +105,8 @@ static void values_are_those_of_doubles(void **state)
                 struct engine_logprobs found = {0};
 
                 sampler.ops = sets[set];
-                engine_logprobs_of(&sampler, logits, token, wanted, &found);
+                assert_int_equal(engine_logprobs_of(&sampler, logits, token, wanted, &found),
+                                 TD_OK);
                 if (set == 0)
                     first = found;
                 assert_memory_equal(&found, &first, sizeof found);
@@ -126,14 +127,16 @@ static void extremes_are_finite(void **state)
     (void)state;
     assert_int_equal(engine_sampler_init(&sampler, 3), TD_OK);
     memcpy(logits, (const float[]){-FLT_MAX, FLT_MAX, -INFINITY}, 3 * sizeof(float));
-    engine_logprobs_of(&sampler, logits, 0, 3, &found);
+    assert_int_equal(engine_logprobs_of(&sampler, logits, 0, 3, &found), TD_OK);
     assert_int_equal(found.count, 2);
     assert_true(found.chosen == -FLT_MAX && found.top[1].value == -FLT_MAX);
     assert_true(found.top[0].token == 1 && found.top[0].value == 0.0f);
     memcpy(logits, (const float[]){-0.0f, -INFINITY, NAN}, 3 * sizeof(float));
-    engine_logprobs_of(&sampler, logits, 0, 1, &found);
+    assert_int_equal(engine_logprobs_of(&sampler, logits, 0, 1, &found), TD_OK);
     assert_memory_equal(&found.chosen, &zero, sizeof zero);
     assert_memory_equal(&found.top[0].value, &zero, sizeof zero);
+    memcpy(logits, (const float[]){1, INFINITY, 2}, 3 * sizeof(float));
+    assert_int_equal(engine_logprobs_of(&sampler, logits, 0, 1, &found), TD_INTERNAL);
     engine_sampler_fini(&sampler);
 }
 

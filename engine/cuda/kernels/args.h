@@ -420,7 +420,8 @@ struct cuda_change {
     uint32_t what; /* the bits of a bias; of a token that was seen how often it is in the output */
 };
 
-#define CUDA_TOP_MAX 20 /* ENGINE_TOP_LOGPROBS_MAX */
+#define CUDA_TOP_MAX     20         /* ENGINE_TOP_LOGPROBS_MAX */
+#define CUDA_NO_LOGPROBS UINT32_MAX /* a count: the greatest logit is not finite */
 
 /* struct engine_logprobs of engine/engine.h. */
 struct cuda_logprobs {

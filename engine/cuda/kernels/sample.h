@@ -561,8 +561,10 @@ SIMT_KERNEL(survey, CUDA_DRAW_THREADS, struct cuda_survey_args)
     if (draw->is_wanted == 0 || draw->wants_logprobs == 0) /* the whole block */
         return;
     sample = sample_begin(&shared, draw, args.logits, args.peaks, args.vocab);
-    if (sample_best(&sample) == CUDA_DRAW_FAILED) /* the whole block; drawing will say so */
+    if (sample_best(&sample) == CUDA_DRAW_FAILED) { /* the whole block */
+        out->count = CUDA_NO_LOGPROBS;
         return;
+    }
     sample.draw.temperature = 1.0f;
     sample.draw.least_weight = 0;
     sample.limit = sample_floor(&sample, SAMPLE_REACH_MAX);
