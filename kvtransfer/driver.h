@@ -52,6 +52,8 @@ struct driver_handle {
       (void *value_out, int attribute, unsigned long long pointer))                                \
     X(address_range, cuMemGetAddressRange_v2,                                                      \
       (unsigned long long *base_out, size_t *bytes_out, unsigned long long pointer))               \
+    X(alloc, cuMemAlloc_v2, (unsigned long long *base_out, size_t bytes))                          \
+    X(release, cuMemFree_v2, (unsigned long long base))                                            \
     X(handle_get, cuIpcGetMemHandle, (struct driver_handle * handle_out, unsigned long long base)) \
     X(handle_open, cuIpcOpenMemHandle_v2,                                                          \
       (unsigned long long *base_out, struct driver_handle handle, unsigned flags))                 \

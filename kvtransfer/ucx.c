@@ -181,7 +181,7 @@ static ucs_status_t set_lanes(ucp_config_t *options, const struct kvt_ucx_config
 static ucs_status_t set_options(ucp_config_t *options, const struct ucx_transport *transport)
 {
     char keepalive[32];
-    ucs_status_t status = ucx_is_direct(transport) ? ucx_direct_options(options)
+    ucs_status_t status = ucx_is_direct(transport) ? ucx_pool_options(options)
                                                    : set_lanes(options, &transport->config);
 
     snprintf(keepalive, sizeof keepalive, "%ums", transport->config.keepalive_ms);
@@ -308,7 +308,7 @@ static td_status_t open_transport(struct ucx_transport *transport, struct td_err
     if (status != TD_OK)
         return status;
     if (ucx_is_direct(transport))
-        status = ucx_direct_register(transport, error);
+        status = ucx_pool_register(transport, error);
     if (status == TD_OK)
         status = open_worker(transport, error);
     if (status != TD_OK)
@@ -342,20 +342,23 @@ td_status_t kvt_ucx_open(const struct kvt_ucx_config *config, struct kvt_transpo
     return open_or_free(transport, transport_out, error);
 }
 
-/* 1.20 is the first that works with CUDA 13. */
-static td_status_t check_version(struct td_error *error)
+bool ucx_is_new_enough(void)
 {
     unsigned major;
     unsigned minor;
     unsigned release;
 
     ucp_get_version(&major, &minor, &release);
-    if (UCP_VERSION(major, minor) >= UCP_VERSION(1, 20))
+    return UCP_VERSION(major, minor) >= UCP_VERSION(1, 20);
+}
+
+static td_status_t check_version(struct td_error *error)
+{
+    if (ucx_is_new_enough())
         return TD_OK;
-    return td_fail(
-        error, TD_UNSUPPORTED,
-        "ucx %u.%u.%u is too old for the memory of GPUs: 1.20 or newer with CUDA knows it", major,
-        minor, release);
+    return td_fail(error, TD_UNSUPPORTED,
+                   "ucx %s is too old for the memory of GPUs: 1.20 or newer with CUDA knows it",
+                   ucp_get_version_string());
 }
 
 td_status_t kvt_ucx_open_direct(const struct kvt_ucx_config *config,

@@ -4,8 +4,10 @@
  *   ucx.c          context, worker, operations table, progress
  *   ucx_endpoint.c connecting, greeting, losing and closing endpoints
  *   ucx_chunk.c    sending, receiving and refusing chunks
- *   ucx_direct.c   the pool of a device, and chunks of it, block by block
+ *   ucx_direct.c   chunks of a device's pool, block by block
+ *   ucx_pool.c     what UCX is told of such a pool
  *   ucx_trial.c    whether blocks of a device really get to a peer without the host
+ *   ucx_look.c     what the library can do on this host, for `tandem check`
  *   ucx_process.c  environment, log and signals of the process
  *   ucx_events.c   stands between UCX and its event sets
  *   ucx_lanes.c    which lanes an endpoint really uses
@@ -177,11 +179,23 @@ void ucx_operation_end(struct ucx_operation *operation, td_status_t status);
 /* Reports operations that have ended; true if there were any. */
 bool ucx_report_operations(struct ucx_transport *transport);
 
-/* ---- ucx_direct.c */
+/* ---- ucx.c */
+
+/* Whether the UCX that was loaded may know the memory of GPUs: 1.20 is the first that works with CUDA 13. */
+bool ucx_is_new_enough(void);
+
+/* ---- ucx_pool.c */
 
 /* Registers the pool with the context. */
-td_status_t ucx_direct_register(struct ucx_transport *transport, struct td_error *error);
-ucs_status_t ucx_direct_options(ucp_config_t *options);
+td_status_t ucx_pool_register(struct ucx_transport *transport, struct td_error *error);
+ucs_status_t ucx_pool_options(ucp_config_t *options);
+
+/* Tells UCX of a request whether its memory is of the pool, and how that was registered. */
+void ucx_pool_describe(const struct ucx_transport *transport, const void *base,
+                       ucp_request_param_t *param);
+
+/* ---- ucx_direct.c */
+
 ucs_status_t ucx_direct_handlers(struct ucx_transport *transport);
 
 td_status_t ucx_direct_send(struct kvt_transport *base, struct kvt_endpoint *endpoint,
@@ -199,10 +213,6 @@ void ucx_direct_cancel(struct ucx_transport *transport, const struct ucx_endpoin
 
 /* Frees batches that UCX never let go of, once it is closed. */
 void ucx_direct_free(struct ucx_transport *transport);
-
-/* How UCX is to treat memory of this transport: names its kind, so that it does not guess. */
-void ucx_direct_describe(const struct ucx_transport *transport, const void *base,
-                         ucp_request_param_t *param);
 
 /* ---- ucx_trial.c */
 

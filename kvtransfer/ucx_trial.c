@@ -129,7 +129,7 @@ void ucx_try_lanes(struct ucx_endpoint *endpoint)
     *trial = (struct trial){.transport = transport, .endpoint = endpoint->number};
     ucx_greeting_write(&greeting, trial->header);
     param.user_data = trial;
-    ucx_direct_describe(transport, transport->pool.base, &param);
+    ucx_pool_describe(transport, transport->pool.base, &param);
     request = ucp_am_send_nbx(endpoint->ep, UCX_TRIAL, trial->header, sizeof trial->header,
                               transport->pool.base, transport->block_bytes, &param);
     if (!UCS_PTR_IS_PTR(request)) { /* also if it has ended at once: that is no rendezvous */

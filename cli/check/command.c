@@ -91,6 +91,7 @@ static int run(const char *model, const OPTIONS *options)
     check_machine(table, options, "");
     show(table, &shown, options);
     check_gpu(table, options);
+    check_gpu_ways(table, options, NULL);
     show(table, &shown, options);
     check_ports(table, options);
     check_certs(table, options->certs);

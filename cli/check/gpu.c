@@ -11,6 +11,7 @@
 #include "cli/probe.h"
 #include "cli/sheet.h"
 #include "engine/cuda/gpu/gpu.h"
+#include "kvtransfer/driver.h"
 #include "lib/base/log.h"
 
 #define AREA        "gpu"
@@ -93,13 +94,20 @@ static void look_at_gpu(struct look *look, uint32_t index)
     cuda_device_close(device);
 }
 
-static void look_at_lanes(struct look *look)
+/* As KV transfers find it, and so the same that the GPUs were found through. */
+static void look_at_driver(struct look *look)
 {
-    struct check_row *row = check_add(&look->rows, AREA, "KV between GPUs");
+    struct check_row *row = check_add(&look->rows, AREA, "driver");
+    const struct driver *driver;
+    struct td_error error = {0};
 
-    check_figure(row, "map opens pools of GPUs of this host that reach each other; to all others "
-                      "KV goes through the host's memory. Not tried here: workers say in the log "
-                      "which it is");
+    if (driver_load(NULL, &driver, &error) != TD_OK) {
+        check_figure(row, "%s", error.text);
+        judge_missing(row, look, "install the whole of NVIDIA's driver");
+        return;
+    }
+    check_figure(row, "serves CUDA %d.%d", driver->version / 1000, driver->version % 1000 / 10);
+    check_value(row, "cuda_version", driver->version);
 }
 
 static int run(void *ctx)
@@ -119,10 +127,9 @@ static int run(void *ctx)
         judge_missing(row, look, "install NVIDIA's driver on a machine with a GPU");
         return 0;
     }
+    look_at_driver(look);
     for (uint32_t i = 0; i < count && i < GPUS_SHOWN; i++)
         look_at_gpu(look, i);
-    if (count > 0)
-        look_at_lanes(look);
     return 0;
 }
 

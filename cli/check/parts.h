@@ -14,6 +14,10 @@ void check_machine(struct check_table *table, const struct cli_check_options *op
 /* CUDA and GPUs: what is missing is a problem with --gpu. */
 void check_gpu(struct check_table *table, const struct cli_check_options *options);
 
+/* How KV gets from GPU to GPU, tried where there is one. driver: NULL outside of tests, see kvt_cuda_config. */
+void check_gpu_ways(struct check_table *table, const struct cli_check_options *options,
+                    const char *driver);
+
 /* Memory of the GPU that --gpu means, as check_gpu has written it into the table; 0: it found none. */
 double check_gpu_memory_bytes(const struct check_table *table);
 

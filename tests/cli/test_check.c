@@ -438,6 +438,56 @@ static void gpus_that_cannot_be_looked_for_are_missed_with_the_flag(void **state
     assert_row("driver", CHECK_PROBLEM, "no process", "leave --gpu out");
 }
 
+/* The rows for how KV gets from GPU to GPU; driver: a double, or a file that is none. */
+static void check_ways(const char *driver, bool gpu)
+{
+    const struct cli_check_options options = {.cluster = {.prefill = 1, .decode = 1, .gpu = gpu}};
+
+    table.count = 0;
+    check_gpu_ways(&table, &options, driver);
+}
+
+/* Two processes, one of which reads the other's memory by its handle: done, over the double of the driver. */
+static void cuda_ipc_is_tried_between_two_processes(void **state)
+{
+    (void)state;
+    check_ways(STUB_DRIVER_PATH, false);
+    assert_row("CUDA IPC", CHECK_OK, "read 1 MiB of another's", "");
+    setenv("STUB_DRIVER_BREAKS", "cuIpcOpenMemHandle_v2", 1);
+    check_ways(STUB_DRIVER_PATH, false);
+    assert_row("CUDA IPC", CHECK_NOTE, "cuIpcOpenMemHandle of the peer's pool", "--ipc=host");
+    setenv("STUB_DRIVER_BREAKS", "cuMemAlloc_v2", 1);
+    check_ways(STUB_DRIVER_PATH, false);
+    assert_row("CUDA IPC", CHECK_NOTE, "cuMemAlloc", "");
+    unsetenv("STUB_DRIVER_BREAKS");
+    check_ways("/nowhere/libcuda.so", false);
+    assert_row("CUDA IPC", CHECK_NOTE, "there is no NVIDIA driver", "");
+}
+
+static void what_ucx_can_is_said_and_advised_upon_for_gpus(void **state)
+{
+    (void)state;
+    check_ways(NULL, false);
+    assert_row("UCX", CHECK_OK, "lanes here: ", "");
+    assert_non_null(strstr(find("UCX")->figure, "tcp/lo"));
+    assert_int_equal(find("UCX")->value_count, 2);
+    assert_row("CUDA IPC", CHECK_OK, "not tried", "");
+    check_ways(STUB_DRIVER_PATH, true);
+    if (find("UCX")->values[0].value == 0)
+        assert_row("UCX", CHECK_NOTE, "for GPUs", "scripts/setup --ucx");
+}
+
+static void ways_that_cannot_be_looked_for_are_said_so(void **state)
+{
+    (void)state;
+    no_processes = true;
+    check_ways(STUB_DRIVER_PATH, true);
+    no_processes = false;
+    assert_row("CUDA IPC", CHECK_OK, "no process", "");
+    assert_row("UCX", CHECK_OK, "no process", "");
+    assert_row("NCCL", CHECK_OK, "no process", "");
+}
+
 /* The tiny model, for two workers on a GPU of this size; 0: none was found. */
 static void check_model_on_gpu(double memory_bytes, uint64_t kv_bytes)
 {
@@ -473,6 +523,9 @@ int main(void)
         cmocka_unit_test_setup(version_1_of_control_groups_limits_memory_too, clear),
         cmocka_unit_test_setup(gpus_are_described_and_missed_only_with_the_flag, clear),
         cmocka_unit_test_setup(gpus_that_cannot_be_looked_for_are_missed_with_the_flag, clear),
+        cmocka_unit_test_setup(cuda_ipc_is_tried_between_two_processes, clear),
+        cmocka_unit_test_setup(what_ucx_can_is_said_and_advised_upon_for_gpus, clear),
+        cmocka_unit_test_setup(ways_that_cannot_be_looked_for_are_said_so, clear),
         cmocka_unit_test_setup(a_model_for_a_gpu_is_compared_with_the_memory_of_the_gpu, clear),
         cmocka_unit_test_setup(the_machine_is_described_by_its_limits, clear),
         cmocka_unit_test_setup(an_unknown_set_of_kernels_is_a_problem, clear),

@@ -5,6 +5,8 @@
  * GPU" is shared memory behind addresses that the processor may not touch: who dereferences one crashes. Copies run on a
  * thread of each stream, in order; handles open in other processes and not in their own, and memory that others have
  * open cannot be freed; errors from 700 to 799 stay.
+ *
+ * STUB_DRIVER_BREAKS in the environment names a function that always fails, for processes that no test can talk to.
  */
 #ifndef TANDEM_TESTS_KVTRANSFER_STUB_DRIVER_H
 #define TANDEM_TESTS_KVTRANSFER_STUB_DRIVER_H

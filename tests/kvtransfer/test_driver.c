@@ -33,6 +33,8 @@ static void symbols_are_those_of_the_present_version(void **state)
         VALUE(cuCtxSetCurrent),
         VALUE(cuPointerGetAttribute),
         VALUE(cuMemGetAddressRange),
+        VALUE(cuMemAlloc),
+        VALUE(cuMemFree),
         VALUE(cuIpcGetMemHandle),
         VALUE(cuIpcOpenMemHandle),
         VALUE(cuIpcCloseMemHandle),
