@@ -129,16 +129,38 @@ static void pass_on(struct staged_operation *operation)
     td_list_push_back(&staged->passed, &operation->in_list);
 }
 
-/* Sends take turns; one that finds no pinned memory waits for those in front of it. */
+static bool has_slots(const struct td_list *sends, const struct kvt_endpoint *endpoint)
+{
+    td_list_for_each(node, sends)
+    {
+        const struct staged_operation *operation =
+            td_container_of(node, struct staged_operation, in_list);
+
+        if (operation->is_send && operation->endpoint == endpoint && operation->place.base != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* Who has slots already leaves the last ones to others. */
+static bool may_take_slot(const struct staged *staged, const struct staged_operation *operation)
+{
+    return operation->staged_bytes == 0 || staged_room_has_spare(&staged->room) ||
+           !(has_slots(&staged->filling, operation->endpoint) ||
+             has_slots(&staged->passed, operation->endpoint));
+}
+
+/* Sends take turns; one that finds no pinned memory waits, and those of other peers pass it by. */
 static void fill(struct staged *staged)
 {
-    struct td_list *node;
-
-    while ((node = td_list_first(&staged->waiting)) != NULL) {
+    td_list_for_each(node, &staged->waiting)
+    {
         struct staged_operation *operation =
             td_container_of(node, struct staged_operation, in_list);
         td_status_t status;
 
+        if (!may_take_slot(staged, operation))
+            continue;
         if (!staged_room_take(&staged->room, operation->staged_bytes, &operation->place))
             return;
         status = begin_copies(operation, true);
@@ -365,6 +387,21 @@ static td_status_t staged_connect(struct kvt_transport *base, const uint8_t *add
     return inner->ops->connect(inner, address, length, context, endpoint_out);
 }
 
+/* Copies of these still read the pool, or the peer still reads what they have made. */
+static void let_go(struct td_list *sends, const struct kvt_endpoint *endpoint)
+{
+    td_list_for_each(node, sends)
+    {
+        struct staged_operation *operation =
+            td_container_of(node, struct staged_operation, in_list);
+
+        if (operation->endpoint != endpoint)
+            continue;
+        operation->is_canceled = true;
+        operation->endpoint = NULL; /* its slot does not count for who connects anew */
+    }
+}
+
 static void staged_disconnect(struct kvt_transport *base, struct kvt_endpoint *endpoint, bool force)
 {
     struct staged *staged = staged_of(base);
@@ -377,13 +414,8 @@ static void staged_disconnect(struct kvt_transport *base, struct kvt_endpoint *e
         if (operation->endpoint == endpoint)
             end(operation, TD_CANCELED);
     }
-    td_list_for_each(node, &staged->filling) /* their copies still read the pool */
-    {
-        struct staged_operation *operation =
-            td_container_of(node, struct staged_operation, in_list);
-
-        operation->is_canceled = operation->is_canceled || operation->endpoint == endpoint;
-    }
+    let_go(&staged->filling, endpoint);
+    let_go(&staged->passed, endpoint);
     staged->inner->ops->disconnect(staged->inner, endpoint, force);
 }
 

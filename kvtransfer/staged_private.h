@@ -37,10 +37,16 @@ td_status_t staged_room_open(struct staged_room *room, struct kvt_device *device
                              size_t bytes, struct td_error *error) TD_MUST_USE;
 void staged_room_close(struct staged_room *room); /* zeros: nothing */
 
+/*
+ * Whether there is a slot for somebody who has one already. The last quarter is for those who have none: what a frozen
+ * peer has comes back late, or never.
+ */
+bool staged_room_has_spare(const struct staged_room *room);
+
 /* A slot for so many bytes; false: none is free. 0 bytes need none. */
 bool staged_room_take(struct staged_room *room, size_t bytes, struct staged_place *place_out);
 
-/* The same, else from the heap: what has arrived cannot wait. False: too much is there already. */
+/* A spare one, else from the heap: what has arrived cannot wait. False: too much is there already. */
 bool staged_room_take_any(struct staged_room *room, size_t bytes, struct staged_place *place_out);
 void staged_room_give(struct staged_room *room, struct staged_place *place);
 
@@ -51,7 +57,7 @@ struct staged_operation {
     void *tag;
     bool is_send;
     bool is_canceled;              /* its endpoint was closed while it was copied */
-    struct kvt_endpoint *endpoint; /* sends */
+    struct kvt_endpoint *endpoint; /* sends; NULL: disconnected */
     struct kvt_mark *mark;         /* the end of its copies; NULL: none run */
     struct staged_place place;
     size_t staged_bytes;

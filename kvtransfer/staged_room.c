@@ -92,6 +92,11 @@ void staged_room_close(struct staged_room *room)
     free(room->free_slots);
 }
 
+bool staged_room_has_spare(const struct staged_room *room)
+{
+    return room->free_count > room->slot_count / 4;
+}
+
 bool staged_room_take(struct staged_room *room, size_t bytes, struct staged_place *place_out)
 {
     *place_out = (struct staged_place){0};
@@ -109,7 +114,7 @@ bool staged_room_take_any(struct staged_room *room, size_t bytes, struct staged_
 {
     uint8_t *base;
 
-    if (staged_room_take(room, bytes, place_out))
+    if ((bytes == 0 || staged_room_has_spare(room)) && staged_room_take(room, bytes, place_out))
         return true;
     if (bytes > HEAP_BYTES_MAX - room->heap_bytes)
         return false;

@@ -68,6 +68,64 @@ static void sends_wait_for_pinned_memory(void **state)
         contract_assert_landed(contract, &transfers[i]);
 }
 
+#define FROZEN \
+    4 /* peers: with what may be on the way to each, they would have all the pinned memory */
+
+static struct site *open_reader(struct site *sender, uint64_t epoch)
+{
+    struct site_config config = site_config_default(SITE_GPU_MAPHOST, epoch);
+    struct site *site;
+
+    config.is_elsewhere = true;
+    site = site_open(&config);
+    site_peer_add(sender, site);
+    site_peer_add(site, sender);
+    assert_int_equal(site_wait_peer(sender, epoch).kind, KVT_PEER_UP);
+    assert_int_equal(site_wait_peer(site, CONTRACT_SENDER).kind, KVT_PEER_UP);
+    return site;
+}
+
+static void offer_and_send(struct site *sender, const struct site_transfer *transfer,
+                           const struct site *reader)
+{
+    site_fill(sender, transfer);
+    site_offer(sender, transfer, site_epoch(reader));
+    site_send(sender, transfer, site_epoch(reader), 0, transfer->block_count);
+}
+
+static void frozen_peers_leave_pinned_memory_to_others(void **state)
+{
+    struct site_config config = site_config_default(SITE_GPU_MAPHOST, CONTRACT_SENDER);
+    struct site *frozen[FROZEN];
+    struct site *sender;
+    struct site *reader;
+    struct site_transfer transfers[FROZEN];
+    struct site_transfer transfer = site_transfer_make(2 * FROZEN, 12, 0);
+
+    (void)state;
+    config.stop_ms = config.cut_ms = 20000; /* nobody is given up */
+    sender = site_open(&config);
+    reader = open_reader(sender, CONTRACT_RECEIVER);
+    for (uint32_t i = 0; i < FROZEN; i++) {
+        frozen[i] = open_reader(sender, CONTRACT_RECEIVER + 1 + i);
+        site_freeze(frozen[i]);
+        transfers[i] = site_transfer_make(2 * i, 12, 0);
+        offer_and_send(sender, &transfers[i], frozen[i]);
+    }
+    site_expect(reader, &transfer, CONTRACT_SENDER);
+    offer_and_send(sender, &transfer, reader);
+    assert_int_equal(site_wait_end(reader, &transfer, false).kind, KVT_LANDED);
+    assert_int_equal(site_wait_end(sender, &transfer, true).kind, KVT_DRAINED);
+    for (uint32_t i = 0; i < FROZEN; i++) {
+        assert_int_equal(site_count(sender, KVT_DRAINED, &transfers[i], true), 0);
+        site_kill(frozen[i]);
+        assert_int_equal(site_wait_end(sender, &transfers[i], true).kind, KVT_DRAINED);
+        site_close(frozen[i]);
+    }
+    site_close(sender);
+    site_close(reader);
+}
+
 static void a_copy_that_cannot_be_queued_fails_its_transfer(void **state)
 {
     struct contract *contract = *state;
@@ -142,6 +200,7 @@ int main(int argc, char **argv)
         CASE(the_way_by_ucx_is_named_too, &ucx),
         CASE(what_is_being_copied_is_waited_for, &held),
         CASE(sends_wait_for_pinned_memory, &map),
+        cmocka_unit_test(frozen_peers_leave_pinned_memory_to_others),
         CASE(a_copy_that_cannot_be_queued_fails_its_transfer, &apart),
         cmocka_unit_test(staging_that_cannot_be_pinned_is_slow_and_works),
         cmocka_unit_test(a_pool_that_is_not_a_gpus_is_refused),
