@@ -92,7 +92,12 @@ static td_status_t open_chosen(const struct worker_options *options,
         td_log(TD_LOG_WARN, "load", "%s: %s", fallback->warning, why.text);
         return TD_OK;
     }
-    return status == TD_OK ? TD_OK : td_fail(error, status, "%s", why.text);
+    if (status == TD_OK)
+        return TD_OK;
+    return td_fail(error, status, "%s%s", why.text,
+                   options->kv_transport != WORKER_KV_AUTO
+                       ? " (--kv-transport auto takes another way where there is one)"
+                       : "");
 }
 
 /* Adds one of our transports to the identity, if it is in use. */

@@ -464,12 +464,20 @@ static bool news_is_current(struct worker_core *core, struct worker_peer *peer,
     return current;
 }
 
-static enum pair_event event_of(struct worker_pair *pair, const struct kvt_event *event)
+/* Where the last way did not connect, the flag that left no other is named: who chose it can choose again. */
+static enum pair_event on_peer_lost(struct worker_pair *pair, td_status_t status)
 {
-    if (event->kind == KVT_PEER_UP)
-        return PAIR_ON_PEER_UP;
-    return pair->state == PAIR_JOINING && leave_out(pair) ? PAIR_ON_PEER_LOST_MORE
-                                                          : PAIR_ON_PEER_LOST;
+    const char *why = td_status_text(status);
+
+    snprintf(pair->reason, sizeof pair->reason, "the transport lost it: %s", why);
+    if (pair->state != PAIR_JOINING)
+        return PAIR_ON_PEER_LOST;
+    if (leave_out(pair))
+        return PAIR_ON_PEER_LOST_MORE;
+    snprintf(pair->reason, sizeof pair->reason,
+             "KV does not connect by %s (%s), and --kv-transport leaves no other way",
+             pair->transport, why);
+    return PAIR_ON_PEER_LOST;
 }
 
 void pairs_on_kvt(struct worker_core *core, struct kvt_event *event)
@@ -487,10 +495,8 @@ void pairs_on_kvt(struct worker_core *core, struct kvt_event *event)
             continue;
         if (event->kind == KVT_PEER_UP)
             snprintf(pair->lanes, sizeof pair->lanes, "%s", event->peer_up.lanes);
-        else
-            snprintf(pair->reason, sizeof pair->reason, "the transport lost it: %s",
-                     td_status_text(event->status));
-        pair_step(pair, event_of(pair, event));
+        pair_step(pair,
+                  event->kind == KVT_PEER_UP ? PAIR_ON_PEER_UP : on_peer_lost(pair, event->status));
         return; /* one pair has one peer, and stepping may change the list */
     }
 }
@@ -512,6 +518,17 @@ static const struct worker_transport *choose(struct worker_core *core,
         }
     }
     return NULL;
+}
+
+static void say_none_in_common(const struct worker_core *core, char out[static WORKER_REASON_BYTES])
+{
+    size_t length = (size_t)snprintf(out, WORKER_REASON_BYTES, "no common transport: here");
+
+    for (uint32_t i = 0; i < core->identity.transport_count; i++)
+        length += (size_t)snprintf(out + length, WORKER_REASON_BYTES - length, "%s %s",
+                                   i > 0 ? "," : "", core->identity.transports[i].name);
+    snprintf(out + length, WORKER_REASON_BYTES - length,
+             "; map is for one host; see --kv-transport of both");
 }
 
 static bool admit_peer(struct worker_core *core, const Td__PairRequest *request,
@@ -540,7 +557,7 @@ static bool admit_peer(struct worker_core *core, const Td__PairRequest *request,
         return false;
     *transport_out = choose(core, request, &theirs);
     if (*transport_out == NULL) {
-        snprintf(reason, WORKER_REASON_BYTES, "no common transport");
+        say_none_in_common(core, reason);
         return false;
     }
     status = peer_add(core, request->epoch, theirs->name, theirs->blob.data, theirs->blob.len);

@@ -96,12 +96,23 @@ static void a_bad_handshake_is_refused_by_the_name_of_the_field(void **state)
         const char *field;
         void (*spoil)(Td__PairRequest *request);
     } cases[] = {
-        {"epoch", wrong_epoch},      {"epoch", own_epoch},        {"epoch", zero_epoch},
-        {"version", no_versions},    {"version", older_version},  {"version", newer_version},
-        {"content", no_content},     {"weights", other_weights},  {"rope", other_rope},
-        {"content_id", other_id},    {"geometry", no_geometry},   {"layers", other_layers},
-        {"hidden", other_hidden},    {"transport", no_transport}, {"transport", strange_transport},
+        {"epoch", wrong_epoch},
+        {"epoch", own_epoch},
+        {"epoch", zero_epoch},
+        {"version", no_versions},
+        {"version", older_version},
+        {"version", newer_version},
+        {"content", no_content},
+        {"weights", other_weights},
+        {"rope", other_rope},
+        {"content_id", other_id},
+        {"geometry", no_geometry},
+        {"layers", other_layers},
+        {"hidden", other_hidden},
+        {"transport", no_transport},
+        {"transport", strange_transport},
         {"transport", long_address},
+        {"here loop; map is for one host", strange_transport},
     };
 
     (void)state;
@@ -300,6 +311,23 @@ static void a_bad_reply_to_a_handshake_means_prefill_here(void **state)
     }
 }
 
+/* Who said --kv-transport hears that this is why, and not only that a peer was lost. */
+static void a_pair_whose_only_transport_does_not_connect_names_the_flag(void **state)
+{
+    const char *fallback;
+
+    (void)state;
+    rig_start(&rig, &router, ID, TOKENS, 1);
+    rig_tokens(&rig, &router, ID, 0, TOKENS);
+    rig_reserved(&rig, rig_request(&rig, ID)->sequence, 5, 0);
+    rig_pair_reply(&rig, NULL);
+    rig_peer(&rig, KVT_PEER_LOST, RIG_PEER);
+    fallback = rig_request(&rig, ID)->result.kv.fallback;
+    assert_non_null(strstr(fallback, "does not connect by loop"));
+    assert_non_null(strstr(fallback, "--kv-transport leaves no other way"));
+    assert_int_equal(rig.pair_calls, 1);
+}
+
 static void by_the_second(Td__PairReply *reply)
 {
     reply->transport = reply->address->name = (char *)(uintptr_t)RIG_SECOND_TRANSPORT;
@@ -466,6 +494,7 @@ int main(void)
         DECODE(a_bad_reply_to_a_handshake_means_prefill_here),
         DECODE(a_transport_that_does_not_connect_is_left_out_of_the_next_handshake),
         DECODE(a_pair_without_another_transport_fails),
+        DECODE(a_pair_whose_only_transport_does_not_connect_names_the_flag),
         DECODE(heartbeats_do_not_keep_a_dead_transfer_alive),
         DECODE(a_core_that_is_closed_in_the_middle_frees_everything),
     };

@@ -336,6 +336,9 @@ static void what_is_not_there_or_does_not_fit_is_said_in_a_sentence(void **state
     expect_refusal((const char *const[]){"--device=gpu", "--gpu-memory-fraction=0.0001", NULL},
                    TD_NO_MEMORY, "weights");
     expect_refusal((const char *const[]){"--device=tpu", NULL}, TD_INVALID, "--device 'tpu'");
+    gpu_double_share(false); /* the site says --kv-transport=map */
+    expect_refusal(prefill_flags, TD_INTERNAL, "--kv-transport auto takes another way");
+    gpu_double_share(true);
 }
 
 static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
