@@ -28,6 +28,10 @@ static struct cuda_device *gpus[2];
 static atomic_int failing = -1; /* the GPU that fails from now on */
 static atomic_bool hash_hangs;  /* nobody who waits for hashes hears of them */
 static sem_t hash_goes_on;
+static atomic_int
+    steps_left; /* of the first GPU; the last of them waits before it begins. 0: none does */
+static atomic_bool step_waits;
+static sem_t step_goes_on;
 
 /* Kernels fail when they have run: it is met by whoever waits. */
 static td_status_t wait_for_gpu(struct cuda_device *device, struct td_error *error)
@@ -47,6 +51,12 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
 {
     td_status_t status;
 
+    if (device == gpus[0] && kernel == CUDA_KERNEL_EMBED && atomic_load(&steps_left) > 0 &&
+        atomic_fetch_sub(&steps_left, 1) == 1) {
+        atomic_store(&step_waits, true);
+        while (sem_wait(&step_goes_on) != 0)
+            ;
+    }
     pthread_mutex_lock(&interpreter_mutex);
     status = interpreted_ops->launch(device, kernel, grid, args, error);
     pthread_mutex_unlock(&interpreter_mutex);
@@ -302,6 +312,49 @@ static void a_gpu_that_hangs_in_the_transfer_thread_is_seen(void **state)
     sem_destroy(&hash_goes_on);
 }
 
+static bool first_block_is_there(void *station)
+{
+    const struct worker_engines *engines = &((const struct station *)station)->runtime->engines;
+
+    return atomic_load(&step_waits) &&
+           kvt_stats_get(kvt_runtime_stats(engines->transfers), KVT_STAT_BYTES_RECEIVED) >=
+               engines->kv.block_bytes;
+}
+
+/* Three steps for the prompt: what the first has made lands, verified, while the last has not begun. */
+static void blocks_travel_while_the_rest_of_the_prompt_is_computed(void **state)
+{
+    static const char *const flags[] = {"--device=gpu",     "--gpu-memory-fraction=0.4",
+                                        "--step-tokens=16", "--sequences-max=8",
+                                        "--step-time=60s",  NULL};
+    struct start start = {.prompt_tokens = PROMPT, .max_new_tokens = OUTPUT};
+    struct heard *heard;
+    struct router router;
+    struct site site;
+
+    (void)state;
+    sem_init(&step_goes_on, 0, 0);
+    gpu_double_reach(true);
+    site_open(&site);
+    station_open(&site, &site.prefill, flags);
+    station_open(&site, &site.decode, decode_flags);
+    router_open(&router, &site.decode);
+    start.prefill[0] = site.prefill.options.listen;
+    atomic_store(&steps_left, 3);
+    heard = router_start(&router, &start);
+    site_until(&site, first_block_is_there, &site.decode);
+    sem_post(&step_goes_on);
+    site_until(&site, heard_end, heard);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_LENGTH);
+    assert_string_equal(heard->fallback, "");
+    assert_int_equal(heard->remote_blocks, (PROMPT + 15) / 16);
+    router_close(&router);
+    station_end(&site.decode);
+    station_end(&site.prefill);
+    site_close(&site);
+    sem_destroy(&step_goes_on);
+}
+
 static void kv_bytes_bound_the_pool_on_the_device(void **state)
 {
     const char *const flags[] = {"--device=gpu", "--kv-bytes=1MiB", NULL};
@@ -387,6 +440,7 @@ int main(void)
         cmocka_unit_test(a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone),
         cmocka_unit_test(a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends),
         cmocka_unit_test(a_gpu_that_hangs_in_the_transfer_thread_is_seen),
+        cmocka_unit_test(blocks_travel_while_the_rest_of_the_prompt_is_computed),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
         cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
         cmocka_unit_test(flags_of_the_cpu_are_refused_with_a_gpu),
