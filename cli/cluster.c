@@ -21,6 +21,7 @@
 
 const char *const cli_kv_transports[] = {"auto", "ucx", "map", NULL};
 const char *const cli_log_levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 
@@ -38,6 +39,11 @@ static const struct td_flag cluster_flags[] = {
     {TD_FLAG_AS_TEXT(OPTIONS, gpu_memory_fraction), .name = "gpu-memory-fraction", .value = "SHARE",
      .help = "With --gpu, what each worker takes of the GPU's memory, above 0 and at most 1. Not "
              "given: 0.9 divided by the number of workers, which is 0.45 for two."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, gpu_weights), .name = "gpu-weights",
+     .fallback = CUDA_WEIGHTS_FALLBACK, .choices = gpu_weights,
+     .help =
+         "With --gpu, what it holds matrices of F32, F16 and BF16 as: as-is, or fp8, about half of "
+         "the memory and traffic of BF16 and less exact (embedding and LM head stay)."},
     {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
      .help =
          "With --gpu, products of many rows by cuBLASLt, where it is installed, for weights of "
@@ -201,6 +207,7 @@ static void add_gpu(struct planner *planner)
     double fraction = cli_cluster_gpu_fraction(planner->options);
 
     add_pair(planner, "--gpu-memory-fraction", format(planner, "%.6f", fraction));
+    add_pair(planner, "--gpu-weights", gpu_weights[planner->options->gpu_weights]);
     if (planner->options->fast_variant)
         add(planner, "--fast-variant");
 }
@@ -245,8 +252,12 @@ static td_status_t check_gpu(const struct cli_cluster_options *options, struct t
 
     if (!options->gpu && options->gpu_memory_fraction != NULL)
         return td_fail(error, TD_INVALID, "--gpu-memory-fraction is for --gpu");
+    if (!options->gpu && options->gpu_weights != CUDA_WEIGHTS_AS_IS)
+        return td_fail(error, TD_INVALID, "--gpu-weights, or TANDEM_GPU_WEIGHTS, is for --gpu");
     if (!options->gpu && options->fast_variant)
         return td_fail(error, TD_INVALID, "--fast-variant, or TANDEM_FAST_VARIANT, is for --gpu");
+    if (options->fast_variant && options->gpu_weights != CUDA_WEIGHTS_AS_IS)
+        return td_fail(error, TD_INVALID, "--fast-variant is for --gpu-weights as-is");
     if (!options->gpu)
         return TD_OK;
     if (options->threads != 0)

@@ -20,6 +20,7 @@ struct cli_cluster_options {
     const char *host;
     bool gpu;                        /* all workers compute on one GPU */
     const char *gpu_memory_fraction; /* of each worker; NULL: the card is divided */
+    unsigned gpu_weights;            /* enum cuda_weights_form, of all workers, with gpu */
     bool fast_variant;               /* of all workers, with gpu */
     uint32_t threads;                /* of each worker; 0: the CPUs are divided */
     unsigned numerics;               /* enum cpu_numerics */

@@ -88,6 +88,7 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
                                 .block_tokens = options->block_tokens,
                                 .rows_max = options->step_tokens,
                                 .outputs_max = options->sequences_max,
+                                .weights = (enum cuda_weights_form)options->gpu_weights,
                                 .is_fast = options->fast_variant,
                                 .progress = {.tell = worker_say_progress, .ctx = &saying}};
     td_status_t status = blocks_wanted(options, engines->model, &cuda.block_count, error);

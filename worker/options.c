@@ -14,6 +14,7 @@
 #define GiB     ((int64_t)1 << 30)
 #define HOUR_MS 3600000
 
+static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 static const char *const transports[] = {"auto", "ucx", "map", NULL};
@@ -50,6 +51,13 @@ static const struct td_flag engine[] = {
      .help = "Of the GPU's memory, what this process takes in all, above 0 and at most 1; two "
              "workers on one GPU need less than half each. Weights and workspace come first, KV "
              "gets the rest. Not given: 0.9."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, gpu_weights), .name = "gpu-weights",
+     .fallback = CUDA_WEIGHTS_FALLBACK, .choices = gpu_weights,
+     .help =
+         "With --device gpu, what the GPU holds matrices of F32, F16 and BF16 as: as-is, or fp8, "
+         "rounded to E4M3 with a scale for each row, which takes about half of the memory and "
+         "traffic of BF16 and is less exact. Embedding and LM head stay. Equal on all workers "
+         "that exchange KV."},
     {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
      .help = "With --device gpu, products of many rows by cuBLASLt, where it is installed, for "
              "weights of BF16, which then take twice the memory. For comparison: results depend on "
@@ -243,6 +251,10 @@ static td_status_t check_device(const struct worker_options *options, struct td_
 
     if (status == TD_OK && options->fast_variant && !choice.is_gpu)
         return td_fail(error, TD_INVALID, "--fast-variant is for --device gpu");
+    if (status == TD_OK && options->gpu_weights != CUDA_WEIGHTS_AS_IS && !choice.is_gpu)
+        return td_fail(error, TD_INVALID, "--gpu-weights is for --device gpu");
+    if (status == TD_OK && options->gpu_weights != CUDA_WEIGHTS_AS_IS && options->fast_variant)
+        return td_fail(error, TD_INVALID, "--fast-variant is for --gpu-weights as-is");
     if (status != TD_OK || !choice.is_gpu)
         return status;
     if (options->threads != 0)

@@ -151,7 +151,8 @@ static void look_at_gpu_memory(struct work *work, const struct model *model)
     struct td_error error = {0};
     size_t weights_bytes;
 
-    if (cuda_weights_bytes(model, &weights_bytes, &error) == TD_OK) {
+    if (cuda_weights_bytes(model, (enum cuda_weights_form)work->options->cluster.gpu_weights,
+                           &weights_bytes, &error) == TD_OK) {
         judge_gpu_memory(work, row, (double)weights_bytes);
         return;
     }

@@ -116,6 +116,10 @@ static td_status_t check_options(const struct cuda_options *options, struct td_e
                        "%" PRIu32 " rows and %" PRIu32 " outputs in a batch (at most %" PRIu32
                        " and %" PRIu32 ")",
                        options->rows_max, options->outputs_max, CUDA_ROWS_MAX, CUDA_OUTPUTS_MAX);
+    if (options->is_fast && options->weights != CUDA_WEIGHTS_AS_IS)
+        return td_fail(
+            error, TD_INVALID,
+            "the fast variant is for weights as they are: its products would have others");
     if (options->stop_id_count >
         sizeof(((struct engine_model_info *)0)->stop_ids) / sizeof(uint32_t))
         return td_fail(error, TD_LIMIT, "%" PRIu32 " stop ids are too many",
@@ -145,8 +149,9 @@ static void describe(struct cuda_backend *backend, const struct cuda_options *op
     snprintf(info->rope, sizeof info->rope, "%s", model->rope.text);
     snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s",
              options->kv_dtype == CUDA_KV_F32 ? "f32" : "f16");
-    snprintf(info->numerics, sizeof info->numerics, "%s",
-             options->is_fast ? CUDA_NUMERICS_FAST : CUDA_NUMERICS);
+    snprintf(info->numerics, sizeof info->numerics, "%s%s",
+             options->is_fast ? CUDA_NUMERICS_FAST : CUDA_NUMERICS,
+             options->weights == CUDA_WEIGHTS_FP8 ? CUDA_NUMERICS_FP8 : "");
     for (uint32_t i = 0; i < options->stop_id_count; i++)
         info->stop_ids[i] = options->stop_ids[i];
     info->content_id =
@@ -204,7 +209,8 @@ static td_status_t plan_memory(struct cuda_backend *backend, const struct cuda_o
         .blocks_wanted = options->block_count,
         .blocks_min = 1};
     size_t fast_bytes = 0;
-    td_status_t status = cuda_weights_bytes(backend->model, &input.weights_bytes, error);
+    td_status_t status =
+        cuda_weights_bytes(backend->model, options->weights, &input.weights_bytes, error);
 
     if (status == TD_OK && options->is_fast)
         status = cuda_fast_bytes(backend->model, &fast_bytes, error);
@@ -267,8 +273,8 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
     td_status_t status = plan_memory(backend, options, &plan, &workspace_bytes, error);
 
     if (status == TD_OK)
-        status = cuda_weights_open(backend->model, backend->device, options->progress,
-                                   &backend->weights, error);
+        status = cuda_weights_open(backend->model, options->weights, backend->device,
+                                   options->progress, &backend->weights, error);
     if (status == TD_OK && options->is_fast)
         status = cuda_fast_open(backend->model, backend->device, &backend->fast, error);
     if (status == TD_OK)

@@ -1,6 +1,6 @@
 /*
- * choice.h: which device a person has asked for, in the words of --device and --gpu-memory-fraction. No device is
- * touched: that a GPU is there, and has the memory, shows when it is opened.
+ * choice.h: which device a person has asked for, in the words of --device and --gpu-memory-fraction, and what weights it is to
+ * hold, in those of --gpu-weights. No device is touched: that a GPU is there, and has the memory, shows when it is opened.
  */
 #ifndef TANDEM_ENGINE_CUDA_CHOICE_H
 #define TANDEM_ENGINE_CUDA_CHOICE_H
@@ -9,6 +9,18 @@
 #include <stdint.h>
 
 #include "lib/base/status.h"
+
+/* What weights are held as: what --gpu-weights says. */
+#define CUDA_WEIGHTS_CHOICES \
+    {                        \
+        "as-is", "fp8", NULL \
+    }
+#define CUDA_WEIGHTS_FALLBACK "as-is"
+
+enum cuda_weights_form {
+    CUDA_WEIGHTS_AS_IS, /* F32 and F16 as bf16 */
+    CUDA_WEIGHTS_FP8, /* matrices of layers that are F32, F16 or BF16: rounded to FP8, with a scale for each row */
+};
 
 struct cuda_choice {
     bool is_gpu;

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "engine/backend.h"
+#include "engine/cuda/choice.h"
 #include "engine/cuda/device.h"
 #include "engine/cuda/loader.h"
 #include "lib/base/status.h"
@@ -23,6 +24,7 @@
 
 #define CUDA_NUMERICS         "cuda-bf16-4" /* the class of results, part of the content id */
 #define CUDA_NUMERICS_FAST    "cuda-fast-1" /* of the fast variant, which depends on the batch */
+#define CUDA_NUMERICS_FP8     "-fp8"        /* behind the class, where weights were rounded */
 #define CUDA_ROWS_DEFAULT     512
 #define CUDA_ROWS_MAX         ((uint32_t)1 << 14)
 #define CUDA_OUTPUTS_DEFAULT  64
@@ -39,13 +41,14 @@ struct cuda_options {
     double
         memory_fraction; /* of the device's memory, for all of this process; 0: CUDA_FRACTION_DEFAULT */
     enum cuda_kv_dtype kv_dtype;
-    uint32_t block_tokens;         /* 16 (or 0), 32, 64, 128 or 256 */
-    uint32_t block_count;          /* 0: what memory is left for */
-    uint32_t rows_max;             /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
-    uint32_t outputs_max;          /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
-    bool is_fast;                  /* products of many rows by cuBLASLt: see fast.h; BF16 only */
-    struct cuda_progress progress; /* of loading; tell NULL: the log hears of it */
-    bool is_without_graphs;        /* every step is launched kernel by kernel */
+    enum cuda_weights_form weights; /* not with is_fast */
+    uint32_t block_tokens;          /* 16 (or 0), 32, 64, 128 or 256 */
+    uint32_t block_count;           /* 0: what memory is left for */
+    uint32_t rows_max;              /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
+    uint32_t outputs_max;           /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
+    bool is_fast;                   /* products of many rows by cuBLASLt: see fast.h; BF16 only */
+    struct cuda_progress progress;  /* of loading; tell NULL: the log hears of it */
+    bool is_without_graphs;         /* every step is launched kernel by kernel */
     bool is_without_early;    /* no kernel begins before the one before has ended: see device.h */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */

@@ -24,6 +24,7 @@ struct walk {
     uint8_t *memory;
     size_t at; /* bytes so far, aligned */
     uint32_t layer;
+    enum cuda_weights_form form;
     struct cuda_packer packer; /* or only how large its staging memory should be */
     struct td_error *error;
 };
@@ -70,8 +71,11 @@ struct stack {
 static td_status_t put_stack(struct walk *walk, const struct stack *stack,
                              struct cuda_matrix *matrix_out)
 {
-    struct cuda_pack_source source = {
-        .matrix = stack->matrices[0], .mate = stack->mate, .seed = walk->at};
+    struct cuda_pack_source source = {.matrix = stack->matrices[0],
+                                      .mate = stack->mate,
+                                      .seed = walk->at,
+                                      .is_rounded = walk->form == CUDA_WEIGHTS_FP8 &&
+                                                    walk->layer != NO_LAYER};
     struct cuda_matrix matrix = cuda_pack_describe(&source);
     uint8_t *place = NULL;
     size_t bytes = 0;
@@ -263,10 +267,11 @@ static td_status_t walk_model(const struct model *model, struct walk *walk,
 }
 
 /* Sizes of the weights and of staging memory. */
-static td_status_t measure(const struct model *model, size_t *bytes_out, size_t *staging_bytes_out,
-                           struct td_error *error)
+static td_status_t measure(const struct model *model, enum cuda_weights_form form,
+                           size_t *bytes_out, size_t *staging_bytes_out, struct td_error *error)
 {
-    struct walk walk = {.packer = {.staging_bytes = CUDA_STAGING_BYTES}, .error = error};
+    struct walk walk = {
+        .form = form, .packer = {.staging_bytes = CUDA_STAGING_BYTES}, .error = error};
     struct cuda_weights weights = {0};
     td_status_t status = walk_model(model, &walk, &weights);
 
@@ -278,25 +283,27 @@ static td_status_t measure(const struct model *model, size_t *bytes_out, size_t 
     return TD_OK;
 }
 
-td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out, struct td_error *error)
+td_status_t cuda_weights_bytes(const struct model *model, enum cuda_weights_form form,
+                               size_t *bytes_out, struct td_error *error)
 {
     size_t staging_bytes;
 
-    return measure(model, bytes_out, &staging_bytes, error);
+    return measure(model, form, bytes_out, &staging_bytes, error);
 }
 
 /* Into memory that was taken. Staging memory goes back before the KV pool takes what is left. */
-static td_status_t load(const struct model *model, struct cuda_device *device,
-                        const struct cuda_loader_options *options, struct cuda_weights *weights,
-                        struct td_error *error)
+static td_status_t load(const struct model *model, enum cuda_weights_form form,
+                        struct cuda_device *device, const struct cuda_loader_options *options,
+                        struct cuda_weights *weights, struct td_error *error)
 {
     struct walk walk = {.device = device,
+                        .form = form,
                         .memory = weights->memory,
                         .packer = {.device = device, .staging_bytes = CUDA_STAGING_BYTES},
                         .error = error};
     size_t weights_bytes;
     void *staging = NULL;
-    td_status_t status = measure(model, &weights_bytes, &walk.packer.staging_bytes, error);
+    td_status_t status = measure(model, form, &weights_bytes, &walk.packer.staging_bytes, error);
 
     if (status == TD_OK)
         status = cuda_device_take(device, walk.packer.staging_bytes, &staging, error);
@@ -315,15 +322,15 @@ static td_status_t load(const struct model *model, struct cuda_device *device,
     return status;
 }
 
-td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
-                              struct cuda_progress progress, struct cuda_weights *weights_out,
-                              struct td_error *error)
+td_status_t cuda_weights_open(const struct model *model, enum cuda_weights_form form,
+                              struct cuda_device *device, struct cuda_progress progress,
+                              struct cuda_weights *weights_out, struct td_error *error)
 {
     struct cuda_loader_options options = {.progress = progress};
     struct cuda_weights weights = {0};
     size_t bytes = 0;
     void *memory = NULL;
-    td_status_t status = cuda_weights_bytes(model, &bytes, error);
+    td_status_t status = cuda_weights_bytes(model, form, &bytes, error);
 
     if (status != TD_OK)
         return status;
@@ -334,7 +341,7 @@ td_status_t cuda_weights_open(const struct model *model, struct cuda_device *dev
     }
     weights.memory = memory;
     options.total_bytes = bytes;
-    status = load(model, device, &options, &weights, error);
+    status = load(model, form, device, &options, &weights, error);
     if (status != TD_OK) {
         cuda_weights_close(&weights, device);
         return status;

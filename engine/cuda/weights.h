@@ -1,7 +1,7 @@
 /*
  * weights.h: a model's weights in a device's memory.
  *
- * Matrices are packed (pack.h), F32 and F16 rounded to bf16; norms and biases are floats. What products have in common
+ * Matrices are packed (pack.h), F32 and F16 rounded to bf16, or all three to FP8; norms and biases are floats. What products have in common
  * becomes one matrix: queries, keys and values where their types are the same, gate and up too. One allocation.
  */
 #ifndef TANDEM_ENGINE_CUDA_WEIGHTS_H
@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/cuda/choice.h"
 #include "engine/cuda/device.h"
 #include "engine/cuda/loader.h"
 #include "lib/base/status.h"
@@ -45,16 +46,16 @@ struct cuda_weights {
 };
 
 /* TD_UNSUPPORTED names a shape that the kernels do not take; TD_LIMIT if the size overflows. */
-td_status_t cuda_weights_bytes(const struct model *model, size_t *bytes_out,
-                               struct td_error *error) TD_MUST_USE;
+td_status_t cuda_weights_bytes(const struct model *model, enum cuda_weights_form form,
+                               size_t *bytes_out, struct td_error *error) TD_MUST_USE;
 
 /*
  * Takes memory and loads everything (loader.h), so that it is there. What fails names the tensor that was on its way when
  * that was met: copies and kernels run behind what queues them. Then nothing is kept.
  */
-td_status_t cuda_weights_open(const struct model *model, struct cuda_device *device,
-                              struct cuda_progress progress, struct cuda_weights *weights_out,
-                              struct td_error *error) TD_MUST_USE;
+td_status_t cuda_weights_open(const struct model *model, enum cuda_weights_form form,
+                              struct cuda_device *device, struct cuda_progress progress,
+                              struct cuda_weights *weights_out, struct td_error *error) TD_MUST_USE;
 void cuda_weights_close(struct cuda_weights *weights, struct cuda_device *device);
 
 #endif

@@ -9,6 +9,7 @@
 #include "cli/runtime_folder.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/team.h"
+#include "engine/cuda/choice.h"
 #include "tests/support/support.h"
 
 static const struct cli_cluster_surroundings surroundings = {
@@ -242,6 +243,7 @@ static void one_gpu_is_divided_among_the_workers(void **state)
     for (size_t i = CLI_CLUSTER_WORKERS; i < planned.cluster.count; i++) {
         assert_value(&planned.cluster.plans[i], "--device", "gpu");
         assert_value(&planned.cluster.plans[i], "--gpu-memory-fraction", "0.450000");
+        assert_value(&planned.cluster.plans[i], "--gpu-weights", "as-is");
         assert_false(has_word(&planned.cluster.plans[i], "--fast-variant"));
         assert_null(value(&planned.cluster.plans[i], "--threads", 0));
         assert_null(value(&planned.cluster.plans[i], "--numerics", 0));
@@ -269,7 +271,13 @@ static void flags_that_do_not_go_with_a_gpu_are_refused(void **state)
     options.fast_variant = true; /* as the environment says it too */
     expect_refused(&options, "TANDEM_FAST_VARIANT");
     options.fast_variant = false;
+    options.gpu_weights = CUDA_WEIGHTS_FP8;
+    expect_refused(&options, "--gpu-weights");
     options.gpu = true;
+    options.fast_variant = true;
+    expect_refused(&options, "as-is");
+    options.fast_variant = false;
+    options.gpu_weights = CUDA_WEIGHTS_AS_IS;
     options.gpu_memory_fraction = "2";
     expect_refused(&options, "at most 1");
     options.gpu_memory_fraction = NULL;

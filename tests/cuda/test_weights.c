@@ -61,7 +61,8 @@ static bool fails_at(const struct model *model, uint32_t n, struct td_error *err
     device->ops = &failing;
     uploads_left = n;
     has_failed = false;
-    status = cuda_weights_open(model, device, (struct cuda_progress){0}, &weights, error);
+    status = cuda_weights_open(model, CUDA_WEIGHTS_AS_IS, device, (struct cuda_progress){0},
+                               &weights, error);
     assert_int_equal(status, has_failed ? TD_PEER_LOST : TD_OK);
     if (status == TD_OK)
         cuda_weights_close(&weights, device);

@@ -372,7 +372,7 @@ static const struct shape *find_shape(const char *name)
 
 static enum model_type find_type(const char *name)
 {
-    const struct td_error error = {.text = "no such type of weights; bf16, q8_0, q4_k are"};
+    const struct td_error error = {.text = "no such type of weights; bf16, fp8, q8_0, q4_k are"};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strcmp(types[i].name, name) == 0)

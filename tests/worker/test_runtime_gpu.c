@@ -397,7 +397,7 @@ static void what_is_not_there_or_does_not_fit_is_said_in_a_sentence(void **state
 static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
 {
     static const struct {
-        const char *flags[4];
+        const char *flags[5];
         const char *part;
     } cases[] = {
         {{"--device=gpu", NULL}, "--threads"}, /* the site says --threads=1 */
@@ -408,6 +408,9 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
         {{"--device=gpu", "--threads=0", "--gpu-memory-fraction=0.5x", NULL}, "0.5x"},
         {{"--gpu-memory-fraction=0.5", NULL}, "--device gpu"},
         {{"--fast-variant", NULL}, "--fast-variant is for --device gpu"},
+        {{"--gpu-weights=fp8", NULL}, "--gpu-weights is for --device gpu"},
+        {{"--device=gpu", "--threads=0", "--gpu-weights=fp8", "--fast-variant"}, "as-is"},
+        {{"--device=gpu", "--threads=0", "--gpu-weights=fp8", NULL}, NULL},
         {{"--device=gpu:", NULL}, "gpu:N"},
         {{"--device=gpu:99999", NULL}, "gpu:N"},
         {{"--device=cuda:0", "--threads=0", NULL}, NULL},
