@@ -1,8 +1,8 @@
 /*
  * forward.c: see forward.h.
  *
- * Inputs of a step travel as one copy (inputs.h). Then six kernels a layer (eight for more tokens than multiply.h streams),
- * launched one by one or as a graph that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
+ * Inputs of a step travel as one copy (inputs.h). Then five kernels a layer where all rows decode (with prompts six, for more tokens than
+ * multiply.h streams two more), launched one by one or as a graph that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
  * alone; whatever else changes from step to step is in the inputs.
  */
 #include "engine/cuda/forward.h"
@@ -24,6 +24,7 @@ struct step {
     uint32_t logits; /* padding included */
     uint32_t splits; /* of attention: those of the longest row, or of the bucket */
     struct cuda_rows rows;
+    bool is_decode; /* every row is of another sequence */
     const uint32_t *picks;
     const struct cuda_attend_item *items;
     struct cuda_attention attention; /* how many of them */
@@ -104,6 +105,7 @@ static struct cuda_bucket send_inputs(struct step *step)
                        (item_words + inputs.words) * sizeof(uint32_t));
     send_heads(step, inputs.heads);
     step->count = inputs.rows;
+    step->is_decode = cuda_inputs_decode(step->batch);
     step->logits = inputs.logits;
     step->splits = bucket.rows > 0 ? bucket.splits : inputs.splits;
     step->rows = (struct cuda_rows){.tokens = words + inputs.tokens,
@@ -220,35 +222,44 @@ static float query_scale(const struct cuda_backend *backend)
     return backend->pool.element_bytes == sizeof(float) ? scale : scale * 0x1.715476p+0f;
 }
 
-static void place(const struct step *step)
+static struct cuda_place_args place_args(const struct step *step)
 {
     const struct cuda_backend *backend = step->backend;
     const struct cuda_workspace *work = &backend->workspace;
     const size_t queries = (size_t)backend->shape.heads * backend->shape.head_dim;
     const size_t keys = (size_t)backend->shape.kv_heads * backend->shape.head_dim;
-    const struct cuda_place_args args = {.rows = step->rows,
-                                         .pool = backend->pool,
-                                         .q = work->qkv,
-                                         .k = work->qkv + queries,
-                                         .v = work->qkv + queries + keys,
-                                         .stride = (uint32_t)cuda_qkv_count(&backend->shape),
-                                         .q_norm = step->layer->q_norm,
-                                         .k_norm = step->layer->k_norm,
-                                         .angles = work->angles,
-                                         .rotated = work->rotated,
-                                         .heads = backend->shape.heads,
-                                         .kv_heads = backend->shape.kv_heads,
-                                         .layer = step->layer_index,
-                                         .epsilon = backend->model->rms_epsilon,
-                                         .scale = query_scale(backend),
-                                         .is_interleaved =
-                                             backend->model->rope.pairs == MODEL_ROPE_INTERLEAVED};
 
-    cuda_device_launch(backend->device, CUDA_KERNEL_PLACE,
+    return (struct cuda_place_args){.rows = step->rows,
+                                    .pool = backend->pool,
+                                    .q = work->qkv,
+                                    .k = work->qkv + queries,
+                                    .v = work->qkv + queries + keys,
+                                    .stride = (uint32_t)cuda_qkv_count(&backend->shape),
+                                    .q_norm = step->layer->q_norm,
+                                    .k_norm = step->layer->k_norm,
+                                    .angles = work->angles,
+                                    .rotated = work->rotated,
+                                    .heads = backend->shape.heads,
+                                    .kv_heads = backend->shape.kv_heads,
+                                    .layer = step->layer_index,
+                                    .epsilon = backend->model->rms_epsilon,
+                                    .scale = query_scale(backend),
+                                    .is_interleaved =
+                                        backend->model->rope.pairs == MODEL_ROPE_INTERLEAVED};
+}
+
+static void place(const struct step *step)
+{
+    const struct cuda_place_args args = place_args(step);
+
+    cuda_device_launch(step->backend->device, CUDA_KERNEL_PLACE,
                        grid(step->count, args.heads + args.kv_heads, 1), &args);
 }
 
-/* Over a pool of halves: a launch for sequences with few rows, and one for those with many. */
+/*
+ * Over a pool of halves: a launch for sequences with few rows, and one for those with many. Where all decode, blocks place
+ * what they attend with.
+ */
 static void attend(const struct step *step)
 {
     const struct cuda_backend *backend = step->backend;
@@ -266,6 +277,10 @@ static void attend(const struct step *step)
                                     .kv_heads = backend->shape.kv_heads,
                                     .layer = step->layer_index};
 
+    if (step->is_decode)
+        args.place = place_args(step);
+    else
+        place(step);
     cuda_device_launch(backend->device, cuda_attention_kernel(&backend->shape, false),
                        grid(step->attention.few, args.kv_heads, 1), &args);
     args.items += step->attention.few;
@@ -299,6 +314,7 @@ static void attend_floats(const struct step *step)
                                            .heads = backend->shape.heads,
                                            .head_dim = backend->shape.head_dim};
 
+    place(step);
     for (uint32_t first = 0; first < rows; first += wave) {
         uint32_t count = rows - first < wave ? rows - first : wave;
 
@@ -337,7 +353,6 @@ static void project_up(const struct step *step)
 
 static void attend_rows(const struct step *step)
 {
-    place(step);
     if (step->backend->pool.element_bytes == sizeof(float))
         attend_floats(step);
     else

@@ -131,7 +131,7 @@ static const struct model_shape shapes[] = {
      .hidden = 32,
      .ffn = 32,
      .layers = 1,
-     .heads = 12,
+     .heads = 20, /* more than a block has queries */
      .kv_heads = 1,
      .head_dim = 6,
      .type = MODEL_TYPE_F16,
@@ -230,6 +230,26 @@ static const struct model_shape shapes[] = {
      .seed = 13},
 };
 
+/* The last rows again, one by one, as decode does, which must change no bit of their logits. */
+static void check_decoding(struct cuda_rig *rig, const uint32_t *tokens, uint32_t count,
+                           const float *const expected[2])
+{
+    const uint32_t vocab = rig->base.model->vocab;
+    float *copies = malloc(2 * vocab * sizeof *copies);
+    const float *logits;
+
+    assert_non_null(copies);
+    for (uint32_t i = 0; i < 2; i++)
+        memcpy(copies + i * vocab, expected[i], vocab * sizeof *copies);
+    cpu_rig_feed(&rig->base, 0, tokens, 0, count - 2, ENGINE_WANT_LOGITS, 1, &logits);
+    for (uint32_t i = 0; i < 2; i++) {
+        cpu_rig_feed(&rig->base, 0, tokens, count - 2 + i, count - 1 + i, ENGINE_WANT_LOGITS, 1,
+                     &logits);
+        assert_memory_equal(logits, copies + i * vocab, vocab * sizeof *copies);
+    }
+    free(copies);
+}
+
 /* Both have halves as keys and values, rounded from nearly the same floats: a rounding may fall to either side. */
 static void check_shape(const struct model_shape *shape)
 {
@@ -256,6 +276,7 @@ static void check_shape(const struct model_shape *shape)
         snprintf(what, sizeof what, "seed %u output %u", (unsigned)shape->seed, i);
         check_logits(what, actual[i], expected[i], shape->vocab);
     }
+    check_decoding(&rig, tokens, TOKENS, actual);
     cuda_rig_close(&rig);
     cpu_rig_close(&cpu);
     free(cpu_bytes);

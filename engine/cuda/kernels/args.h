@@ -323,7 +323,10 @@ struct cuda_attend_item {
 
 #define CUDA_ATTEND_ITEM_WORDS (sizeof(struct cuda_attend_item) / sizeof(uint32_t))
 
-/* Attention over a pool of halves. Blocks: item, KV head. */
+/*
+ * Attention over a pool of halves. Blocks: item, KV head. Rows have been placed before, or there is one of each sequence, whose
+ * items are of one row each, and the blocks place them: place.q is not NULL, and queries are not read.
+ */
 struct cuda_attend_args {
     struct cuda_rows rows;
     struct cuda_pool pool;
@@ -338,6 +341,7 @@ struct cuda_attend_args {
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t layer;
+    struct cuda_place_args place;
 };
 
 /* The same over a pool of floats. One split of one row and KV head. Blocks: split, KV head, row from first_row on. */

@@ -24,7 +24,7 @@
 #define TANDEM_ENGINE_CUDA_KERNELS_ATTENTION_H
 
 #include "engine/cuda/kernels/arithmetic.h"
-#include "engine/cuda/kernels/pool.h"
+#include "engine/cuda/kernels/place.h"
 #include "engine/cuda/kernels/tensor.h"
 
 #define ATTEND_WARPS         (CUDA_ATTEND_THREADS / SIMT_WARP)
@@ -154,6 +154,46 @@ SIMT_INLINE void attend_load_queries(const struct attend_work *work)
 
         attend_copy(work, work->queries + query * (work->dim + ATTEND_PAD) + first, row, first);
     }
+}
+
+/*
+ * The same where rows have not been placed: a block turns its queries itself, and the one that has the row's last split
+ * writes its key and value before any block, which is itself, reads them. Items are of one row each.
+ */
+SIMT_INLINE void attend_place_row(const struct attend_work *work)
+{
+    const struct cuda_place_args *place = &work->args->place;
+    const uint32_t row = work->item.row;
+    const uint32_t stride = work->dim + ATTEND_PAD;
+    const bool is_owner = work->end_split == work->item.splits;
+    const uint32_t tasks = work->item.queries + (is_owner ? 2 : 0);
+
+    for (uint32_t at = simt_thread(); at < 16 * work->height * work->dim; at += CUDA_ATTEND_THREADS)
+        if (at / work->dim >= work->item.queries || at % work->dim >= place->pool.head_dim)
+            work->queries[at / work->dim * stride + at % work->dim] = 0;
+    for (uint32_t task = simt_warp(); task < tasks; task += ATTEND_WARPS)
+        if (task < work->item.queries)
+            place_query(place, row, work->kv_head * work->group + work->item.query + task,
+                        (uint8_t *)(work->queries + task * stride));
+        else if (task == work->item.queries)
+            place_key(place, row, work->kv_head);
+        else
+            place_value(place, row, work->kv_head);
+    simt_barrier(); /* the whole block sees the key and the value */
+}
+
+SIMT_INLINE bool attend_is_placing(const struct attend_work *work)
+{
+    return work->height == 1 && work->args->place.q != NULL;
+}
+
+/* Tiles of those that are copied ahead which need not wait until the row is placed: it is behind all of them, or none. */
+SIMT_INLINE uint32_t attend_old_tiles(const struct attend_work *work)
+{
+    uint32_t begin = work->first_split * CUDA_SPLIT;
+    uint32_t tiles = work->slots - 1;
+
+    return attend_is_placing(work) && work->end - 1 >= begin + tiles * CUDA_ATTEND_TILE ? tiles : 0;
 }
 
 /* Tiles of a split that have a position before the end. */
@@ -569,6 +609,7 @@ SIMT_INLINE void attend(const struct cuda_attend_args *args, uint32_t dim, uint3
     struct attend_sums totals;
     struct attend_sums sums;
     uint32_t used = 0;
+    uint32_t ahead = 0;
 
     work.args = args;
     work.item = args->items[simt_block_x()];
@@ -579,8 +620,13 @@ SIMT_INLINE void attend(const struct cuda_attend_args *args, uint32_t dim, uint3
         return;
     attend_begin(&work);
     load.split = work.first_split;
-    attend_load_queries(&work);
-    for (uint32_t i = 1; i < slots; i++)
+    for (; ahead < attend_old_tiles(&work); ahead++)
+        attend_load_next(&work, &load);
+    if (attend_is_placing(&work))
+        attend_place_row(&work);
+    else
+        attend_load_queries(&work);
+    for (; ahead < slots - 1; ahead++)
         attend_load_next(&work, &load);
     attend_split(&work, work.first_split, &load, &used, &totals);
     for (uint32_t split = work.first_split + 1; split < work.end_split; split++) {
@@ -596,10 +642,16 @@ SIMT_INLINE void attend(const struct cuda_attend_args *args, uint32_t dim, uint3
         attend_join_kept(&work);
 }
 
-#define X(name, member, dim, height, slots)                         \
-    SIMT_KERNEL(name, CUDA_ATTEND_THREADS, struct cuda_attend_args) \
-    {                                                               \
-        attend(&args, dim, height, slots);                          \
+/* Blocks that a multiprocessor has room for, in shared memory too. */
+#define ATTEND_BLOCKS(dim, height) ((height) > 1 ? 1 : (dim) > 128 ? 2 : 3)
+
+#define X(name, member, dim, height, slots)                                  \
+    SIMT_KERNEL_EARLY(name, CUDA_ATTEND_THREADS, ATTEND_BLOCKS(dim, height), \
+                      struct cuda_attend_args)                               \
+    {                                                                        \
+        simt_release_later();                                                \
+        simt_await_earlier();                                                \
+        attend(&args, dim, height, slots);                                   \
     }
 CUDA_ATTEND_KERNELS(X)
 #undef X

@@ -7,7 +7,7 @@
 #include "engine/cuda/kernels/arithmetic.h"
 #include "engine/cuda/kernels/norm.h"
 #include "engine/cuda/kernels/packed.h"
-#include "engine/cuda/kernels/pool.h"
+#include "engine/cuda/kernels/place.h"
 
 #define NORM_THREADS 256
 #define NORM_WARPS   (NORM_THREADS / SIMT_WARP)
@@ -84,70 +84,20 @@ SIMT_KERNEL(norm, NORM_THREADS, struct cuda_norm_args)
         args.out[(size_t)row * args.count + i] = simt_float_to_bf16(x[i] * scale * args.weight[i]);
 }
 
-SIMT_INLINE float head_scale(const float *head, const float *weight, uint32_t head_dim,
-                             float epsilon)
-{
-    float squares = 0.0f;
-
-    if (weight == NULL)
-        return 1.0f;
-    for (uint32_t i = simt_lane(); i < head_dim; i += SIMT_WARP)
-        squares = fmaf(head[i], head[i], squares);
-    return norm_scale(simt_warp_sum(squares), head_dim, epsilon);
-}
-
-/*
- * What is no number becomes zero where it is stored as a value: times a weight of zero it would show in the attention of
- * positions before it. Its own row stays without numbers, by the residual stream it came from.
- */
-SIMT_INLINE float place_value(float value)
-{
-    return value != value ? 0.0f : value;
-}
-
 /* A block is one warp: a head of Q, or a head of K with its V. */
 SIMT_KERNEL(place, 32, struct cuda_place_args)
 {
     uint32_t row = simt_block_x();
-    uint32_t head_dim = args.pool.head_dim;
-    uint32_t pairs = head_dim / 2;
-    uint32_t position = args.rows.positions[row];
-    bool is_key = simt_block_y() >= args.heads;
-    uint32_t head = is_key ? simt_block_y() - args.heads : simt_block_y();
-    uint32_t heads = is_key ? args.kv_heads : args.heads;
-    const float *source = (is_key ? args.k : args.q) + (size_t)row * args.stride + head * head_dim;
-    const float *weight = is_key ? args.k_norm : args.q_norm;
-    const float *cosines = args.angles + (size_t)position * head_dim;
-    float scale = head_scale(source, weight, head_dim, args.epsilon);
-    uint8_t *entry =
-        is_key ? pool_entry(&args.pool, &args.rows, row, position, head, args.layer, false)
-               : (uint8_t *)args.rotated +
-                     ((size_t)row * heads + head) * head_dim * args.pool.element_bytes;
-    float factor = is_key ? 1.0f : args.scale;
+    uint32_t head = simt_block_y();
 
-    for (uint32_t i = simt_lane(); i < pairs; i += SIMT_WARP) {
-        uint32_t first = args.is_interleaved ? 2 * i : i;
-        uint32_t second = args.is_interleaved ? 2 * i + 1 : i + pairs;
-        float a = source[first];
-        float b = source[second];
-        float x;
-        float y;
-
-        if (weight != NULL) {
-            a = a * scale * weight[first];
-            b = b * scale * weight[second];
-        }
-        x = a * cosines[i] - b * cosines[pairs + i];
-        y = a * cosines[pairs + i] + b * cosines[i];
-        pool_store(&args.pool, entry, i, factor * x);
-        pool_store(&args.pool, entry, i + pairs, factor * y);
-    }
-    if (!is_key)
+    if (head < args.heads) {
+        place_query(&args, row, head,
+                    (uint8_t *)args.rotated + ((size_t)row * args.heads + head) *
+                                                  args.pool.head_dim * args.pool.element_bytes);
         return;
-    entry = pool_entry(&args.pool, &args.rows, row, position, head, args.layer, true);
-    for (uint32_t i = simt_lane(); i < head_dim; i += SIMT_WARP)
-        pool_store(&args.pool, entry, i,
-                   place_value(args.v[(size_t)row * args.stride + head * head_dim + i]));
+    }
+    place_key(&args, row, head - args.heads);
+    place_value(&args, row, head - args.heads);
 }
 
 SIMT_KERNEL(activate, 256, struct cuda_activate_args)
