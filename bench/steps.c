@@ -60,6 +60,7 @@ struct idler {
     const float *none[BATCH_MAX];
     double gaps_us[STEPS_MAX];
     uint32_t gap_count;
+    uint32_t gaps_wanted;
 };
 
 struct rig {
@@ -81,7 +82,7 @@ static td_status_t begin(struct engine_backend *base, const struct engine_batch 
     bool is_steady = batch->row_count == idler->batch && idler->rows_before == idler->batch;
 
     idler->began_ns = td_now_ns();
-    if (is_steady && idler->gap_count < STEPS_MAX)
+    if (is_steady && idler->gap_count < idler->gaps_wanted)
         idler->gaps_us[idler->gap_count++] = (double)(idler->began_ns - idler->ended_ns) / 1e3;
     idler->rows_before = batch->row_count;
     idler->outputs = batch->output_count;
@@ -137,9 +138,17 @@ static void on_wake(void *impl)
     sem_post(&((struct rig *)impl)->woken);
 }
 
+/* Those that come first go on until the last prompt has been read, and then all for as many steps as are measured. */
+static uint32_t new_tokens(const struct rig *rig)
+{
+    uint32_t prompts = BATCH_MAX * (rig->options.context / STEP_ROWS + 1); /* steps, at most */
+
+    return prompts + rig->options.steps + 2;
+}
+
 static uint32_t tokens_max(const struct rig *rig)
 {
-    return rig->options.context + rig->options.steps + 2;
+    return rig->options.context + new_tokens(rig);
 }
 
 static td_status_t open_engine(struct rig *rig, uint32_t batch, struct td_error *error)
@@ -166,7 +175,8 @@ static td_status_t open_engine(struct rig *rig, uint32_t batch, struct td_error 
                                      .rows_max = STEP_ROWS,
                                      .outputs_max = BATCH_MAX},
                             .step_ns = rig->options.step_us * TD_NS_PER_US,
-                            .batch = batch};
+                            .batch = batch,
+                            .gaps_wanted = rig->options.steps};
     rig->kv = (struct engine_kv){.fd = -1,
                                  .block_count = BATCH_MAX * (tokens_max(rig) / BLOCK_TOKENS + 2),
                                  .block_tokens = BLOCK_TOKENS,
@@ -183,7 +193,7 @@ static td_status_t submit(struct rig *rig, uint32_t index)
         .kind = ENGINE_SUBMIT,
         .sequence = index + 1,
         .submit = {.token_count = rig->options.context - index % BLOCK_TOKENS,
-                   .max_new_tokens = rig->options.steps + 2,
+                   .max_new_tokens = new_tokens(rig),
                    .root_key = {.lo = 1},
                    .sampling = {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f, .seed = index},
                    .deadline_ns = TD_TIME_NEVER}};
