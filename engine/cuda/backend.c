@@ -12,6 +12,7 @@
 #include "engine/cpu/rope.h"
 #include "engine/cuda/forward.h"
 #include "engine/cuda/multiply.h"
+#include "engine/cuda/wide.h"
 #include "lib/base/log.h"
 #include "lib/base/time.h"
 
@@ -189,7 +190,9 @@ static td_status_t fill(struct cuda_backend *backend, const struct cuda_options 
                                          .block_tokens = backend->pool.block_tokens,
                                          .rows_max = backend->base.rows_max,
                                          .outputs_max = backend->base.outputs_max,
-                                         .multiprocessors = backend->device->info.multiprocessors};
+                                         .multiprocessors = backend->device->info.multiprocessors,
+                                         .has_wide = backend->device->info.has_warpgroups &&
+                                                     !options->is_without_wide};
     backend->result_stride = model->vocab > model->hidden ? model->vocab : model->hidden;
     describe(backend, options);
     return TD_OK;
@@ -270,11 +273,15 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
     struct cuda_plan plan = {0};
     size_t workspace_bytes = 0;
     void *pool = NULL;
+    bool is_wide = false;
     td_status_t status = plan_memory(backend, options, &plan, &workspace_bytes, error);
 
     if (status == TD_OK)
         status = cuda_weights_open(backend->model, options->weights, backend->device,
                                    options->progress, &backend->weights, error);
+    if (status == TD_OK && backend->shape.has_wide)
+        status = cuda_wide_prove(backend->device, &backend->weights, backend->model->layers,
+                                 &is_wide, error);
     if (status == TD_OK && options->is_fast)
         status = cuda_fast_open(backend->model, backend->device, &backend->fast, error);
     if (status == TD_OK)
@@ -287,9 +294,14 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
     backend->pool.base = pool;
     backend->block_count = plan.block_count;
     cuda_workspace_cut(&backend->shape, backend->workspace_memory, &backend->workspace);
-    backend->multiplier = (struct cuda_multiplier){.device = backend->device,
-                                                   .runs = backend->workspace.runs,
-                                                   .run_counters = backend->workspace.run_counters};
+    backend->multiplier =
+        (struct cuda_multiplier){.device = backend->device,
+                                 .multiprocessors = backend->shape.multiprocessors,
+                                 .is_wide = is_wide,
+                                 .runs = backend->workspace.runs,
+                                 .run_counters = backend->workspace.run_counters,
+                                 .arranged = backend->workspace.arranged,
+                                 .totals = backend->workspace.totals};
     return take_host_memory(backend, error);
 }
 

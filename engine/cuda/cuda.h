@@ -49,6 +49,7 @@ struct cuda_options {
     bool is_fast;                   /* products of many rows by cuBLASLt: see fast.h; BF16 only */
     struct cuda_progress progress;  /* of loading; tell NULL: the log hears of it */
     bool is_without_graphs;         /* every step is launched kernel by kernel */
+    bool is_without_wide;           /* products of many tokens without warpgroups: see wide.h */
     bool is_without_early;    /* no kernel begins before the one before has ended: see device.h */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */

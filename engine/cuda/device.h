@@ -28,6 +28,7 @@ struct cuda_device_info {
     char description[128]; /* compute capability, driver: for people */
     size_t memory_bytes;
     uint32_t multiprocessors; /* which run blocks at once */
+    bool has_warpgroups;      /* runs product_wide */
     bool is_interpreted;
 };
 

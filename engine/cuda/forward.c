@@ -123,8 +123,7 @@ static void multiply(const struct step *step, const struct cuda_product_args *ar
     const struct cuda_backend *backend = step->backend;
 
     cuda_multiply(&backend->multiplier,
-                  cuda_multiply_choose(backend->shape.multiprocessors, &args->matrix, args->tokens),
-                  args);
+                  cuda_multiply_choose(&backend->multiplier, &args->matrix, args->tokens), args);
 }
 
 /* What a norm with these weights is given by whoever writes the residual stream; weight NULL: there is none. */

@@ -22,8 +22,9 @@
 #define CUDA_GRAPH_ROWS_MAX 256 /* larger steps take so long that launches do not matter */
 #define CUDA_GRAPH_FAILURES 3   /* to record, one after the other, before it is no longer tried */
 #define CUDA_GRAPH_NODE_BYTES \
-    ((size_t)8 << 10)             /* of the device's memory, per kernel: a guess on the safe side */
-#define CUDA_GRAPH_NODES_LAYER 16 /* kernels of a layer, at most */
+    ((size_t)8 << 10) /* of the device's memory, per kernel: a guess on the safe side */
+#define CUDA_GRAPH_NODES_LAYER \
+    16 /* kernels of a layer, at most; some more where matrices have several types and warpgroups are used */
 
 struct cuda_bucket {
     uint32_t rows; /* 0: no bucket */

@@ -12,6 +12,7 @@ static const struct {
     [CUDA_MULTIPLY_SOME] = {CUDA_SOME_ROWS, CUDA_SOME_TOKENS},
     [CUDA_MULTIPLY_MANY] = {CUDA_MANY_ROWS, CUDA_MANY_TOKENS},
     [CUDA_MULTIPLY_TILED] = {CUDA_TILED_ROWS, CUDA_TILED_TOKENS},
+    [CUDA_MULTIPLY_WIDE] = {CUDA_WIDE_ROWS, CUDA_WIDE_TOKENS(CUDA_TYPE_BF16) / 8},
 };
 
 static uint32_t pieces(uint32_t count, uint32_t each)
@@ -30,20 +31,31 @@ static uint32_t rows_of_blocks(const struct cuda_matrix *matrix, enum cuda_multi
     return pieces(pieces(matrix->rows, CUDA_TILE_ROWS), sizes[size].rows);
 }
 
+/* Types with blocks of quants need registers for scales. */
 static uint32_t columns_of_blocks(const struct cuda_matrix *matrix, enum cuda_multiply_size size,
                                   uint32_t tokens)
 {
-    bool is_small = size == CUDA_MULTIPLY_TILED && matrix->type != CUDA_TYPE_BF16;
+    bool has_blocks = matrix->type != CUDA_TYPE_BF16;
+    uint32_t eights = sizes[size].tokens;
 
-    return pieces(tokens, 8 * (is_small ? CUDA_TILED_BLOCK_TOKENS : sizes[size].tokens));
+    if (has_blocks && size == CUDA_MULTIPLY_TILED)
+        eights = CUDA_TILED_BLOCK_TOKENS;
+    if (has_blocks && size == CUDA_MULTIPLY_WIDE)
+        eights = CUDA_WIDE_TOKENS(matrix->type) / 8;
+    return pieces(tokens, 8 * eights);
+}
+
+static uint64_t blocks_of(const struct cuda_matrix *matrix, enum cuda_multiply_size size,
+                          uint32_t tokens)
+{
+    return (uint64_t)rows_of_blocks(matrix, size) * columns_of_blocks(matrix, size, tokens);
 }
 
 /* Of the tiled kernel one block at a time has room on a multiprocessor. */
 static uint32_t choose_parts(uint32_t multiprocessors, const struct cuda_matrix *matrix,
                              uint32_t tokens)
 {
-    uint64_t results = (uint64_t)rows_of_blocks(matrix, CUDA_MULTIPLY_TILED) *
-                       columns_of_blocks(matrix, CUDA_MULTIPLY_TILED, tokens);
+    uint64_t results = blocks_of(matrix, CUDA_MULTIPLY_TILED, tokens);
     uint32_t steps = pieces(matrix->columns, CUDA_TILE_COLUMNS);
     uint32_t parts = CUDA_SLICES;
 
@@ -52,7 +64,18 @@ static uint32_t choose_parts(uint32_t multiprocessors, const struct cuda_matrix 
     return parts;
 }
 
-struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
+/*
+ * Warpgroups do about twice as much as mma.sync in the same time: that is worth more than half of the multiprocessors
+ * without work. They have no way to share a result.
+ */
+static bool is_worth_wide(const struct cuda_multiplier *multiplier,
+                          const struct cuda_matrix *matrix, uint32_t tokens)
+{
+    return multiplier->is_wide && tokens > CUDA_WIDE_TILE &&
+           blocks_of(matrix, CUDA_MULTIPLY_WIDE, tokens) * 5 / 2 >= multiplier->multiprocessors;
+}
+
+struct cuda_multiply_choice cuda_multiply_choose(const struct cuda_multiplier *multiplier,
                                                  const struct cuda_matrix *matrix, uint32_t tokens)
 {
     struct cuda_multiply_choice choice = {.size = CUDA_MULTIPLY_TILED, .parts = 1};
@@ -63,8 +86,10 @@ struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
         choice.size = CUDA_MULTIPLY_SOME;
     else if (tokens <= STREAMED_TOKENS_MAX)
         choice.size = CUDA_MULTIPLY_MANY;
+    else if (is_worth_wide(multiplier, matrix, tokens))
+        choice.size = CUDA_MULTIPLY_WIDE;
     else
-        choice.parts = choose_parts(multiprocessors, matrix, tokens);
+        choice.parts = choose_parts(multiplier->multiprocessors, matrix, tokens);
     return choice;
 }
 
@@ -98,6 +123,24 @@ static enum cuda_kernel first_kernel(uint32_t type)
     return CUDA_KERNEL_COUNT; /* not reached: pack.c makes only types of the table */
 }
 
+/* Activations as product_wide wants them. */
+static void arrange(const struct cuda_multiplier *multiplier, struct cuda_product_args *args)
+{
+    const struct cuda_arrange_args arrange = {.x = args->x,
+                                              .out = multiplier->arranged,
+                                              .totals = multiplier->totals,
+                                              .columns = args->matrix.columns,
+                                              .tokens = args->tokens};
+
+    cuda_device_launch(multiplier->device, CUDA_KERNEL_ARRANGE,
+                       (struct cuda_grid){.x = pieces(arrange.columns, CUDA_TILE_COLUMNS),
+                                          .y = pieces(arrange.tokens, CUDA_WIDE_TILE),
+                                          .z = 1},
+                       &arrange);
+    args->arranged = multiplier->arranged;
+    args->totals = multiplier->totals;
+}
+
 void cuda_multiply(const struct cuda_multiplier *multiplier, struct cuda_multiply_choice choice,
                    const struct cuda_product_args *args)
 {
@@ -111,9 +154,11 @@ void cuda_multiply(const struct cuda_multiplier *multiplier, struct cuda_multipl
     whole.parts = choice.parts;
     whole.runs = multiplier->runs;
     whole.counters = multiplier->run_counters;
-    /* Blocks run in the order of x: those that share weights of the tiled kernel side by side. */
+    if (choice.size == CUDA_MULTIPLY_WIDE)
+        arrange(multiplier, &whole);
+    /* Blocks run in the order of x: those that share weights of the large kernels side by side. */
     cuda_device_launch(multiplier->device, kernel,
-                       choice.size == CUDA_MULTIPLY_TILED
+                       choice.size >= CUDA_MULTIPLY_TILED
                            ? (struct cuda_grid){.x = tokens, .y = rows, .z = choice.parts}
                            : (struct cuda_grid){.x = rows, .y = tokens, .z = 1},
                        &whole);

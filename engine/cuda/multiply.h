@@ -12,14 +12,20 @@ enum cuda_multiply_size {
     CUDA_MULTIPLY_SOME,    /* 16 */
     CUDA_MULTIPLY_MANY,    /* 32 */
     CUDA_MULTIPLY_TILED,   /* 128 */
+    CUDA_MULTIPLY_WIDE,    /* 256, where the device has warpgroups */
     CUDA_MULTIPLY_SIZES,
 };
 
 /* Where products are made, and what they need of the device's memory besides what they are given. */
 struct cuda_multiplier {
     struct cuda_device *device;
+    uint32_t multiprocessors;
+    bool is_wide;           /* product_wide is there, and gives the same bits: see wide.h */
     float *runs;            /* cuda_runs_kept times CUDA_RUN_FLOATS */
     uint32_t *run_counters; /* cuda_run_results, all zero */
+    uint8_t
+        *arranged; /* for product_wide: pieces of 128 tokens and 64 columns of CUDA_WIDE_PIECE */
+    float *totals; /* the same: 2 * CUDA_WIDE_TILE for each piece */
 };
 
 struct cuda_multiply_choice {
@@ -27,8 +33,8 @@ struct cuda_multiply_choice {
     uint32_t parts; /* blocks that share a result: 1, or for CUDA_MULTIPLY_TILED also 2, 4, 8 */
 };
 
-/* What is thought to be fastest for so many tokens, on a device of so many multiprocessors. */
-struct cuda_multiply_choice cuda_multiply_choose(uint32_t multiprocessors,
+/* What is thought to be fastest for so many tokens. */
+struct cuda_multiply_choice cuda_multiply_choose(const struct cuda_multiplier *multiplier,
                                                  const struct cuda_matrix *matrix, uint32_t tokens);
 
 /*

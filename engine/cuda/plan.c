@@ -2,7 +2,6 @@
 #include "engine/cuda/plan.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 
 #include "lib/base/bytes.h"
 
@@ -23,6 +22,23 @@ uint32_t cuda_splits_kept(const struct cuda_shape *shape)
     uint32_t longest = pieces(shape->max_context, CUDA_SPLIT);
 
     return longest > CUDA_SPLITS_KEPT ? longest : CUDA_SPLITS_KEPT;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+size_t cuda_wide_pieces(const struct cuda_shape *shape)
+{
+    size_t tokens = larger(shape->rows_max, shape->outputs_max);
+    size_t columns =
+        larger(larger(shape->hidden, shape->ffn), (size_t)shape->heads * shape->head_dim);
+
+    if (!shape->has_wide)
+        return 0;
+    return (tokens + CUDA_WIDE_TILE - 1) / CUDA_WIDE_TILE *
+           ((columns + CUDA_TILE_COLUMNS - 1) / CUDA_TILE_COLUMNS);
 }
 
 uint32_t cuda_peak_tiles(const struct cuda_shape *shape)

@@ -7,6 +7,7 @@
 #ifndef TANDEM_ENGINE_CUDA_PLAN_H
 #define TANDEM_ENGINE_CUDA_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,7 @@ struct cuda_shape {
     uint32_t rows_max;
     uint32_t outputs_max;
     uint32_t multiprocessors; /* of the device */
+    bool has_wide;            /* product_wide may be used */
 };
 
 /*
@@ -52,7 +54,7 @@ struct cuda_shape {
 
 /*
  * Arrays of the workspace: CUDA_WORKSPACE(X): X(name, type, count, of each), in terms of struct cuda_shape *s.
- * runs: see multiply.h. inputs: see forward.c; its slots suffice for every row at the end of the longest context.
+ * runs, arranged, totals: see multiply.h. inputs: see forward.c; its slots suffice for every row at the end of the longest context.
  */
 #define CUDA_WORKSPACE(X)                                                                       \
     X(x, float, s->rows_max, s->hidden)                                                         \
@@ -71,6 +73,8 @@ struct cuda_shape {
     X(counters, uint32_t, cuda_splits_kept(s), s->kv_heads)                                     \
     X(runs, float, cuda_runs_kept(s->multiprocessors), CUDA_RUN_FLOATS)                         \
     X(run_counters, uint32_t, cuda_run_results(s->multiprocessors), 1)                          \
+    X(arranged, uint8_t, cuda_wide_pieces(s), CUDA_WIDE_PIECE)                                  \
+    X(totals, float, cuda_wide_pieces(s), 2 * CUDA_WIDE_TILE)                                   \
     X(angles, float, s->max_context, s->head_dim)                                               \
     X(heads, float, s->outputs_max, s->hidden)                                                  \
     X(logits, float, s->outputs_max, s->vocab)                                                  \
@@ -105,6 +109,9 @@ size_t cuda_changes_max(const struct cuda_shape *shape);
 
 /* Of a bit for each token. */
 uint32_t cuda_mask_words(const struct cuda_shape *shape);
+
+/* Pieces of activations that product_wide is given, at most: of 128 tokens and 64 columns. */
+size_t cuda_wide_pieces(const struct cuda_shape *shape);
 
 /* Tiles of a row of logits, whose greatest are noted for drawing. */
 uint32_t cuda_peak_tiles(const struct cuda_shape *shape);

@@ -445,23 +445,25 @@ static void a_product_is_added_where_it_should_be(void **state)
 static void parts_are_chosen_by_what_would_idle(void **state)
 {
     struct cuda_matrix matrix = {.rows = 4096, .columns = 4096, .type = CUDA_TYPE_BF16};
+    const struct cuda_multiplier hopper = {.multiprocessors = 132};
 
     (void)state;
-    assert_int_equal(cuda_multiply_choose(132, &matrix, 64).size, CUDA_MULTIPLY_MANY);
-    assert_int_equal(cuda_multiply_choose(132, &matrix, 65).parts, 4); /* 32 results */
-    assert_int_equal(cuda_multiply_choose(132, &matrix, 256).parts, 2);
-    assert_int_equal(cuda_multiply_choose(132, &matrix, 512).parts, 1);
+    assert_int_equal(cuda_multiply_choose(&hopper, &matrix, 64).size, CUDA_MULTIPLY_MANY);
+    assert_int_equal(cuda_multiply_choose(&hopper, &matrix, 65).parts, 4); /* 32 results */
+    assert_int_equal(cuda_multiply_choose(&hopper, &matrix, 256).parts, 2);
+    assert_int_equal(cuda_multiply_choose(&hopper, &matrix, 512).parts, 1);
     matrix.columns = 1024; /* 16 steps */
-    assert_int_equal(cuda_multiply_choose(132, &matrix, 65).parts, 2);
+    assert_int_equal(cuda_multiply_choose(&hopper, &matrix, 65).parts, 2);
     matrix.type = CUDA_TYPE_Q4_K; /* 64 results */
-    assert_int_equal(cuda_multiply_choose(132, &matrix, 128).parts, 2);
+    assert_int_equal(cuda_multiply_choose(&hopper, &matrix, 128).parts, 2);
     matrix.columns = 1 << 16;
     for (uint32_t multiprocessors = 0; multiprocessors < 200; multiprocessors++)
         for (uint32_t tiles = 1; tiles < 100; tiles++) {
+            const struct cuda_multiplier other = {.multiprocessors = multiprocessors};
             struct cuda_multiply_choice choice;
 
             matrix.rows = tiles * CUDA_TILED_ROWS * CUDA_TILE_ROWS;
-            choice = cuda_multiply_choose(multiprocessors, &matrix, 65);
+            choice = cuda_multiply_choose(&other, &matrix, 65);
             if (choice.parts > 1) {
                 assert_true(2 * tiles * choice.parts <= multiprocessors);
                 assert_true(2 * tiles <= cuda_run_results(multiprocessors));

@@ -1,14 +1,14 @@
 /*
  * bench.c: how fast steps of models of real shapes are on the first GPU, with random weights made there.
  *
- *   gpu_bench [SHAPE [TYPE [SECONDS]]] [--graphs on|off] [--early on|off] [--fast] [--load]
+ *   gpu_bench [SHAPE [TYPE [SECONDS]]] [--graphs on|off] [--early on|off] [--wide on|off] [--fast] [--load]
  *
  * SHAPE: tiny, qwen2.5-0.5b, qwen2.5-7b, llama-3.1-8b; TYPE: bf16, q8_0, q4_k ...; SECONDS for each figure. Prints a line of
  * JSON for each: prompts of 2,048 tokens in chunks of 512, and decode at several batch sizes, every sequence with 1,023 tokens
  * behind it: "decode" draws tokens on the GPU, as serving does, "decode-logits" copies all logits to the host. Times are of whole
  * steps: the median. Keys and values of the tokens behind are
  * random too, each sequence's own. "bits" is a hash of the first sequence's logits, or its token, which neither the size of the batch nor graphs
- * nor early launches may change; where batches disagree, the exit status is 1. --fast: the fast variant, where they
+ * nor early launches nor products by warpgroups (--wide) may change; where batches disagree, the exit status is 1. --fast: the fast variant, where they
  * may. --load times how weights come from the host's memory instead.
  */
 #include <inttypes.h>
@@ -64,6 +64,7 @@ struct bench {
     struct engine_backend *backend;
     bool has_graphs;
     bool has_early;
+    bool has_wide;
     bool is_fast;
     double seconds;
     bool is_checking; /* of all logits of an output whether they are numbers */
@@ -218,14 +219,15 @@ static void report(struct bench *bench, const char *what, uint32_t batch, uint32
     }
     qsort(bench->times, count, sizeof bench->times[0], by_size);
     printf("{\"model\": \"%s\", \"type\": \"%s\", \"what\": \"%s\", \"batch\": %" PRIu32
-           ", \"graphs\": \"%s\", \"early\": \"%s\", \"variant\": \"%s\", \"ms\": %.3f, "
+           ", \"graphs\": \"%s\", \"early\": \"%s\", \"wide\": \"%s\", \"variant\": \"%s\", "
+           "\"ms\": %.3f, "
            "\"tokens_per_s\": %.1f, "
            "\"least_ms\": %.3f"
            ", \"times\": %" PRIu32 ", \"bits\": \"%016" PRIx64 "\"}\n",
            bench->shape->name, bench->type, what, batch, bench->has_graphs ? "on" : "off",
-           bench->has_early ? "on" : "off", bench->is_fast ? "fast" : "default",
-           bench->times[count / 2], tokens / bench->times[count / 2] * 1e3, bench->times[0], count,
-           bench->bits);
+           bench->has_early ? "on" : "off", bench->has_wide ? "on" : "off",
+           bench->is_fast ? "fast" : "default", bench->times[count / 2],
+           tokens / bench->times[count / 2] * 1e3, bench->times[0], count, bench->bits);
     fflush(stdout);
 }
 
@@ -394,10 +396,10 @@ static bool take_switch(int argc, char **argv, int *i, bool *value_out)
 static int take_options(int argc, char **argv, struct bench *bench, bool *is_load)
 {
     const struct td_error error = {
-        .text = "--graphs on or off, --early on or off, --fast and --load are known"};
+        .text = "--graphs, --early and --wide on or off, --fast and --load are known"};
     int left = 1;
 
-    bench->has_graphs = bench->has_early = true;
+    bench->has_graphs = bench->has_early = bench->has_wide = true;
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--", 2) != 0) {
             argv[left++] = argv[i];
@@ -408,7 +410,9 @@ static int take_options(int argc, char **argv, struct bench *bench, bool *is_loa
         } else if (!(strcmp(argv[i], "--graphs") == 0 &&
                      take_switch(argc, argv, &i, &bench->has_graphs)) &&
                    !(strcmp(argv[i], "--early") == 0 &&
-                     take_switch(argc, argv, &i, &bench->has_early))) {
+                     take_switch(argc, argv, &i, &bench->has_early)) &&
+                   !(strcmp(argv[i], "--wide") == 0 &&
+                     take_switch(argc, argv, &i, &bench->has_wide))) {
             die(argv[i], &error);
         }
     }
@@ -483,6 +487,7 @@ int main(int argc, char **argv)
     bench.seconds = argc > 3 ? strtod(argv[3], NULL) : 1;
     options.is_without_graphs = !bench.has_graphs;
     options.is_without_early = !bench.has_early;
+    options.is_without_wide = !bench.has_wide;
     options.is_fast = bench.is_fast;
     model = make_model(bench.shape, find_type(bench.type));
     if (is_load)

@@ -9,6 +9,7 @@
 #include "engine/cuda/gpu/kernels.h"
 
 #define CAPABILITY_MIN 8  /* Ampere: the oldest that PTX is made for */
+#define HOPPER         9  /* whose warpgroups product_wide is for */
 #define EARLY_MIN      90 /* what kernels must be compiled for, to begin early */
 
 struct gpu {
@@ -34,8 +35,8 @@ static const uint32_t threads_of[CUDA_KERNEL_COUNT] = {
 #define X(name, member, dim, height, slots) [CUDA_KERNEL_##member] = CUDA_ATTEND_THREADS,
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define Y(name, member, shared) [CUDA_KERNEL_##member] = CUDA_PRODUCT_THREADS,
-#define X(name, member)         CUDA_PRODUCTS(Y, name, member)
+#define Y(name, member, threads, shared) [CUDA_KERNEL_##member] = (threads),
+#define X(name, member)                  CUDA_PRODUCTS(Y, name, member)
             CUDA_PACKED_TYPES(X)
 #undef X
 #undef Y
@@ -373,6 +374,7 @@ static td_status_t describe(struct gpu *gpu, struct td_error *error)
              driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     info->memory_bytes = properties.totalGlobalMem;
     info->multiprocessors = (uint32_t)properties.multiProcessorCount;
+    info->has_warpgroups = properties.major == HOPPER; /* 9.0 alone: no other has sm_90a's words */
     if (properties.major < CAPABILITY_MIN)
         return td_fail(error, TD_UNSUPPORTED,
                        "%.100s has compute capability %d.%d; %d.0 or higher is needed",
@@ -395,6 +397,8 @@ static td_status_t load_kernels(struct gpu *gpu, struct td_error *error)
         struct gpu_kernel found = gpu_kernel_of((enum cuda_kernel)kernel);
         char what[96];
 
+        if (found.needs_warpgroups && !gpu->base.info.has_warpgroups)
+            continue; /* nor has the GPU as much shared memory */
         snprintf(what, sizeof what, "this program's kernels cannot be loaded on this GPU (%s)",
                  found.name);
         status = check(cudaFuncGetAttributes(&attributes, found.function), what, error);

@@ -10,6 +10,7 @@
 #include "engine/cuda/kernels/pack.h"
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/products_tiled.h"
+#include "engine/cuda/kernels/products_wide.h"
 #include "engine/cuda/kernels/rows.h"
 #include "engine/cuda/kernels/sample.h"
 
@@ -33,11 +34,12 @@ struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel)
         break;
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define Y(label, member, shared)                            \
-    case CUDA_KERNEL_##member:                              \
-        found.function = (const void *)cuda_kernel_##label; \
-        found.name = #label;                                \
-        found.shared_bytes = (shared);                      \
+#define Y(label, member, threads, shared)                        \
+    case CUDA_KERNEL_##member:                                   \
+        found.function = (const void *)cuda_kernel_##label;      \
+        found.name = #label;                                     \
+        found.shared_bytes = (shared);                           \
+        found.needs_warpgroups = (threads) == CUDA_WIDE_THREADS; \
         break;
 #define X(label, member) CUDA_PRODUCTS(Y, label, member)
         CUDA_PACKED_TYPES(X)

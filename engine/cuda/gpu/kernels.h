@@ -12,6 +12,7 @@ struct gpu_kernel {
     const void *function; /* for cudaLaunchKernel */
     const char *name;
     size_t shared_bytes; /* whose size the launch says */
+    bool needs_warpgroups;
 };
 
 struct gpu_kernel gpu_kernel_of(enum cuda_kernel kernel);

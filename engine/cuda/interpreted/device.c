@@ -28,7 +28,7 @@ CUDA_OTHER_KERNELS(X)
     extern const size_t interpret_bytes_##name;
 CUDA_ATTEND_KERNELS(X)
 #undef X
-#define Y(name, member, shared)                     \
+#define Y(name, member, threads, shared)            \
     void interpret_kernel_##name(const void *args); \
     extern const size_t interpret_bytes_##name;
 #define X(name, member) CUDA_PRODUCTS(Y, name, member)
@@ -51,9 +51,9 @@ static const struct {
                               &interpret_bytes_##label},
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define Y(label, member, shared)                                                                  \
-    [CUDA_KERNEL_##member] = {{interpret_kernel_##label, #label, CUDA_PRODUCT_THREADS, (shared)}, \
-                              &interpret_bytes_##label},
+#define Y(label, member, count, shared) \
+    [CUDA_KERNEL_##                     \
+        member] = {{interpret_kernel_##label, #label, count, (shared)}, &interpret_bytes_##label},
 #define X(label, member) CUDA_PRODUCTS(Y, label, member)
             CUDA_PACKED_TYPES(X)
 #undef X

@@ -83,6 +83,16 @@ static void leave(uint32_t thread)
     interpreter_now.thread = thread;
 }
 
+void interpreter_yield(void)
+{
+    leave(interpreter_now.thread);
+}
+
+void interpreter_moved(void)
+{
+    state.has_moved = true;
+}
+
 /* Returns the round that ended. */
 static uint32_t meet(struct meeting *meeting, void (*finish)(uint32_t warp, uint32_t round))
 {

@@ -50,6 +50,23 @@ void interpreter_copy(void *to, const void *from, bool is_real);
 void interpreter_copy_commit(void);
 void interpreter_copy_wait(uint32_t groups);
 
+/* For kernels/group.h alone: see there. */
+uint32_t interpreter_shared_address(const void *shared);
+void interpreter_group_mma(float sums[][4], uint32_t tiles, const uint32_t *a, uint64_t tokens,
+                           bool is_added);
+void interpreter_group_commit(void);
+void interpreter_group_wait(uint32_t groups);
+void interpreter_gate_make(uint64_t *place, uint32_t arrivals);
+void interpreter_gate_expect(uint64_t *place, uint32_t bytes);
+void interpreter_gate_copy(uint64_t *place, void *shared, const void *from, uint32_t bytes);
+void interpreter_gate_arrive(uint64_t *place);
+void interpreter_gate_wait(uint64_t *place, uint32_t parity);
+void interpreter_group_reset(uint32_t threads);
+
+/* For words at which threads wait for more than each other: lets others go on; and what they wait for has come nearer. */
+void interpreter_yield(void);
+void interpreter_moved(void);
+
 /* Where a wide load or store goes, which ends the process where a GPU would end the kernel. */
 static inline void *interpreter_aligned(const void *place, size_t bytes)
 {

@@ -8,5 +8,6 @@
 #include "engine/cuda/kernels/pack.h"
 #include "engine/cuda/kernels/products.h"
 #include "engine/cuda/kernels/products_tiled.h"
+#include "engine/cuda/kernels/products_wide.h"
 #include "engine/cuda/kernels/rows.h"
 #include "engine/cuda/kernels/sample.h"

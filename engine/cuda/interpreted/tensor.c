@@ -160,4 +160,5 @@ void interpreter_tensor_reset(uint32_t threads, uint32_t shared_bytes)
     memset(interpreter_shared, 0xff, shared_bytes); /* as floats and halves: NaN */
     for (uint32_t thread = 0; thread < threads; thread++)
         copying[thread].count = copying[thread].groups = 0;
+    interpreter_group_reset(threads);
 }

@@ -57,6 +57,7 @@ enum cuda_type {
     X(attend_floats, ATTEND_FLOATS, 128) \
     X(merge_floats, MERGE_FLOATS, 128)   \
     X(activate, ACTIVATE, 256)           \
+    X(arrange, ARRANGE, 256)             \
     X(pack, PACK, 128)                   \
     X(row_scales, ROW_SCALES, 256)       \
     X(peaks, PEAKS, 256)                 \
@@ -89,12 +90,17 @@ enum cuda_type {
     (2 * ((dim) + 8) * ((queries)*16 + (slots)*CUDA_ATTEND_TILE) + \
      2 * (CUDA_SPLIT + 8) * (queries)*16 + 2 * CUDA_ATTEND_THREADS / 32 * (queries)*16 * 4 + 16)
 
-/* Products, of which there is each for each packed type: X(name, MEMBER, bytes of shared memory asked for at launch). */
-#define CUDA_PRODUCTS(X, type, TYPE)               \
-    X(product_few_##type, PRODUCT_FEW_##TYPE, 0)   \
-    X(product_some_##type, PRODUCT_SOME_##TYPE, 0) \
-    X(product_many_##type, PRODUCT_MANY_##TYPE, 0) \
-    X(product_tiled_##type, PRODUCT_TILED_##TYPE, CUDA_TILED_SHARED)
+/*
+ * Products, of which there is each for each packed type: X(name, MEMBER, threads of a block, bytes of shared memory asked
+ * for at launch). The last one is for devices with warpgroups alone.
+ */
+#define CUDA_PRODUCTS(X, type, TYPE)                                                       \
+    X(product_few_##type, PRODUCT_FEW_##TYPE, CUDA_PRODUCT_THREADS, 0)                     \
+    X(product_some_##type, PRODUCT_SOME_##TYPE, CUDA_PRODUCT_THREADS, 0)                   \
+    X(product_many_##type, PRODUCT_MANY_##TYPE, CUDA_PRODUCT_THREADS, 0)                   \
+    X(product_tiled_##type, PRODUCT_TILED_##TYPE, CUDA_PRODUCT_THREADS, CUDA_TILED_SHARED) \
+    X(product_wide_##type, PRODUCT_WIDE_##TYPE, CUDA_WIDE_THREADS,                         \
+      CUDA_WIDE_SHARED(CUDA_TYPE_##TYPE))
 
 #define CUDA_PRODUCT_THREADS 256
 #define CUDA_DRAW_THREADS    1024
@@ -106,8 +112,8 @@ enum cuda_kernel {
 #define X(name, member, dim, queries, slots) CUDA_KERNEL_##member,
         CUDA_ATTEND_KERNELS(X)
 #undef X
-#define Y(name, member, shared) CUDA_KERNEL_##member,
-#define X(name, member)         CUDA_PRODUCTS(Y, name, member)
+#define Y(name, member, threads, shared) CUDA_KERNEL_##member,
+#define X(name, member)                  CUDA_PRODUCTS(Y, name, member)
             CUDA_PACKED_TYPES(X)
 #undef X
 #undef Y
@@ -129,6 +135,22 @@ enum cuda_kernel {
 #define CUDA_TILED_ROWS         8
 #define CUDA_TILED_TOKENS       16
 #define CUDA_TILED_BLOCK_TOKENS 8 /* in types with blocks */
+
+/*
+ * product_wide: rows of tiles and tokens of a block; pieces of 128 tokens' activations in a step, and how many it has
+ * room for; threads. Shared memory: those pieces and sums of activations, a float for each result, and gates.
+ */
+#define CUDA_WIDE_ROWS         8
+#define CUDA_WIDE_TILE         128
+#define CUDA_WIDE_PIECE        (CUDA_WIDE_TILE * CUDA_TILE_COLUMNS * 2)
+#define CUDA_WIDE_TOKENS(type) ((type) == CUDA_TYPE_BF16 ? 2 * CUDA_WIDE_TILE : CUDA_WIDE_TILE)
+#define CUDA_WIDE_STAGES(type) ((type) == CUDA_TYPE_BF16 ? 3 : 4)
+#define CUDA_WIDE_THREADS      384
+#define CUDA_WIDE_TOTALS(type) ((type) == CUDA_TYPE_BF16 ? 0 : 2 * 4) /* bytes of a token */
+#define CUDA_WIDE_SHARED(type)                                             \
+    (1024 + CUDA_WIDE_ROWS * CUDA_TILE_ROWS * CUDA_WIDE_TOKENS(type) * 4 + \
+     CUDA_WIDE_STAGES(type) *                                              \
+         (CUDA_WIDE_TOKENS(type) * (CUDA_TILE_COLUMNS * 2 + CUDA_WIDE_TOTALS(type)) + 2 * 8))
 
 /* Two buffers of weights as bf16, of activations, and of four scales for each row. */
 #define CUDA_TILED_SHARED                                                                       \
@@ -281,6 +303,22 @@ struct cuda_product_args {
     uint32_t parts;     /* blocks that share a result */
     float *runs;        /* [result][CUDA_RUNS_KEPT][floats of a result] */
     uint32_t *counters; /* [result] all zero before and after */
+
+    /* For product_wide: x as its kernel arranges it, and sums of it where the type has minimums. */
+    const uint8_t *arranged;
+    const float *totals;
+};
+
+/*
+ * x[tokens][columns] as product_wide wants it: out[128 tokens][step][CUDA_WIDE_PIECE], filled up with zeros, and sums over
+ * half steps: totals[128 tokens][step][half][token]. Blocks: step, 128 tokens.
+ */
+struct cuda_arrange_args {
+    const uint16_t *x;
+    uint8_t *out;
+    float *totals; /* NULL: not wanted */
+    uint32_t columns;
+    uint32_t tokens;
 };
 
 /* Norms of heads, rotation; queries are scaled, keys and values go to the pool. Blocks: row, head of Q then of K. */

@@ -25,6 +25,24 @@ SIMT_INLINE uint32_t product_slice_begin(uint32_t steps, uint32_t slice)
     return (uint32_t)((uint64_t)steps * slice / CUDA_SLICES);
 }
 
+/* What a lane has of the activations of 8 tokens in one step; zeros where there is nothing. */
+SIMT_INLINE void product_fetch_x(const uint16_t *x, uint32_t columns, uint32_t tokens,
+                                 uint32_t first_token, uint32_t step, uint32_t x_out[4][2])
+{
+    const uint32_t token = first_token + simt_lane() / 4;
+    const uint32_t column = step * CUDA_TILE_COLUMNS + simt_lane() % 4 * 4;
+
+    SIMT_UNROLL
+    for (uint32_t j = 0; j < 4; j++) {
+        struct simt_words2 words = {{0, 0}};
+
+        if (token < tokens && column + 16 * j < columns)
+            words = simt_load2(x + (size_t)token * columns + column + 16 * j);
+        x_out[j][0] = words.word[0];
+        x_out[j][1] = words.word[1];
+    }
+}
+
 /* Sums of the activations over half a step, for each of a lane's two tokens. */
 SIMT_INLINE void product_total(uint32_t x[2][2], float *total_out)
 {

@@ -36,24 +36,6 @@ struct stream_shared {
     float *scales;             /* of the block's tokens */
 };
 
-/* What a lane has of the activations of 8 tokens in one step; zeros where there is nothing. */
-SIMT_INLINE void stream_fetch_x(const struct cuda_product_args *args, uint32_t first_token,
-                                uint32_t step, uint32_t x_out[4][2])
-{
-    uint32_t token = first_token + simt_lane() / 4;
-    uint32_t column = step * CUDA_TILE_COLUMNS + simt_lane() % 4 * 4;
-
-    SIMT_UNROLL
-    for (uint32_t j = 0; j < 4; j++) {
-        struct simt_words2 words = {{0, 0}};
-
-        if (token < args->tokens && column + 16 * j < args->matrix.columns)
-            words = simt_load2(args->x + (size_t)token * args->matrix.columns + column + 16 * j);
-        x_out[j][0] = words.word[0];
-        x_out[j][1] = words.word[1];
-    }
-}
-
 SIMT_INLINE void stream_fetch_weights(const struct cuda_product_args *args, enum cuda_type type,
                                       const struct stream_size size, uint32_t step,
                                       struct stream_step *step_out)
@@ -70,7 +52,8 @@ SIMT_INLINE void stream_fetch_activations(const struct cuda_product_args *args,
 {
     SIMT_UNROLL
     for (uint32_t i = 0; i < size.tokens; i++)
-        stream_fetch_x(args, (simt_block_y() * size.tokens + i) * 8, step, step_out->x[i]);
+        product_fetch_x(args->x, args->matrix.columns, args->tokens,
+                        (simt_block_y() * size.tokens + i) * 8, step, step_out->x[i]);
 }
 
 SIMT_INLINE void stream_compute(enum cuda_type type, const struct stream_size size,
