@@ -232,10 +232,10 @@ SIMT_INLINE void product_stream(const struct cuda_product_args *args, enum cuda_
         product_stream(&args, type, size, &shared);                                             \
     }
 
-/* Two steps of these types would take more registers than two blocks on a multiprocessor have. */
+/* Two steps of other types would take more registers than two blocks on a multiprocessor have. */
 SIMT_INLINE uint32_t stream_some_depth(enum cuda_type type)
 {
-    return packed_has_minimum(type) || type == CUDA_TYPE_Q6_K || type == CUDA_TYPE_Q8_0 ? 1 : 2;
+    return type == CUDA_TYPE_BF16 || type == CUDA_TYPE_Q4_0 || type == CUDA_TYPE_Q5_0 ? 2 : 1;
 }
 
 #define X(name, member)                                                               \
