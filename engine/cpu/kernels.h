@@ -19,7 +19,7 @@
  *   exponential  cpu_exp, and of attention cpu_exp2, of math.h, operation by operation.
  *
  * Class "cpu-int8-4" differs in products with weights that are quants or BF16: x is rounded first, for quants to
- * whole numbers. Those that make K and V go on with the rests of quants, and take BF16 with floats.
+ * whole numbers (with E4M3, whose quants are none, not at all). Those that make K and V go on with the rests of quants, and take BF16 with floats.
  *
  *   quants       of a block of x: scale = largest magnitude / 127; q = x * (127 / largest), to the nearest,
  *                ties to even. A block with a value that is no finite number has scale NaN, one below
