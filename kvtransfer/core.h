@@ -20,7 +20,7 @@
 #include "kvtransfer/transport.h"
 #include "lib/base/status.h"
 
-#define KVT_TRANSPORTS_MAX 4
+#define KVT_TRANSPORTS_MAX 5
 
 /* What bounds a core. Zero-initialise nothing of it by hand: start from kvt_limits_default. */
 struct kvt_limits {

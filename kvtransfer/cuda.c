@@ -111,6 +111,15 @@ static void queue_drain(struct kvt_queue *base)
     (void)queue_wait((struct cuda_queue *)base);
 }
 
+static td_status_t queue_stream(struct kvt_queue *base, void **stream_out)
+{
+    td_status_t status = cuda_enter(memory_of(base), NULL);
+
+    if (status == TD_OK)
+        *stream_out = ((struct cuda_queue *)base)->stream;
+    return status;
+}
+
 static void mark_free(const struct cuda_memory *memory, struct kvt_mark *mark)
 {
     (void)memory->driver->event_destroy(mark->event);
@@ -345,6 +354,7 @@ static const struct kvt_device_ops ops = {
     .mark = queue_mark,
     .poll = queue_poll,
     .drain = queue_drain,
+    .stream = queue_stream,
     .hash = hash,
     .share = cuda_share,
     .open = cuda_map,

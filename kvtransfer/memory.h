@@ -30,7 +30,8 @@ struct kvt_mapping; /* a peer's pool, seen from here */
 /* Copies in order. Embedded as the first member by those who implement it. */
 struct kvt_queue {
     struct kvt_device *device;
-    int descriptor; /* an eventfd: readable when a mark may have been passed; kvt_queue_woken empties it */
+    int descriptor; /* an eventfd: readable when a mark may have been passed; kvt_queue_woken empties it. Who works on the
+                       queue's stream from another thread may write to it too */
 };
 
 struct kvt_device_ops {
@@ -54,6 +55,12 @@ struct kvt_device_ops {
 
     /* Waits until everything queued has run, or can never run any more. For ends and failures only. */
     void (*drain)(struct kvt_queue *queue);
+
+    /*
+     * The stream behind a queue, as the device's own library names it, for a library that queues work of its own there;
+     * makes the device that of the calling thread. Any thread.
+     */
+    td_status_t (*stream)(struct kvt_queue *queue, void **stream_out);
 
     /* Content hashes of blocks of the device, exactly td_hash128 of their bytes. Waits for them. */
     td_status_t (*hash)(struct kvt_device *device, const void *const *blocks, size_t count,

@@ -377,6 +377,11 @@ static td_status_t open_transports(struct kvt_runtime *runtime, struct td_error 
     }
     if (status == TD_OK && config->use_ucx)
         status = open_ucx(runtime, error);
+    if (status == TD_OK && config->use_nccl) {
+        status = kvt_nccl_open(&config->memory, &config->nccl, &transport, error);
+        if (status == TD_OK)
+            status = add_transport(runtime, transport, error);
+    }
     if (status == TD_OK && config->use_maphost)
         status = open_staged(runtime, NULL, error);
     if (status == TD_OK && config->use_ucxhost)
@@ -536,7 +541,8 @@ td_status_t kvt_runtime_open(const struct kvt_runtime_config *config,
     struct kvt_runtime *runtime;
     td_status_t status;
 
-    if (!config->use_ucx && !config->use_map && !config->use_maphost && !config->use_ucxhost)
+    if (!config->use_ucx && !config->use_map && !config->use_maphost && !config->use_ucxhost &&
+        !config->use_nccl)
         return td_fail(error, TD_INVALID, "no transport: ucx and map are both off");
     runtime = runtime_new(config);
     if (runtime == NULL)

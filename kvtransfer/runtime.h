@@ -16,6 +16,7 @@
 
 #include "kvtransfer/core.h"
 #include "kvtransfer/kvtransfer.h"
+#include "kvtransfer/nccl.h"
 #include "kvtransfer/ucx.h"
 #include "lib/base/status.h"
 
@@ -29,6 +30,8 @@ struct kvt_runtime_config {
     bool use_map;     /* needs memory.fd, or memory.device */
     bool use_maphost; /* through the host's memory, by map or by ucx; both need memory.device */
     bool use_ucxhost;
+    bool use_nccl; /* needs memory.device */
+    struct kvt_nccl_config nccl;
     size_t ring_capacity;
     /* Called on the transfer thread when there are events to pop and the owner may be asleep. */
     void (*wake)(void *impl);

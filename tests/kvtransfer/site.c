@@ -46,6 +46,7 @@ const char *site_transport_name(const struct site *site)
     case SITE_GPU_MAP: return "map";
     case SITE_GPU_MAPHOST: return KVT_MAPHOST;
     case SITE_GPU_UCXHOST: return KVT_UCXHOST;
+    case SITE_GPU_NCCL: return KVT_NCCL;
     case SITE_UCX_SHM:
     case SITE_UCX_TCP:
     case SITE_UCX_AUTO:

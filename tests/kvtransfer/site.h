@@ -36,6 +36,7 @@ enum site_transport {
     SITE_GPU_MAPHOST,
     SITE_GPU_UCXHOST,
     SITE_GPU_UCX, /* of a program that links cuda_ucx.c */
+    SITE_GPU_NCCL,
 };
 
 struct site_config {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lib/base/time.h"
+#include "tests/kvtransfer/nccl_double.h"
 #include "tests/kvtransfer/site_private.h"
 #include "tests/support/support.h"
 
@@ -357,6 +358,8 @@ static void open_runtime(struct site *site)
         .use_map = config->transport == SITE_MAP || config->transport == SITE_GPU_MAP,
         .use_maphost = config->transport == SITE_GPU_MAPHOST,
         .use_ucxhost = config->transport == SITE_GPU_UCXHOST,
+        .use_nccl = config->transport == SITE_GPU_NCCL,
+        .nccl = {.library = nccl_double_path(), .interface = "lo"},
         .ucx = kvt_ucx_config_default(),
         .ring_capacity = config->ring_capacity,
         .wake = on_wake,
