@@ -2,7 +2,7 @@
  * load_transfers.c: the transfer thread, the ways that KV may take, and what peers are told of them.
  *
  * Ordinary memory goes by map (between processes of one host) or ucx. A GPU's pool is opened by peers on GPUs that
- * reach it (map), or read by their cards where UCX can (ucx); to all others it goes through the host's memory, which is said
+ * reach it (map), read by their cards where UCX can (ucx), or sent by NCCL where that was asked for; to all others it goes through the host's memory, which is said
  * and counted.
  */
 #include <stdio.h>
@@ -15,9 +15,13 @@
 #include "worker/runtime_internal.h"
 
 /* As many as the worker core lets in, so that nothing it has accepted is refused below. */
-static struct kvt_limits transfer_limits(const struct worker_counts *counts)
+static struct kvt_limits transfer_limits(const struct worker_options *options)
 {
+    const struct worker_counts *counts = &options->counts;
     struct kvt_limits limits = kvt_limits_default();
+
+    if (options->kv_transport == WORKER_KV_NCCL) /* it takes its time to join */
+        limits.connect_ms = options->times.pair_ms;
 
     limits.peers_max = 2 * counts->pairs_max; /* one that was dropped is there a little longer */
     limits.incoming_max = counts->requests_max;
@@ -42,14 +46,16 @@ static td_status_t ucx_config(const struct worker_options *options, struct kvt_u
 static void choose_transports(const struct worker_options *options,
                               struct kvt_runtime_config *config)
 {
-    bool ucx = options->kv_transport != WORKER_KV_MAP;
-    bool map = options->kv_transport != WORKER_KV_UCX;
+    bool nccl = options->kv_transport == WORKER_KV_NCCL;
+    bool ucx = !nccl && options->kv_transport != WORKER_KV_MAP;
+    bool map = !nccl && options->kv_transport != WORKER_KV_UCX;
     bool on_gpu = config->memory.device != NULL;
 
     config->use_map = map;
     config->use_ucx = ucx;
+    config->use_nccl = nccl;
     config->use_maphost = map && on_gpu;
-    config->use_ucxhost = ucx && on_gpu;
+    config->use_ucxhost = (ucx || (nccl && (options->ucx_shm || options->ucx_tcp))) && on_gpu;
 }
 
 /* What there may be instead of all that was chosen, the best first. */
@@ -130,14 +136,15 @@ static void show_identity(struct td_u128 identity, char text_out[static 33])
 }
 
 /*
- * In the order of preference: map copies once and needs no connection; through the host comes last. For map the host
+ * In the order of preference: map copies once and needs no connection; NCCL takes memory and processors of the GPU for
+ * every pair, so UCX comes first; through the host comes last. For map the host
  * is whatever can open the pool, see kvt_memory_reach.
  */
 static td_status_t take_transports(const struct worker_engines *engines,
                                    const struct kvt_memory *memory,
                                    struct worker_identity *identity, struct td_error *error)
 {
-    static const char *const names[] = {"map", "ucx", KVT_MAPHOST, KVT_UCXHOST};
+    static const char *const names[] = {"map", "ucx", KVT_NCCL, KVT_MAPHOST, KVT_UCXHOST};
     struct td_u128 host;
     struct td_u128 reach;
     char host_text[33];
@@ -168,7 +175,8 @@ td_status_t worker_transfers_open(struct worker_runtime *runtime, uint64_t epoch
                    .fd = kv->fd,
                    .device = engines->kv_device},
         .block_bytes = kv->block_bytes,
-        .limits = transfer_limits(&options->counts),
+        .limits = transfer_limits(options),
+        .nccl = {.interface = options->ucx_interface},
         .ring_capacity = WORKER_RING_CAPACITY,
         .wake = worker_pump_wake,
         .wake_impl = runtime,

@@ -17,7 +17,7 @@
 static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
-static const char *const transports[] = {"auto", "ucx", "map", NULL};
+static const char *const transports[] = {"auto", "ucx", "map", "nccl", NULL};
 static const char *const generations[] = FRONT_GENERATION_CHOICES;
 
 static const struct td_flag serving[] = {
@@ -110,13 +110,15 @@ static const struct td_flag engine[] = {
 static const struct td_flag handover[] = {
     {TD_FLAG_AS_CHOICE(OPTIONS, kv_transport), .name = "kv-transport", .choices = transports,
      .help = "How KV travels between workers: auto is map between processes of one host and ucx "
-             "otherwise."},
+             "otherwise; nccl is for GPUs, and must be said to both."},
     {TD_FLAG_AS_BOOL(OPTIONS, ucx_shm), .name = "ucx-shm", .fallback = "true",
      .help = "UCX may use shared memory to peers on this host."},
     {TD_FLAG_AS_BOOL(OPTIONS, ucx_tcp), .name = "ucx-tcp", .fallback = "true",
      .help = "UCX may use TCP."},
     {TD_FLAG_AS_TEXT(OPTIONS, ucx_interface), .name = "ucx-interface", .value = "NAMES",
-     .fallback = "lo", .help = "Network devices for UCX over TCP, by commas: eth0."},
+     .fallback = "lo",
+     .help = "Network devices for UCX over TCP, by commas: eth0. Those of nccl's own connections, "
+             "too."},
     {TD_FLAG_AS_UINT32(OPTIONS, import_tokens_min), .name = "import-tokens-min", .fallback = "1",
      .min = 1, .max = 1000000,
      .help =
@@ -255,6 +257,8 @@ static td_status_t check_device(const struct worker_options *options, struct td_
         return td_fail(error, TD_INVALID, "--gpu-weights is for --device gpu");
     if (status == TD_OK && options->gpu_weights != CUDA_WEIGHTS_AS_IS && options->fast_variant)
         return td_fail(error, TD_INVALID, "--fast-variant is for --gpu-weights as-is");
+    if (status == TD_OK && options->kv_transport == WORKER_KV_NCCL && !choice.is_gpu)
+        return td_fail(error, TD_INVALID, "--kv-transport nccl is for --device gpu");
     if (status != TD_OK || !choice.is_gpu)
         return status;
     if (options->threads != 0)
@@ -289,7 +293,8 @@ static td_status_t check_numbers(const struct worker_options *options, struct td
             "--heartbeat-time %ums: must be below --stall-time %ums, or whoever computes longer "
             "than that counts as dead",
             options->times.heartbeat_ms, options->times.stall_ms);
-    if (options->kv_transport != WORKER_KV_MAP && !options->ucx_shm && !options->ucx_tcp)
+    if (options->kv_transport != WORKER_KV_MAP && options->kv_transport != WORKER_KV_NCCL &&
+        !options->ucx_shm && !options->ucx_tcp)
         return td_fail(error, TD_INVALID,
                        "--no-ucx-shm and --no-ucx-tcp leave UCX nothing: say --kv-transport map");
     return TD_OK;

@@ -16,6 +16,7 @@ enum worker_kv_transport {
     WORKER_KV_AUTO = 0, /* map between processes of one host, else ucx */
     WORKER_KV_UCX,
     WORKER_KV_MAP,
+    WORKER_KV_NCCL, /* between GPUs' pools; through the host where that does not connect */
 };
 
 /* --kv-bytes 0 with --device cpu. */

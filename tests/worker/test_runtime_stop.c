@@ -364,7 +364,7 @@ static void flags_that_do_not_go_together_are_named(void **state)
     static char long_target[400] = "--advertise=";
     static char long_name[200] = "--served-model-name=";
     const struct {
-        const char *words[4];
+        const char *words[5];
         const char *says;
     } wrong[] = {
         {{long_target}, "--advertise"},
@@ -384,13 +384,15 @@ static void flags_that_do_not_go_together_are_named(void **state)
         {{"--heartbeat-time=5000ms"}, "--stall-time"},
         {{"--quarantine-max-percent=101"}, "--quarantine-max-percent"},
         {{"--no-ucx-shm", "--no-ucx-tcp"}, "--kv-transport"},
+        {{"--kv-transport=nccl"}, "--kv-transport nccl is for --device gpu"},
     };
-    static const char *const right[][4] = {
+    static const char *const right[][5] = {
         {NULL},
         {"--listen=0.0.0.0:7201"}, /* nobody is told of it */
         {"--listen=0.0.0.0:7201", "--scheduler=a:1", "--advertise=10.0.0.1:7201"},
         {"--advertise=[2001:db8::1]:7201", "--scheduler=unix:/run/s,[::1]:7100"},
         {"--no-ucx-shm", "--no-ucx-tcp", "--kv-transport=map"},
+        {"--no-ucx-shm", "--no-ucx-tcp", "--kv-transport=nccl", "--device=gpu"},
     };
     struct td_error error = {0};
 
