@@ -171,7 +171,7 @@ static void a_failure_in_the_background_ends_the_pair(void **state)
 
 /* ----------------------------------------------------------------------------------------- hanging */
 
-/* Owners give up on bytes that stand still: the abort frees both sides, with nothing in quarantine. */
+/* A peer is dropped while bytes stand still: the abort frees both sides, with nothing in quarantine. */
 static void what_hangs_is_aborted_and_then_the_blocks_are_free(void **state)
 {
     struct contract *contract = *state;
@@ -180,7 +180,7 @@ static void what_hangs_is_aborted_and_then_the_blocks_are_free(void **state)
     nccl_double()->hold_bytes(true);
     begin_and_send(contract, &transfer);
     site_wait(contract->receiver, KVT_ARRIVING, &transfer, false);
-    site_abandon(contract->receiver, &transfer);
+    site_peer_drop(contract->receiver, CONTRACT_SENDER);
     assert_int_equal(site_wait_end(contract->receiver, &transfer, false).kind, KVT_QUIESCED);
     assert_int_equal(site_wait_end(contract->sender, &transfer, true).kind, KVT_DRAINED);
     nccl_double()->hold_bytes(false);
@@ -260,6 +260,7 @@ int main(int argc, char **argv)
 {
     static struct contract_case here = {.transport = SITE_GPU_NCCL};
     static struct contract_case apart = {.transport = SITE_GPU_NCCL, .sender_elsewhere = true};
+    static struct contract_case impatient = {.transport = SITE_GPU_NCCL, .is_impatient = true};
     const struct CMUnitTest tests[] = {
         CASE(blocks_go_by_nccl_and_attachments_beside_it, &here),
         CASE(what_is_refused_is_never_sent, &here),
@@ -273,8 +274,8 @@ int main(int argc, char **argv)
         CASE(a_mark_that_cannot_be_set_ends_the_pair, &here),
         CASE(a_failure_in_the_background_ends_the_pair, &here),
         CASE(what_hangs_is_aborted_and_then_the_blocks_are_free, &here),
-        CASE(an_abort_that_hangs_keeps_blocks_in_quarantine, &here),
-        CASE(a_stream_that_stands_still_keeps_blocks_in_quarantine, &here),
+        CASE(an_abort_that_hangs_keeps_blocks_in_quarantine, &impatient),
+        CASE(a_stream_that_stands_still_keeps_blocks_in_quarantine, &impatient),
         CASE(a_peer_killed_while_bytes_stand_still_is_found_out, &apart),
     };
 
