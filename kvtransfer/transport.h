@@ -15,7 +15,7 @@
  *
  * Backends: ucx.c (shared memory and TCP between processes), map.c (same host: the sender's pool is
  * mapped read-only and copied by the receiver), staged.c (a device's memory through the host's, by one of
- * the two), loop.c (in one process, for tests and the simulator).
+ * the two), nccl.c (between GPUs, by NCCL), loop.c (in one process, for tests and the simulator).
  */
 #ifndef TANDEM_KVTRANSFER_TRANSPORT_H
 #define TANDEM_KVTRANSFER_TRANSPORT_H
