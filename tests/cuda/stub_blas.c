@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/status.h"
+
 #define EXPORTED __attribute__((visibility("default")))
 
 enum { INVALID_VALUE = 7 }; /* CUBLAS_STATUS_INVALID_VALUE */
@@ -79,7 +81,7 @@ _Static_assert(sizeof(struct heuristic) == 96, "as cublasLtMatmulHeuristicResult
 EXPORTED extern struct stub_blas stub_blas;
 struct stub_blas stub_blas;
 
-static int refuse(const char *format, ...)
+TD_PRINTF(1, 2) static int refuse(const char *format, ...)
 {
     va_list arguments;
 
