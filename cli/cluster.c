@@ -22,6 +22,7 @@
 const char *const cli_kv_transports[] = {"auto", "ucx", "map", NULL};
 const char *const cli_log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
+static const char *const gpu_warpgroups[] = CUDA_WARPGROUPS_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 
@@ -44,6 +45,12 @@ static const struct td_flag cluster_flags[] = {
      .help =
          "With --gpu, what it holds matrices of F32, F16 and BF16 as: as-is, or fp8, about half of "
          "the memory and traffic of BF16 and less exact (embedding and LM head stay)."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, gpu_warpgroups), .name = "gpu-warpgroups",
+     .fallback = CUDA_WARPGROUPS_FALLBACK, .choices = gpu_warpgroups,
+     .help =
+         "With --gpu, whether products of many tokens go by warpgroups (wgmma) on GPUs that have "
+         "them, which are tried when the model is loaded and change no result: auto, or off, "
+         "for a GPU where trying them fails."},
     {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
      .help =
          "With --gpu, products of many rows by cuBLASLt, where it is installed, for weights of "
@@ -208,6 +215,7 @@ static void add_gpu(struct planner *planner)
 
     add_pair(planner, "--gpu-memory-fraction", format(planner, "%.6f", fraction));
     add_pair(planner, "--gpu-weights", gpu_weights[planner->options->gpu_weights]);
+    add_pair(planner, "--gpu-warpgroups", gpu_warpgroups[planner->options->gpu_warpgroups]);
     if (planner->options->fast_variant)
         add(planner, "--fast-variant");
 }
@@ -254,6 +262,9 @@ static td_status_t check_gpu(const struct cli_cluster_options *options, struct t
         return td_fail(error, TD_INVALID, "--gpu-memory-fraction is for --gpu");
     if (!options->gpu && options->gpu_weights != CUDA_WEIGHTS_AS_IS)
         return td_fail(error, TD_INVALID, "--gpu-weights, or TANDEM_GPU_WEIGHTS, is for --gpu");
+    if (!options->gpu && options->gpu_warpgroups != CUDA_WARPGROUPS_AUTO)
+        return td_fail(error, TD_INVALID,
+                       "--gpu-warpgroups, or TANDEM_GPU_WARPGROUPS, is for --gpu");
     if (!options->gpu && options->fast_variant)
         return td_fail(error, TD_INVALID, "--fast-variant, or TANDEM_FAST_VARIANT, is for --gpu");
     if (options->fast_variant && options->gpu_weights != CUDA_WEIGHTS_AS_IS)

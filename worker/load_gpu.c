@@ -89,6 +89,7 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
                                 .rows_max = options->step_tokens,
                                 .outputs_max = options->sequences_max,
                                 .weights = (enum cuda_weights_form)options->gpu_weights,
+                                .warpgroups = (enum cuda_warpgroups)options->gpu_warpgroups,
                                 .is_fast = options->fast_variant,
                                 .progress = {.tell = worker_say_progress, .ctx = &saying}};
     td_status_t status = blocks_wanted(options, engines->model, &cuda.block_count, error);

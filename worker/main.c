@@ -161,6 +161,8 @@ close_program:
 fail:
     if (error.text[0] != '\0')
         net_program_report_failure(worker->role->program, error.text);
+    if (error.status == TD_TIMEOUT)
+        _exit(status); /* a GPU may hang, and exit() wait for it in its library */
     return status;
 }
 

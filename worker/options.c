@@ -15,6 +15,7 @@
 #define HOUR_MS 3600000
 
 static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
+static const char *const gpu_warpgroups[] = CUDA_WARPGROUPS_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 static const char *const transports[] = {"auto", "ucx", "map", "nccl", NULL};
@@ -58,6 +59,11 @@ static const struct td_flag engine[] = {
          "rounded to E4M3 with a scale for each row, which takes about half of the memory and "
          "traffic of BF16 and is less exact. Embedding and LM head stay. Equal on all workers "
          "that exchange KV."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, gpu_warpgroups), .name = "gpu-warpgroups",
+     .fallback = CUDA_WARPGROUPS_FALLBACK, .choices = gpu_warpgroups,
+     .help = "With --device gpu, whether products of many tokens go by warpgroups (wgmma) on GPUs "
+             "that have them, which are tried when the model is loaded and change no result: auto, "
+             "or off, for a GPU where trying them fails."},
     {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
      .help = "With --device gpu, products of many rows by cuBLASLt, where it is installed, for "
              "weights of BF16, which then take twice the memory. For comparison: results depend on "
@@ -255,6 +261,8 @@ static td_status_t check_device(const struct worker_options *options, struct td_
         return td_fail(error, TD_INVALID, "--fast-variant is for --device gpu");
     if (status == TD_OK && options->gpu_weights != CUDA_WEIGHTS_AS_IS && !choice.is_gpu)
         return td_fail(error, TD_INVALID, "--gpu-weights is for --device gpu");
+    if (status == TD_OK && options->gpu_warpgroups != CUDA_WARPGROUPS_AUTO && !choice.is_gpu)
+        return td_fail(error, TD_INVALID, "--gpu-warpgroups is for --device gpu");
     if (status == TD_OK && options->gpu_weights != CUDA_WEIGHTS_AS_IS && options->fast_variant)
         return td_fail(error, TD_INVALID, "--fast-variant is for --gpu-weights as-is");
     if (status == TD_OK && options->kv_transport == WORKER_KV_NCCL && !choice.is_gpu)

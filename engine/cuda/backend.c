@@ -192,7 +192,7 @@ static td_status_t fill(struct cuda_backend *backend, const struct cuda_options 
                                          .outputs_max = backend->base.outputs_max,
                                          .multiprocessors = backend->device->info.multiprocessors,
                                          .has_wide = backend->device->info.has_warpgroups &&
-                                                     !options->is_without_wide};
+                                                     options->warpgroups == CUDA_WARPGROUPS_AUTO};
     backend->result_stride = model->vocab > model->hidden ? model->vocab : model->hidden;
     describe(backend, options);
     return TD_OK;
@@ -281,6 +281,8 @@ static td_status_t take_memory(struct cuda_backend *backend, const struct cuda_o
                                    options->progress, &backend->weights, error);
     if (status == TD_OK && backend->shape.has_wide)
         status = cuda_wide_prove(backend->device, &backend->weights, backend->model->layers,
+                                 options->wide_limit_ns != 0 ? options->wide_limit_ns
+                                                             : CUDA_WIDE_LIMIT_NS,
                                  &is_wide, error);
     if (status == TD_OK && options->is_fast)
         status = cuda_fast_open(backend->model, backend->device, &backend->fast, error);

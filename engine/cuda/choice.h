@@ -1,6 +1,6 @@
 /*
- * choice.h: which device a person has asked for, in the words of --device and --gpu-memory-fraction, and what weights it is to
- * hold, in those of --gpu-weights. No device is touched: that a GPU is there, and has the memory, shows when it is opened.
+ * choice.h: which device a person has asked for, in the words of --device and --gpu-memory-fraction, what weights it is to
+ * hold, in those of --gpu-weights, and whether it may use warpgroups (--gpu-warpgroups). No device is touched: that a GPU is there, and has the memory, shows when it is opened.
  */
 #ifndef TANDEM_ENGINE_CUDA_CHOICE_H
 #define TANDEM_ENGINE_CUDA_CHOICE_H
@@ -20,6 +20,18 @@
 enum cuda_weights_form {
     CUDA_WEIGHTS_AS_IS, /* F32 and F16 as bf16 */
     CUDA_WEIGHTS_FP8, /* matrices of layers that are F32, F16 or BF16: rounded to FP8, with a scale for each row */
+};
+
+/* Whether products of many tokens go by warpgroups: what --gpu-warpgroups says. */
+#define CUDA_WARPGROUPS_CHOICES \
+    {                           \
+        "auto", "off", NULL     \
+    }
+#define CUDA_WARPGROUPS_FALLBACK "auto"
+
+enum cuda_warpgroups {
+    CUDA_WARPGROUPS_AUTO, /* where the GPU has them and shows that they change no bit */
+    CUDA_WARPGROUPS_OFF,  /* not even tried */
 };
 
 struct cuda_choice {

@@ -41,15 +41,16 @@ struct cuda_options {
     double
         memory_fraction; /* of the device's memory, for all of this process; 0: CUDA_FRACTION_DEFAULT */
     enum cuda_kv_dtype kv_dtype;
-    enum cuda_weights_form weights; /* not with is_fast */
-    uint32_t block_tokens;          /* 16 (or 0), 32, 64, 128 or 256 */
-    uint32_t block_count;           /* 0: what memory is left for */
-    uint32_t rows_max;              /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
-    uint32_t outputs_max;           /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
-    bool is_fast;                   /* products of many rows by cuBLASLt: see fast.h; BF16 only */
-    struct cuda_progress progress;  /* of loading; tell NULL: the log hears of it */
-    bool is_without_graphs;         /* every step is launched kernel by kernel */
-    bool is_without_wide;           /* products of many tokens without warpgroups: see wide.h */
+    enum cuda_weights_form weights;  /* not with is_fast */
+    uint32_t block_tokens;           /* 16 (or 0), 32, 64, 128 or 256 */
+    uint32_t block_count;            /* 0: what memory is left for */
+    uint32_t rows_max;               /* rows in one batch; 0: CUDA_ROWS_DEFAULT */
+    uint32_t outputs_max;            /* outputs in one batch; 0: CUDA_OUTPUTS_DEFAULT */
+    bool is_fast;                    /* products of many rows by cuBLASLt: see fast.h; BF16 only */
+    struct cuda_progress progress;   /* of loading; tell NULL: the log hears of it */
+    bool is_without_graphs;          /* every step is launched kernel by kernel */
+    enum cuda_warpgroups warpgroups; /* for products of many tokens: see wide.h */
+    uint64_t wide_limit_ns;          /* of their proof; 0: CUDA_WIDE_LIMIT_NS */
     bool is_without_early;    /* no kernel begins before the one before has ended: see device.h */
     const uint32_t *stop_ids; /* for engine_model_info: see text_model_stop_ids */
     uint32_t stop_id_count;   /* at most 32 */

@@ -2,8 +2,12 @@
 #include "engine/cuda/device.h"
 
 #include <assert.h>
+#include <time.h>
 
 #include "lib/base/log.h"
+#include "lib/base/time.h"
+
+#define POLL_NS 100000 /* between two looks at a queue */
 
 static bool has_failed(const struct cuda_device *device)
 {
@@ -38,7 +42,7 @@ td_status_t cuda_device_take(struct cuda_device *device, size_t bytes, void **me
 
 void cuda_device_give(struct cuda_device *device, void *memory)
 {
-    if (memory != NULL)
+    if (memory != NULL && !device->is_hung)
         device->ops->give(device, memory);
 }
 
@@ -51,7 +55,7 @@ td_status_t cuda_device_take_host(struct cuda_device *device, size_t bytes, void
 
 void cuda_device_give_host(struct cuda_device *device, void *memory)
 {
-    if (memory != NULL)
+    if (memory != NULL && !device->is_hung)
         device->ops->give_host(device, memory);
 }
 
@@ -151,13 +155,45 @@ void cuda_device_replay(struct cuda_device *device, struct cuda_graph *graph)
 
 void cuda_device_drop_graph(struct cuda_device *device, struct cuda_graph *graph)
 {
-    device->ops->drop_graph(device, graph);
+    if (!device->is_hung)
+        device->ops->drop_graph(device, graph);
 }
 
 td_status_t cuda_device_wait(struct cuda_device *device, struct td_error *error)
 {
     if (!has_failed(device))
         note(device, device->ops->wait(device, &device->failure));
+    return has_failed(device) ? repeat_failure(device, error) : TD_OK;
+}
+
+/* The time is looked at first: a process that was stopped meanwhile sees what the device has done since. */
+static td_status_t poll_until(struct cuda_device *device, uint64_t deadline_ns)
+{
+    const struct timespec pause = {.tv_nsec = POLL_NS};
+
+    for (;;) {
+        bool is_late = td_now_ns() >= deadline_ns;
+        td_status_t status = device->ops->poll(device, &device->failure);
+
+        if (status != TD_AGAIN || is_late)
+            return status;
+        nanosleep(&pause, NULL);
+    }
+}
+
+td_status_t cuda_device_wait_within(struct cuda_device *device, uint64_t limit_ns,
+                                    struct td_error *error)
+{
+    td_status_t status;
+
+    if (has_failed(device))
+        return repeat_failure(device, error);
+    status = poll_until(device, td_now_ns() + limit_ns);
+    device->is_hung = status == TD_AGAIN;
+    if (device->is_hung)
+        status = td_fail(&device->failure, TD_TIMEOUT, "%.100s hangs: its work did not end in %g s",
+                         device->info.name, (double)limit_ns / 1e9);
+    note(device, status);
     return has_failed(device) ? repeat_failure(device, error) : TD_OK;
 }
 

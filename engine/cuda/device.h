@@ -59,7 +59,10 @@ struct cuda_graph; /* the device's own */
 
 #define CUDA_MARKS 16
 
-/* None of these is called after a failure, but for give, give_host, drop_graph and close. */
+/*
+ * None of these is called after a failure, but for give, give_host, drop_graph and close; of a device that hangs close alone,
+ * which must not wait for what runs there.
+ */
 struct cuda_device_ops {
     td_status_t (*free_bytes)(struct cuda_device *device, size_t *bytes_out,
                               struct td_error *error);
@@ -80,6 +83,8 @@ struct cuda_device_ops {
     td_status_t (*dense)(struct cuda_device *device, const struct cuda_dense *dense,
                          struct td_error *error);
     td_status_t (*wait)(struct cuda_device *device, struct td_error *error);
+    /* TD_AGAIN: the queue is not done yet. */
+    td_status_t (*poll)(struct cuda_device *device, struct td_error *error);
     td_status_t (*mark)(struct cuda_device *device, uint32_t mark, struct td_error *error);
     td_status_t (*wait_mark)(struct cuda_device *device, uint32_t mark, struct td_error *error);
     td_status_t (*capture)(struct cuda_device *device, struct td_error *error);
@@ -98,6 +103,7 @@ struct cuda_device {
     struct cuda_device_info info;
     struct td_error failure; /* the first; status TD_OK: none */
     bool launches_early;     /* may be changed at any time, for launches from then on */
+    bool is_hung;            /* failed by cuda_device_wait_within */
     bool is_recording;
     struct td_error unrecorded; /* the first failure to record, in the present capture */
 };
@@ -152,6 +158,13 @@ void cuda_device_drop_graph(struct cuda_device *device, struct cuda_graph *graph
 
 /* Waits until the queue is done. TD_INTERNAL, TD_PEER_LOST or TD_NO_MEMORY with the first failure's text. */
 td_status_t cuda_device_wait(struct cuda_device *device, struct td_error *error) TD_MUST_USE;
+
+/*
+ * The same, for so long at most. TD_TIMEOUT: it hangs. Giving memory back would wait for ever, so that of a device that hangs
+ * stays taken until the process ends, which is what to do then.
+ */
+td_status_t cuda_device_wait_within(struct cuda_device *device, uint64_t limit_ns,
+                                    struct td_error *error) TD_MUST_USE;
 
 void cuda_device_close(struct cuda_device *device); /* NULL: nothing */
 

@@ -22,6 +22,7 @@
 /* Weights are made in their packed order: any bytes are quants, but scales must be numbers. */
 struct proof {
     struct cuda_device *device;
+    uint64_t limit_ns;
     struct td_rng rng;
     struct cuda_matrix matrix;
     size_t weights_bytes; /* of the largest type */
@@ -121,17 +122,23 @@ static void draw_tokens(struct proof *proof)
 
 /* ------------------------------------------------------------------ both kernels */
 
-static void multiply(struct proof *proof, enum cuda_multiply_size size, float *y)
+/* The download would wait without a limit. */
+static td_status_t multiply(struct proof *proof, enum cuda_multiply_size size, float *y,
+                            struct td_error *error)
 {
     const struct cuda_product_args args = {
         .matrix = proof->matrix, .x = proof->x, .y = proof->y, .stride = ROWS, .tokens = TOKENS};
     const size_t bytes = (size_t)TOKENS * ROWS * sizeof *y;
+    td_status_t status;
 
     memset(y, 0xff, bytes); /* what is not written must not be that of the other kernel */
     cuda_device_upload(proof->device, proof->y, y, bytes);
     cuda_multiply(&proof->multiplier, (struct cuda_multiply_choice){.size = size, .parts = 1},
                   &args);
-    cuda_device_download(proof->device, y, proof->y, bytes);
+    status = cuda_device_wait_within(proof->device, proof->limit_ns, error);
+    if (status == TD_OK)
+        cuda_device_download(proof->device, y, proof->y, bytes);
+    return status;
 }
 
 /* Says which result differs. */
@@ -155,14 +162,17 @@ static bool compare(const struct proof *proof, const char *name)
 
 static td_status_t try_once(struct proof *proof, size_t bytes, struct td_error *error)
 {
+    td_status_t status;
+
     draw_weights(proof, bytes);
     draw_tokens(proof);
     cuda_device_upload(proof->device, proof->weights, proof->host_weights, bytes);
     cuda_device_upload(proof->device, proof->x, proof->host_x,
                        (size_t)TOKENS * COLUMNS * sizeof *proof->x);
-    multiply(proof, CUDA_MULTIPLY_TILED, proof->host_y[0]);
-    multiply(proof, CUDA_MULTIPLY_WIDE, proof->host_y[1]);
-    return cuda_device_wait(proof->device, error);
+    status = multiply(proof, CUDA_MULTIPLY_TILED, proof->host_y[0], error);
+    if (status == TD_OK)
+        status = multiply(proof, CUDA_MULTIPLY_WIDE, proof->host_y[1], error);
+    return status == TD_OK ? cuda_device_wait(proof->device, error) : status;
 }
 
 static td_status_t prove_type(struct proof *proof, size_t index, bool *is_same_out,
@@ -234,9 +244,11 @@ static void give(struct proof *proof)
 }
 
 td_status_t cuda_wide_prove(struct cuda_device *device, const struct cuda_weights *weights,
-                            uint32_t layers, bool *is_same_out, struct td_error *error)
+                            uint32_t layers, uint64_t limit_ns, bool *is_same_out,
+                            struct td_error *error)
 {
     struct proof proof = {.device = device,
+                          .limit_ns = limit_ns,
                           .matrix = {.rows = ROWS, .columns = COLUMNS, .type = CUDA_TYPE_BF16},
                           .multiplier = {.device = device}};
     uint64_t started_ns = td_now_ns();
@@ -250,6 +262,8 @@ td_status_t cuda_wide_prove(struct cuda_device *device, const struct cuda_weight
         if (has_type(weights, layers, types[i]))
             status = prove_type(&proof, i, &is_same, error);
     give(&proof);
+    if (device->failure.status != TD_OK)
+        td_fail_wrap(error, "products by warpgroups, which --gpu-warpgroups off leaves out");
     if (status != TD_OK)
         return status;
     if (is_same)

@@ -97,6 +97,121 @@ static struct cuda_device *open_watched(uint32_t wrong_at)
     return device;
 }
 
+/*
+ * On this one product_wide never ends. Behind it all that waits for the device without a limit would never return, and who
+ * calls it fails the test; what was taken is the device's own to let go of.
+ */
+#define TAKEN_MAX 32
+
+static struct {
+    const struct cuda_device_ops *ops;
+    bool hangs;
+    void *taken[TAKEN_MAX];
+    void *taken_host[TAKEN_MAX];
+} stuck;
+
+static void note_change(void **places, const void *from, void *to)
+{
+    for (size_t i = 0; i < TAKEN_MAX; i++)
+        if (places[i] == from) {
+            places[i] = to;
+            return;
+        }
+    fail_msg("more than %d pieces of memory, or none such", TAKEN_MAX);
+}
+
+static td_status_t stuck_take(struct cuda_device *device, size_t bytes, void **memory_out,
+                              struct td_error *error)
+{
+    td_status_t status = stuck.ops->take(device, bytes, memory_out, error);
+
+    if (status == TD_OK)
+        note_change(stuck.taken, NULL, *memory_out);
+    return status;
+}
+
+static void stuck_give(struct cuda_device *device, void *memory)
+{
+    assert_false(stuck.hangs);
+    note_change(stuck.taken, memory, NULL);
+    stuck.ops->give(device, memory);
+}
+
+static td_status_t stuck_take_host(struct cuda_device *device, size_t bytes, void **memory_out,
+                                   struct td_error *error)
+{
+    td_status_t status = stuck.ops->take_host(device, bytes, memory_out, error);
+
+    if (status == TD_OK)
+        note_change(stuck.taken_host, NULL, *memory_out);
+    return status;
+}
+
+static void stuck_give_host(struct cuda_device *device, void *memory)
+{
+    assert_false(stuck.hangs);
+    note_change(stuck.taken_host, memory, NULL);
+    stuck.ops->give_host(device, memory);
+}
+
+static td_status_t stuck_launch(struct cuda_device *device, enum cuda_kernel kernel,
+                                struct cuda_grid grid, const void *args, struct td_error *error)
+{
+    stuck.hangs = stuck.hangs || is_wide(kernel);
+    return stuck.hangs ? TD_OK : stuck.ops->launch(device, kernel, grid, args, error);
+}
+
+static td_status_t stuck_download(struct cuda_device *device, void *to, const void *from,
+                                  size_t bytes, struct td_error *error)
+{
+    assert_false(stuck.hangs);
+    return stuck.ops->download(device, to, from, bytes, error);
+}
+
+static td_status_t stuck_wait(struct cuda_device *device, struct td_error *error)
+{
+    assert_false(stuck.hangs);
+    return stuck.ops->wait(device, error);
+}
+
+static td_status_t stuck_poll(struct cuda_device *device, struct td_error *error)
+{
+    return stuck.hangs ? TD_AGAIN : stuck.ops->poll(device, error);
+}
+
+static void stuck_close(struct cuda_device *device)
+{
+    assert_int_equal(device->is_hung, stuck.hangs);
+    for (size_t i = 0; i < TAKEN_MAX; i++) {
+        if (stuck.taken[i] != NULL)
+            stuck.ops->give(device, stuck.taken[i]);
+        if (stuck.taken_host[i] != NULL)
+            stuck.ops->give_host(device, stuck.taken_host[i]);
+    }
+    stuck.ops->close(device);
+}
+
+static struct cuda_device *open_stuck(void)
+{
+    static struct cuda_device_ops ops;
+    struct cuda_device *device = open_watched(0);
+
+    memset(&stuck, 0, sizeof stuck);
+    stuck.ops = watch.ops;
+    ops = *stuck.ops;
+    ops.take = stuck_take;
+    ops.give = stuck_give;
+    ops.take_host = stuck_take_host;
+    ops.give_host = stuck_give_host;
+    ops.launch = stuck_launch;
+    ops.download = stuck_download;
+    ops.wait = stuck_wait;
+    ops.poll = stuck_poll;
+    ops.close = stuck_close;
+    device->ops = &ops;
+    return device;
+}
+
 /* ------------------------------------------------------------------ products */
 
 struct scene {
@@ -285,7 +400,7 @@ static bool prove(struct cuda_device *device, enum cuda_type type, enum cuda_typ
     struct td_error error = {0};
     bool is_same = false;
 
-    if (cuda_wide_prove(device, &weights, 1, &is_same, &error) != TD_OK)
+    if (cuda_wide_prove(device, &weights, 1, CUDA_WIDE_LIMIT_NS, &is_same, &error) != TD_OK)
         fail_msg("%s", error.text);
     return is_same;
 }
@@ -323,16 +438,15 @@ static void a_proof_without_memory_is_an_error(void **state)
 
     (void)state;
     device->info.memory_bytes = 500000;
-    assert_int_equal(cuda_wide_prove(device, &weights, 0, &is_same, &error), TD_NO_MEMORY);
+    assert_int_equal(cuda_wide_prove(device, &weights, 0, CUDA_WIDE_LIMIT_NS, &is_same, &error),
+                     TD_NO_MEMORY);
     assert_false(is_same);
     cuda_device_close(device);
 }
 
 /* ------------------------------------------------------------------ the backend */
 
-/* Logits behind a prompt. Returns how many products went by warpgroups, the proof's not counted. */
-static uint32_t run_model(enum model_type type, uint32_t wrong_at, bool is_without_wide,
-                          float logits[VOCAB])
+static struct model *make_model(enum model_type type, uint8_t **bytes_out)
 {
     const struct model_shape shape = {.vocab = VOCAB,
                                       .hidden = 32,
@@ -343,13 +457,21 @@ static uint32_t run_model(enum model_type type, uint32_t wrong_at, bool is_witho
                                       .head_dim = 8,
                                       .seed = 5,
                                       .type = type};
-    const struct cuda_options options = {.outputs_max = 1, .is_without_wide = is_without_wide};
+
+    return cuda_rig_shape(&shape, bytes_out);
+}
+
+/* Logits behind a prompt. Returns how many products went by warpgroups, the proof's not counted. */
+static uint32_t run_model(enum model_type type, uint32_t wrong_at, enum cuda_warpgroups warpgroups,
+                          float logits[VOCAB])
+{
+    const struct cuda_options options = {.outputs_max = 1, .warpgroups = warpgroups};
     uint32_t tokens[PROMPT];
     uint32_t proven;
     struct cuda_rig rig;
     const float *one;
     uint8_t *bytes;
-    struct model *model = cuda_rig_shape(&shape, &bytes);
+    struct model *model = make_model(type, &bytes);
 
     cuda_rig_open(&rig, open_watched(wrong_at), model, &options);
     rig.bytes = bytes;
@@ -371,12 +493,41 @@ static void the_backend_uses_warpgroups_where_they_are_proven(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof model_types / sizeof model_types[0]; i++) {
-        assert_int_equal(run_model(model_types[i], 0, true, expected), 0);
-        assert_true(run_model(model_types[i], 0, false, logits) >= 2 * 4);
+        assert_int_equal(run_model(model_types[i], 0, CUDA_WARPGROUPS_OFF, expected), 0);
+        assert_true(run_model(model_types[i], 0, CUDA_WARPGROUPS_AUTO, logits) >= 2 * 4);
         assert_memory_equal(logits, expected, sizeof logits);
-        assert_int_equal(run_model(model_types[i], 1, false, logits), 0);
+        assert_int_equal(run_model(model_types[i], 1, CUDA_WARPGROUPS_AUTO, logits), 0);
         assert_memory_equal(logits, expected, sizeof logits);
     }
+}
+
+static void a_proof_that_never_ends_fails_the_opening_and_off_does_not_try(void **state)
+{
+    struct cuda_options options = {.block_count = 4, .outputs_max = 1, .wide_limit_ns = 1};
+    struct engine_backend *backend = NULL;
+    struct td_error error = {0};
+    struct engine_kv kv;
+    uint8_t *bytes;
+    struct model *model = make_model(MODEL_TYPE_BF16, &bytes);
+    struct cuda_device *device = open_stuck();
+
+    (void)state;
+    assert_int_equal(cuda_backend_open(model, device, &options, &kv, &backend, &error), TD_TIMEOUT);
+    assert_null(backend);
+    assert_non_null(strstr(error.text, "--gpu-warpgroups off"));
+    assert_non_null(strstr(error.text, "hangs"));
+    assert_true(stuck.hangs);
+    assert_int_equal(cuda_device_wait(device, &error), TD_TIMEOUT);
+    cuda_device_close(device);
+
+    options.warpgroups = CUDA_WARPGROUPS_OFF;
+    device = open_stuck();
+    assert_int_equal(cuda_backend_open(model, device, &options, &kv, &backend, &error), TD_OK);
+    assert_false(stuck.hangs);
+    backend->ops->close(backend);
+    cuda_device_close(device);
+    model_close(model);
+    free(bytes);
 }
 
 /* An argument chooses tests by their names: tests/gpu/run has slow tools run some. */
@@ -390,6 +541,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_wrong_bit_is_found),
         cmocka_unit_test(a_proof_without_memory_is_an_error),
         cmocka_unit_test(the_backend_uses_warpgroups_where_they_are_proven),
+        cmocka_unit_test(a_proof_that_never_ends_fails_the_opening_and_off_does_not_try),
     };
 
     if (argc > 1)

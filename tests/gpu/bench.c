@@ -487,7 +487,7 @@ int main(int argc, char **argv)
     bench.seconds = argc > 3 ? strtod(argv[3], NULL) : 1;
     options.is_without_graphs = !bench.has_graphs;
     options.is_without_early = !bench.has_early;
-    options.is_without_wide = !bench.has_wide;
+    options.warpgroups = bench.has_wide ? CUDA_WARPGROUPS_AUTO : CUDA_WARPGROUPS_OFF;
     options.is_fast = bench.is_fast;
     model = make_model(bench.shape, find_type(bench.type));
     if (is_load)

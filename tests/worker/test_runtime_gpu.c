@@ -25,8 +25,9 @@ static const struct cuda_device_ops *interpreted_ops;
 static struct cuda_device_ops gpu_ops;
 
 static struct cuda_device *gpus[2];
-static atomic_int failing = -1; /* the GPU that fails from now on */
-static atomic_bool hash_hangs;  /* nobody who waits for hashes hears of them */
+static atomic_bool has_warpgroups; /* of all, for which product_wide fails */
+static atomic_int failing = -1;    /* the GPU that fails from now on */
+static atomic_bool hash_hangs;     /* nobody who waits for hashes hears of them */
 static sem_t hash_goes_on;
 static atomic_int
     steps_left; /* of the first GPU; the last of them waits before it begins. 0: none does */
@@ -46,11 +47,24 @@ static td_status_t wait_for_gpu(struct cuda_device *device, struct td_error *err
     return interpreted_ops->wait(device, error);
 }
 
+static bool is_wide(enum cuda_kernel kernel)
+{
+    switch ((int)kernel) {
+#define X(name, member) case CUDA_KERNEL_PRODUCT_WIDE_##member:
+        CUDA_PACKED_TYPES(X)
+#undef X
+        return true;
+    default: return false;
+    }
+}
+
 static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
                           struct cuda_grid grid, const void *args, struct td_error *error)
 {
     td_status_t status;
 
+    if (is_wide(kernel))
+        return td_fail(error, TD_INTERNAL, "an illegal instruction");
     if (device == gpus[0] && kernel == CUDA_KERNEL_EMBED && atomic_load(&steps_left) > 0 &&
         atomic_fetch_sub(&steps_left, 1) == 1) {
         atomic_store(&step_waits, true);
@@ -80,6 +94,7 @@ static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, str
     status = interpreter_open(DEVICE_BYTES, device_out, error);
     if (status != TD_OK)
         return status;
+    (*device_out)->info.has_warpgroups = atomic_load(&has_warpgroups);
     interpreted_ops = (*device_out)->ops;
     gpu_ops = *interpreted_ops;
     gpu_ops.launch = launch;
@@ -394,6 +409,22 @@ static void what_is_not_there_or_does_not_fit_is_said_in_a_sentence(void **state
     gpu_double_share(true);
 }
 
+static void warpgroups_that_fail_can_be_left_out(void **state)
+{
+    const char *const without[] = {"--device=gpu", "--gpu-warpgroups=off", NULL};
+    struct site site;
+
+    (void)state;
+    atomic_store(&has_warpgroups, true);
+    expect_refusal((const char *const[]){"--device=gpu", NULL}, TD_INTERNAL,
+                   "--gpu-warpgroups off");
+    site_open(&site);
+    station_open(&site, &site.decode, without);
+    station_end(&site.decode);
+    site_close(&site);
+    atomic_store(&has_warpgroups, false);
+}
+
 static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
 {
     static const struct {
@@ -409,6 +440,8 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
         {{"--gpu-memory-fraction=0.5", NULL}, "--device gpu"},
         {{"--fast-variant", NULL}, "--fast-variant is for --device gpu"},
         {{"--gpu-weights=fp8", NULL}, "--gpu-weights is for --device gpu"},
+        {{"--gpu-warpgroups=off", NULL}, "--gpu-warpgroups is for --device gpu"},
+        {{"--gpu-warpgroups=auto", NULL}, NULL},
         {{"--device=gpu", "--threads=0", "--gpu-weights=fp8", "--fast-variant"}, "as-is"},
         {{"--device=gpu", "--threads=0", "--gpu-weights=fp8", NULL}, NULL},
         {{"--device=gpu:", NULL}, "gpu:N"},
@@ -446,6 +479,7 @@ int main(void)
         cmocka_unit_test(blocks_travel_while_the_rest_of_the_prompt_is_computed),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
         cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
+        cmocka_unit_test(warpgroups_that_fail_can_be_left_out),
         cmocka_unit_test(flags_of_the_cpu_are_refused_with_a_gpu),
     };
 

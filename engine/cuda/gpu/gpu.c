@@ -204,6 +204,16 @@ static td_status_t wait_for_stream(struct cuda_device *device, struct td_error *
     return check(cudaStreamSynchronize(gpu->stream), "work on the GPU failed", error);
 }
 
+static td_status_t poll_stream(struct cuda_device *device, struct td_error *error)
+{
+    cudaError_t code = cudaStreamQuery(((struct gpu *)device)->stream);
+
+    if (code != cudaErrorNotReady)
+        return check(code, "work on the GPU failed", error);
+    (void)cudaGetLastError(); /* no failure, but kept as if it were */
+    return TD_AGAIN;
+}
+
 static td_status_t mark(struct cuda_device *device, uint32_t index, struct td_error *error)
 {
     struct gpu *gpu = (struct gpu *)device;
@@ -290,16 +300,23 @@ static void drop_graph(struct cuda_device *device, struct cuda_graph *graph)
     (void)cudaGraphExecDestroy(executable(graph));
 }
 
-static void close_gpu(struct cuda_device *device)
+/* All that a GPU has which hangs is left to the end of the process: these calls may wait for it. */
+static void release(struct gpu *gpu)
 {
-    struct gpu *gpu = (struct gpu *)device;
-
     gpu_blas_close(gpu->blas);
     for (uint32_t i = 0; i < CUDA_MARKS; i++)
         if (gpu->marks[i] != NULL)
             (void)cudaEventDestroy(gpu->marks[i]);
     if (gpu->has_stream)
         (void)cudaStreamDestroy(gpu->stream);
+}
+
+static void close_gpu(struct cuda_device *device)
+{
+    struct gpu *gpu = (struct gpu *)device;
+
+    if (!device->is_hung)
+        release(gpu);
     free(gpu);
 }
 
@@ -315,6 +332,7 @@ static const struct cuda_device_ops ops = {
     .open_dense = open_dense,
     .dense = dense,
     .wait = wait_for_stream,
+    .poll = poll_stream,
     .mark = mark,
     .wait_mark = wait_mark,
     .capture = capture,

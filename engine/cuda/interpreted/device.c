@@ -322,6 +322,7 @@ static const struct cuda_device_ops ops = {
     .open_dense = open_dense,
     .dense = dense,
     .wait = wait_for_nothing,
+    .poll = wait_for_nothing,
     .mark = mark_nothing,
     .wait_mark = mark_nothing,
     .capture = capture,
