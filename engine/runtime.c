@@ -324,8 +324,11 @@ static void look_for_loss(struct engine_runtime *runtime)
     struct engine_backend *backend = runtime->config.backend;
     const char *lost = backend->ops->lost != NULL ? backend->ops->lost(backend) : NULL;
 
-    if (lost == NULL || atomic_exchange(&runtime->lost, lost) != NULL)
+    if (lost == NULL || atomic_load(&runtime->lost) != NULL)
         return;
+    if (!deliver(runtime))
+        return; /* sequences that failed for it come first; asked again when there is room */
+    atomic_store(&runtime->lost, lost);
     td_log(TD_LOG_ERROR, "engine", "backend %s is lost for good: %s", backend->ops->name, lost);
     runtime->config.wake(runtime->config.wake_impl);
 }
@@ -339,18 +342,17 @@ static bool step(struct engine_runtime *runtime)
 
     if (batch == NULL) {
         runtime->computed_ns = 0;
+        look_for_loss(runtime); /* met by a step, or by hashing what it has filled */
         return false;
     }
     status = compute(runtime, batch, &result);
     runtime->computed_ns = td_now_ns();
     if (status == TD_OK) {
         engine_core_apply(runtime->core, &result, runtime->computed_ns);
-        look_for_loss(runtime); /* it may be met by hashing what the step has filled */
         return true;
     }
     td_log(TD_LOG_ERROR, "engine", "backend %s: a step of %u rows failed: %s",
            runtime->config.backend->ops->name, batch->row_count, td_status_text(status));
-    look_for_loss(runtime);
     engine_core_fail(runtime->core, status, runtime->computed_ns);
     deliver(runtime); /* there may be no step any more beside which to do it */
     return true;

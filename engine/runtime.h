@@ -72,8 +72,8 @@ void engine_runtime_measure_gaps(struct engine_runtime *runtime, struct td_histo
 
 /*
  * Why the backend can never compute again, or NULL: see engine_backend_ops.lost. Then every step fails, and the process
- * had better end, so that its supervisor starts another; a wake follows. Any thread; the text lives as long as the
- * runtime.
+ * had better end, so that its supervisor starts another; a wake follows. Sequences that were computed then have
+ * failed before that. Any thread; the text lives as long as the runtime.
  */
 const char *engine_runtime_lost(const struct engine_runtime *runtime);
 

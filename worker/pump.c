@@ -127,6 +127,12 @@ static void on_wake(void *ctx)
     worker_touch(runtime);
 }
 
+void worker_pump_hear_engine(struct worker_runtime *runtime)
+{
+    while (take_engine_events(runtime))
+        ;
+}
+
 void worker_pump_wake(void *impl)
 {
     struct worker_runtime *runtime = impl;

@@ -182,7 +182,8 @@ void worker_engines_close(struct worker_engines *engines);
 /* pump.c */
 td_status_t worker_pump_open(struct worker_runtime *runtime) TD_MUST_USE;
 void worker_pump_close(struct worker_runtime *runtime);
-void worker_pump_wake(void *impl); /* any thread */
+void worker_pump_wake(void *impl);                            /* any thread */
+void worker_pump_hear_engine(struct worker_runtime *runtime); /* all it has said so far */
 void worker_pump_engine(void *impl, struct engine_command *command);
 void worker_pump_transfers(void *impl, struct kvt_command *command);
 /* To be called in every turn in which the core was called. */

@@ -42,8 +42,11 @@ void worker_watch_engine(struct worker_runtime *runtime)
 {
     const char *lost = worker_watch_lost(runtime);
 
-    if (lost != NULL)
-        worker_give_up(runtime, NET_EXIT_LOST, lost);
+    if (lost == NULL)
+        return;
+    worker_pump_hear_engine(
+        runtime); /* sequences that failed for it, before what is left is cancelled */
+    worker_give_up(runtime, NET_EXIT_LOST, lost);
 }
 
 bool worker_watch_look(struct worker_watch *watch, uint64_t started_ns, uint64_t now_ns)
