@@ -25,6 +25,7 @@
 #define STEPS_MAX    4096
 #define BLOCK_TOKENS 16
 #define STEP_ROWS    8192
+#define PROMPT_ROWS  (STEP_ROWS - BATCH_MAX) /* of a step: who decodes may take the others */
 #define RING         4096
 #define VOCAB        151936
 
@@ -141,7 +142,7 @@ static void on_wake(void *impl)
 /* Those that come first go on until the last prompt has been read, and then all for as many steps as are measured. */
 static uint32_t new_tokens(const struct rig *rig)
 {
-    uint32_t prompts = BATCH_MAX * (rig->options.context / STEP_ROWS + 1); /* steps, at most */
+    uint32_t prompts = BATCH_MAX * (rig->options.context / PROMPT_ROWS + 1); /* steps, at most */
 
     return prompts + rig->options.steps + 2;
 }
@@ -243,7 +244,7 @@ static void take_shares(struct rig *rig, double shares_out[static 3])
     struct idler *idler = &rig->idler;
 
     qsort(idler->gaps_us, idler->gap_count, sizeof idler->gaps_us[0], by_size);
-    for (int i = 0; i < 3 && idler->gap_count > 0; i++)
+    for (int i = 0; i < 3; i++)
         shares_out[i] = idler->gaps_us[(size_t)(shares[i] * idler->gap_count)];
 }
 
@@ -261,6 +262,10 @@ static td_status_t measure_batch(struct rig *rig, uint32_t which, struct td_erro
     engine_runtime_close(rig->engine);
     if (status != TD_OK)
         return td_fail(error, status, "the engine takes no requests: %s", td_status_text(status));
+    if (rig->idler.gap_count < rig->idler.gaps_wanted)
+        return td_fail(error, TD_INTERNAL,
+                       "batch %" PRIu32 " ended after %" PRIu32 " of %" PRIu32 " steps", batch,
+                       rig->idler.gap_count, rig->idler.gaps_wanted);
     take_shares(rig, rig->shares[which]);
     return TD_OK;
 }
