@@ -276,7 +276,7 @@ static bool take_commands(struct engine_runtime *runtime)
 
 /* ---------------------------------------------------------------------------------------- turning */
 
-/* A step is about to begin: how long the backend has stood still since the one before. */
+/* A step is about to be handed over: how long the engine took since the one before came back. */
 static void measure_gap(struct engine_runtime *runtime)
 {
     struct td_histogram *gaps = atomic_load_explicit(&runtime->gaps, memory_order_relaxed);

@@ -63,10 +63,10 @@ uint64_t engine_runtime_turn_started_ns(const struct engine_runtime *runtime);
 uint64_t engine_runtime_step_age_ns(const struct engine_runtime *runtime);
 
 /*
- * From now on each step that follows another tells how long the backend has stood still in between, in nanoseconds: what
- * the step before gave was taken over, commands and deadlines were looked at, the next one was planned. Where there was
- * nothing to compute in between nothing is told; where events waited for the owner, that is in it. The histogram outlives
- * the runtime. Any thread.
+ * From now on each step that follows another tells how long the engine took in between, in nanoseconds: what the step
+ * before gave was taken over, commands and deadlines were looked at, the next one was planned. What the backend takes to
+ * begin a step and to bring its results is not in it. Where there was nothing to compute in between nothing is told;
+ * where events waited for the owner, that is in it. The histogram outlives the runtime. Any thread.
  */
 void engine_runtime_measure_gaps(struct engine_runtime *runtime, struct td_histogram *gaps);
 

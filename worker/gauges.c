@@ -103,8 +103,9 @@ static const struct td_metric gap = {.name = "tandem_engine_gap_seconds",
                                      .kind = TD_METRIC_HISTOGRAM,
                                      .bounds = gap_bounds_ns,
                                      .unit = 1e9,
-                                     .help = "How long the backend stood still between two steps, "
-                                             "where there was something to compute."};
+                                     .help = "How long the engine took between two steps, without "
+                                             "handing the step to the device, where there was "
+                                             "something to compute."};
 
 /* name, kind, help; zero without a GPU. */
 #define GPU_MAP(X)                                                                               \
