@@ -19,10 +19,11 @@ static struct kvt_limits transfer_limits(const struct worker_options *options)
 {
     const struct worker_counts *counts = &options->counts;
     struct kvt_limits limits = kvt_limits_default();
+    uint32_t joining_ms = options->times.pair_ms - options->times.pair_ms / 4;
 
-    if (options->kv_transport == WORKER_KV_NCCL) /* it takes its time to join */
-        limits.connect_ms = options->times.pair_ms;
-
+    /* Within the time of a pair, which hears then why it did not connect. NCCL takes its time to join. */
+    if (options->kv_transport == WORKER_KV_NCCL || limits.connect_ms > joining_ms)
+        limits.connect_ms = joining_ms;
     limits.peers_max = 2 * counts->pairs_max; /* one that was dropped is there a little longer */
     limits.incoming_max = counts->requests_max;
     limits.outgoing_max = counts->exports_max;

@@ -168,14 +168,46 @@ static bool address_is_sane(const Td__TransportAddress *address)
 
 /* --- our side of a handshake --- */
 
+/* Whether there is another transport than the one that did not connect, which is left out from now on. */
+static bool leave_out(struct worker_pair *pair)
+{
+    const struct worker_identity *identity = &pair->core->identity;
+    bool has_more = false;
+
+    for (uint32_t i = 0; i < identity->transport_count; i++) {
+        if (strcmp(identity->transports[i].name, pair->transport) == 0)
+            pair->is_left_out[i] = true;
+        has_more = has_more || !pair->is_left_out[i];
+    }
+    return has_more;
+}
+
+/* Where the last way did not connect, the flag that left no other is named: who chose it can choose again. */
+static enum pair_event on_not_joined(struct worker_pair *pair, const char *why,
+                                     enum pair_event last)
+{
+    if (leave_out(pair))
+        return PAIR_ON_PEER_LOST_MORE;
+    snprintf(pair->reason, sizeof pair->reason,
+             "KV does not connect by %s (%s), and --kv-transport leaves no other way",
+             pair->transport, why);
+    return last;
+}
+
+/* A transport that hangs while it joins is left out as one that fails; what it says after that is of no interest. */
 static void on_timer(struct td_timer *timer, uint64_t now_ns)
 {
     struct worker_pair *pair = td_container_of(timer, struct worker_pair, timer);
+    enum pair_event event = PAIR_ON_TIMEOUT;
 
     (void)now_ns;
     if (pair->state != PAIR_FAILED)
         snprintf(pair->reason, sizeof pair->reason, "the handshake took too long");
-    pair_step(pair, PAIR_ON_TIMEOUT);
+    if (pair->state == PAIR_JOINING) {
+        peer_drop(pair->core, pair->epoch);
+        event = on_not_joined(pair, td_status_text(TD_TIMEOUT), event);
+    }
+    pair_step(pair, event);
 }
 
 static void address_fill(const struct worker_transport *transport, Td__TransportAddress *out)
@@ -290,20 +322,6 @@ static void join(struct worker_pair *pair)
         snprintf(pair->reason, sizeof pair->reason, "%s", td_status_text(status));
         pair_step(pair, PAIR_ON_PEER_LOST);
     }
-}
-
-/* Whether there is another transport than the one that did not connect, which is left out from now on. */
-static bool leave_out(struct worker_pair *pair)
-{
-    const struct worker_identity *identity = &pair->core->identity;
-    bool has_more = false;
-
-    for (uint32_t i = 0; i < identity->transport_count; i++) {
-        if (strcmp(identity->transports[i].name, pair->transport) == 0)
-            pair->is_left_out[i] = true;
-        has_more = has_more || !pair->is_left_out[i];
-    }
-    return has_more;
 }
 
 static void recall(struct worker_pair *pair)
@@ -464,20 +482,13 @@ static bool news_is_current(struct worker_core *core, struct worker_peer *peer,
     return current;
 }
 
-/* Where the last way did not connect, the flag that left no other is named: who chose it can choose again. */
 static enum pair_event on_peer_lost(struct worker_pair *pair, td_status_t status)
 {
     const char *why = td_status_text(status);
 
     snprintf(pair->reason, sizeof pair->reason, "the transport lost it: %s", why);
-    if (pair->state != PAIR_JOINING)
-        return PAIR_ON_PEER_LOST;
-    if (leave_out(pair))
-        return PAIR_ON_PEER_LOST_MORE;
-    snprintf(pair->reason, sizeof pair->reason,
-             "KV does not connect by %s (%s), and --kv-transport leaves no other way",
-             pair->transport, why);
-    return PAIR_ON_PEER_LOST;
+    return pair->state == PAIR_JOINING ? on_not_joined(pair, why, PAIR_ON_PEER_LOST)
+                                       : PAIR_ON_PEER_LOST;
 }
 
 void pairs_on_kvt(struct worker_core *core, struct kvt_event *event)

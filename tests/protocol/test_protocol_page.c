@@ -73,7 +73,10 @@ static void print_configured(struct td_buf *out)
 #define X(name, flag, count, unit, text) row(out, "worker", #name, (count)*unit, text);
     WORKER_TIMES_MAP(X)
 #undef X
-    row(out, "transfers", "connect_ms", kvt.connect_ms, "a transport must have reached its peer");
+    row(out, "transfers", "connect_ms", kvt.connect_ms,
+        "a transport must have reached its peer; in a worker within 3/4 of `pair_ms` as well, and "
+        "with NCCL "
+        "within that alone");
     row(out, "transfers", "stop_ms", kvt.stop_ms,
         "what is in flight must have ended after a failure; then the connection is cut");
     row(out, "transfers", "cut_ms", kvt.cut_ms,

@@ -358,6 +358,58 @@ static void a_transport_that_does_not_connect_is_left_out_of_the_next_handshake(
     assert_string_equal(import->transport, RIG_SECOND_TRANSPORT);
 }
 
+static struct worker_pair *the_pair(void)
+{
+    struct td_list *node = td_list_first(&rig.core->pairs);
+
+    assert_non_null(node);
+    return td_container_of(node, struct worker_pair, node);
+}
+
+/* What the transport still owes for the first connection does not touch the second one. */
+static void a_transport_that_hangs_while_joining_is_left_out_too(void **state)
+{
+    (void)state;
+    rig_second_transport(&rig);
+    rig_start(&rig, &router, ID, TOKENS, 1);
+    rig_tokens(&rig, &router, ID, 0, TOKENS);
+    rig_reserved(&rig, rig_request(&rig, ID)->sequence, 5, 0);
+    rig_pair_reply(&rig, NULL);
+    rig.now_ns = the_pair()->timer.at_ns;
+    worker_core_tick(rig.core, rig.now_ns);
+    assert_int_equal(rig_kvt_count(&rig, KVT_PEER_DROP), 1);
+    assert_int_equal(rig.pair_calls, 2);
+    assert_int_equal(rig.pair_peer_epoch, RIG_PEER);
+    assert_int_equal(rig.pair_transport_count, 1);
+    assert_string_equal(rig.pair_transport, RIG_SECOND_TRANSPORT);
+    rig_pair_reply(&rig, by_the_second);
+    rig_peer(&rig, KVT_PEER_LOST, RIG_PEER);
+    assert_int_equal(the_pair()->state, PAIR_JOINING);
+    rig_peer(&rig, KVT_PEER_UP, RIG_PEER);
+    assert_int_equal(the_pair()->state, PAIR_UP);
+    assert_string_equal(the_pair()->transport, RIG_SECOND_TRANSPORT);
+}
+
+/* The same, where it is said while the next handshake is under way. */
+static void news_of_a_transport_that_was_left_out_are_ignored(void **state)
+{
+    (void)state;
+    rig_second_transport(&rig);
+    rig_start(&rig, &router, ID, TOKENS, 1);
+    rig_tokens(&rig, &router, ID, 0, TOKENS);
+    rig_reserved(&rig, rig_request(&rig, ID)->sequence, 5, 0);
+    rig_pair_reply(&rig, NULL);
+    rig.now_ns = the_pair()->timer.at_ns;
+    worker_core_tick(rig.core, rig.now_ns);
+    rig_peer(&rig, KVT_PEER_UP, RIG_PEER);
+    rig_peer(&rig, KVT_PEER_LOST, RIG_PEER);
+    assert_int_equal(the_pair()->state, PAIR_CALLING);
+    rig_pair_reply(&rig, by_the_second);
+    rig_peer(&rig, KVT_PEER_UP, RIG_PEER);
+    assert_int_equal(the_pair()->state, PAIR_UP);
+    assert_int_equal(rig.pair_calls, 2);
+}
+
 /* Neither the last one, nor one that we did not offer again: no handshake without end. */
 static void a_pair_without_another_transport_fails(void **state)
 {
@@ -493,6 +545,8 @@ int main(void)
         PREFILL(a_hanging_engine_reports_no_progress),
         DECODE(a_bad_reply_to_a_handshake_means_prefill_here),
         DECODE(a_transport_that_does_not_connect_is_left_out_of_the_next_handshake),
+        DECODE(a_transport_that_hangs_while_joining_is_left_out_too),
+        DECODE(news_of_a_transport_that_was_left_out_are_ignored),
         DECODE(a_pair_without_another_transport_fails),
         DECODE(a_pair_whose_only_transport_does_not_connect_names_the_flag),
         DECODE(heartbeats_do_not_keep_a_dead_transfer_alive),
