@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kvtransfer/map.h"
@@ -75,6 +76,7 @@ struct kvt_runtime {
     struct runtime_address addresses[KVT_TRANSPORTS_MAX];
     const struct kvt_stats *stats; /* inside the core */
     size_t left;                   /* written at the thread's end */
+    sem_t ended;                   /* posted when the core is closed */
 };
 
 static uint64_t read_clock(void *impl)
@@ -421,6 +423,7 @@ static void *thread_main(void *argument)
     run(runtime);
     runtime->left = (size_t)kvt_stats_get(runtime->stats, KVT_STAT_QUARANTINED);
     kvt_core_close(runtime->core); /* UCX belongs to this thread */
+    sem_post(&runtime->ended);
     return NULL;
 }
 
@@ -493,6 +496,7 @@ static void runtime_free(struct kvt_runtime *runtime)
     if (runtime->wake_fd >= 0)
         close(runtime->wake_fd);
     sem_destroy(&runtime->started);
+    sem_destroy(&runtime->ended);
     free(runtime);
 }
 
@@ -510,6 +514,7 @@ static struct kvt_runtime *runtime_new(const struct kvt_runtime_config *config)
     atomic_store(&runtime->owner_sleeps, true); /* the first event wakes */
     td_list_init(&runtime->overflow);
     sem_init(&runtime->started, 0, 0);
+    sem_init(&runtime->ended, 0, 0);
     return runtime;
 }
 
@@ -567,14 +572,32 @@ bool kvt_runtime_has_stopped(const struct kvt_runtime *runtime)
     return atomic_load(&runtime->has_stopped);
 }
 
+static void ask_to_exit(struct kvt_runtime *runtime)
+{
+    atomic_store(&runtime->exit_asked, true);
+    kvt_runtime_stop(runtime);
+}
+
+bool kvt_runtime_ends_within(struct kvt_runtime *runtime, uint64_t within_ms)
+{
+    uint64_t until_ns = td_now_ns() + within_ms * TD_NS_PER_MS;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / TD_NS_PER_SEC),
+                             .tv_nsec = (long)(until_ns % TD_NS_PER_SEC)};
+
+    ask_to_exit(runtime);
+    while (sem_clockwait(&runtime->ended, CLOCK_MONOTONIC, &until) != 0)
+        if (errno != EINTR)
+            return false;
+    return true;
+}
+
 size_t kvt_runtime_close(struct kvt_runtime *runtime)
 {
     size_t left;
 
     if (runtime == NULL)
         return 0;
-    atomic_store(&runtime->exit_asked, true);
-    kvt_runtime_stop(runtime);
+    ask_to_exit(runtime);
     pthread_join(runtime->thread, NULL);
     left = runtime->left;
     runtime_free(runtime);

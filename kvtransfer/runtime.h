@@ -83,6 +83,13 @@ void kvt_runtime_stop(struct kvt_runtime *runtime);
 bool kvt_runtime_has_stopped(const struct kvt_runtime *runtime);
 
 /*
+ * Begins to close: stops if that was not done, and waits until the thread has closed its transports, at most so long.
+ * False: it has not, for a GPU that stands still holds it, or a library; kvt_runtime_close waits for it as long as that
+ * takes. After this nothing but it and kvt_runtime_close may be called.
+ */
+bool kvt_runtime_ends_within(struct kvt_runtime *runtime, uint64_t within_ms);
+
+/*
  * Stops if that was not done, waits for the thread, drops events that were not popped, and frees the
  * runtime. Returns how many transfers could not be made quiet: unless it is 0, the memory of the pool
  * was given up to them until the transports were closed.

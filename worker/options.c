@@ -103,10 +103,9 @@ static const struct td_flag engine[] = {
              "half as long: the pace that answers keep when prompts come; 0: full steps always."},
     {TD_FLAG_AS_DURATION(OPTIONS, hang_ms), .name = "hang-time", .fallback = "0",
      .max = 24 * HOUR_MS,
-     .help = "A step, or a turn of the KV transfers, that runs longer ends the process, with "
-             "status 3, so that its supervisor starts it again: a GPU that hangs does not come "
-             "back. 0: twice --step-time on a "
-             "GPU, never on a CPU."},
+     .help = "A step, or a turn or the end of the KV transfers, that runs longer ends the process, "
+             "with status 3, so that its supervisor starts it again: a GPU that hangs does not "
+             "come back. 0: twice --step-time on a GPU, never on a CPU."},
     {TD_FLAG_AS_UINT32(OPTIONS, sequences_max), .name = "sequences-max", .fallback = "64", .min = 1,
      .max = 4096, .help = "Sequences in one batch."},
     {TD_FLAG_AS_UINT32(OPTIONS, waiting_max), .name = "waiting-max", .fallback = "1024", .min = 1,

@@ -152,6 +152,7 @@ static void close_parts(struct worker_runtime *runtime)
     worker_report_close(runtime);
     worker_serve_close(runtime); /* links and asks tell the core that they are gone */
     worker_dial_close(runtime);
+    worker_watch_end(runtime);
     worker_engines_close(&runtime->engines);
     if (runtime->wake != NULL)
         worker_pump_close(runtime);

@@ -35,7 +35,8 @@ struct worker_runtime_config {
     /* Everything has ended: the runtime may be closed. Comes once, after drain or stop, or because the
      * worker cannot go on safely. */
     void (*stopped)(void *ctx, int exit_status);
-    /* A step hangs, and with it whatever waits for the engine's thread: the process must end now, as it is. */
+    /* A step hangs, or a turn or the closing of the transfers, and with it whatever waits for that thread: the process
+     * must end now, as it is. */
     void (*hung)(void *ctx);
     void *ctx;
 };

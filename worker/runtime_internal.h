@@ -214,6 +214,8 @@ void worker_gauges_render(struct worker_runtime *runtime, struct td_buf *out);
 /* watch.c */
 void worker_watch_open(struct worker_runtime *runtime);
 void worker_watch_close(struct worker_runtime *runtime);
+/* Waits for the end of the transfer thread, which a GPU may hold for ever: then the process ends as at any hang. */
+void worker_watch_end(struct worker_runtime *runtime);
 /* Why the engine will never compute again, or NULL. */
 const char *worker_watch_lost(const struct worker_runtime *runtime);
 /*

@@ -8,6 +8,9 @@
  * The transfer thread is watched in the same way: its turns wait for the GPU as well, for hashes and for the end of copies,
  * and while one hangs nobody's blocks come back.
  *
+ * At the end, when the loop looks no more, the closing of the transfers has the hang-time, in as many waits as there would
+ * be looks.
+ *
  * A step hangs when it has run for --hang-time and the loop has seen it at several looks in a row: a process that was
  * stopped and goes on, whose clock has gone on meanwhile, has seen it once. Loop thread.
  */
@@ -110,4 +113,21 @@ void worker_watch_close(struct worker_runtime *runtime)
 {
     if (net_timer_armed(&runtime->watches.timer)) /* not where opening failed before */
         net_timer_cancel(&runtime->watches.timer);
+}
+
+void worker_watch_end(struct worker_runtime *runtime)
+{
+    struct kvt_runtime *transfers = runtime->engines.transfers;
+    uint64_t hang_ms = hang_ms_of(runtime);
+
+    if (transfers == NULL || hang_ms == 0)
+        return;
+    for (int looks = 0; looks < LOOKS_MAX; looks++)
+        if (kvt_runtime_ends_within(transfers, hang_ms / LOOKS_MAX + 1))
+            return;
+    td_log(TD_LOG_ERROR, "watch",
+           "the KV transfers have been closing for %.0f s and will not end (--hang-time): ending "
+           "this process, to be started again",
+           (double)hang_ms / 1e3);
+    runtime->config.hung(runtime->config.ctx);
 }

@@ -1,6 +1,7 @@
 /* gpu_double.c: see gpu_double.h. */
 #include "tests/worker/gpu_double.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -21,6 +22,9 @@ struct kvt_mark {
 static bool devices_reach = true;
 static bool pools_share = true;
 static bool pools_open = true;
+static pthread_mutex_t drains_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t drains_go_on = PTHREAD_COND_INITIALIZER;
+static bool drains_are_held;
 static struct kvt_mark passed; /* every mark: there is nothing to wait for */
 
 void gpu_double_reach(bool reach)
@@ -36,6 +40,14 @@ void gpu_double_share(bool can_share)
 void gpu_double_open_shared(bool can_open)
 {
     pools_open = can_open;
+}
+
+void gpu_double_hold_drains(bool are_held)
+{
+    pthread_mutex_lock(&drains_mutex);
+    drains_are_held = are_held;
+    pthread_cond_broadcast(&drains_go_on);
+    pthread_mutex_unlock(&drains_mutex);
 }
 
 static td_status_t queue_open(struct kvt_device *device, struct kvt_queue **queue_out,
@@ -84,6 +96,10 @@ static td_status_t queue_poll(struct kvt_queue *queue, struct kvt_mark *mark)
 static void queue_drain(struct kvt_queue *queue)
 {
     (void)queue;
+    pthread_mutex_lock(&drains_mutex);
+    while (drains_are_held)
+        pthread_cond_wait(&drains_go_on, &drains_mutex);
+    pthread_mutex_unlock(&drains_mutex);
 }
 
 static td_status_t hash(struct kvt_device *device, const void *const *blocks, size_t count,

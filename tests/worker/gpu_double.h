@@ -15,6 +15,9 @@ void gpu_double_share(bool can_share);
 /* And whether those of others can be opened. */
 void gpu_double_open_shared(bool can_open);
 
+/* Whether who waits for the end of all copies of a queue waits on; false lets go of all that do. */
+void gpu_double_hold_drains(bool are_held);
+
 /* As kvt_cuda_open. */
 td_status_t gpu_double_open(const struct kvt_cuda_config *config, struct kvt_device **device_out,
                             struct td_error *error);

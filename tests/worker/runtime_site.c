@@ -17,6 +17,7 @@ td_status_t (*site_open_gpu)(uint32_t index, struct cuda_device **device_out,
                              struct td_error *error);
 td_status_t (*site_open_gpu_pool)(const struct kvt_cuda_config *config,
                                   struct kvt_device **device_out, struct td_error *error);
+void (*site_hung)(void);
 
 td_status_t __real_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command);
 td_status_t __wrap_kvt_runtime_push(struct kvt_runtime *runtime, const struct kvt_command *command);
@@ -252,6 +253,8 @@ static void on_hung(void *ctx)
     struct station *station = ctx;
 
     station->hangs++;
+    if (site_hung != NULL)
+        site_hung();
 }
 
 static void on_stopped(void *ctx, int exit_status)

@@ -87,6 +87,8 @@ extern td_status_t (*site_open_gpu)(uint32_t index, struct cuda_device **device_
                                     struct td_error *error);
 extern td_status_t (*site_open_gpu_pool)(const struct kvt_cuda_config *config,
                                          struct kvt_device **device_out, struct td_error *error);
+/* Called, if there is one, where the runtime says that the process must end; in a test it goes on. */
+extern void (*site_hung)(void);
 
 /*
  * Holds all engines before their next step, at once or after so many steps that make tokens, so that what

@@ -327,6 +327,29 @@ static void a_gpu_that_hangs_in_the_transfer_thread_is_seen(void **state)
     sem_destroy(&hash_goes_on);
 }
 
+static void let_drains_go(void)
+{
+    gpu_double_hold_drains(false);
+}
+
+/* It stands still when the worker closes: without the hang-time nobody would come back from that. */
+static void a_gpu_that_hangs_while_the_worker_closes_is_seen(void **state)
+{
+    static const char *const flags[] = {"--device=gpu", "--gpu-memory-fraction=0.4",
+                                        "--step-time=500ms", "--hang-time=1s", NULL};
+    struct site site;
+
+    (void)state;
+    site_open(&site);
+    station_open(&site, &site.prefill, flags);
+    site_hung = let_drains_go;
+    gpu_double_hold_drains(true);
+    station_end(&site.prefill);
+    assert_int_equal(site.prefill.hangs, 1);
+    site_hung = NULL;
+    site_close(&site);
+}
+
 static bool first_block_is_there(void *station)
 {
     const struct worker_engines *engines = &((const struct station *)station)->runtime->engines;
@@ -476,6 +499,7 @@ int main(void)
         cmocka_unit_test(a_prefill_worker_that_loses_its_gpu_ends_and_decode_goes_on_alone),
         cmocka_unit_test(a_decode_worker_that_loses_its_gpu_fails_what_runs_and_ends),
         cmocka_unit_test(a_gpu_that_hangs_in_the_transfer_thread_is_seen),
+        cmocka_unit_test(a_gpu_that_hangs_while_the_worker_closes_is_seen),
         cmocka_unit_test(blocks_travel_while_the_rest_of_the_prompt_is_computed),
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
         cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
