@@ -134,11 +134,26 @@ static bool take_events(struct nccl_transport *transport, int timeout_ms)
     return count > 0;
 }
 
+static void look_at_links(struct td_list *list)
+{
+    td_list_for_each(node, list)
+        nccl_link_look(td_container_of(node, struct nccl_link, in_transport));
+}
+
+/* In every turn: those of a GPU that has failed come from the clock (kvt_device_poll_ms), without an event. */
+static void look_at_streams(struct nccl_transport *transport)
+{
+    look_at_links(&transport->endpoints);
+    look_at_links(&transport->inlets);
+    look_at_links(&transport->ending);
+}
+
 static bool nccl_progress(struct kvt_transport *base)
 {
     struct nccl_transport *transport = transport_of(base);
     bool worked = take_events(transport, 0);
 
+    look_at_streams(transport);
     worked = report_operations(transport) || worked;
     if (transport->has_news) {
         transport->has_news = false;
@@ -201,8 +216,13 @@ static void wait_for_links(struct nccl_transport *transport)
     uint64_t now_ns;
 
     while ((!all_are_over(&transport->ending) || !all_are_over(&transport->endpoints)) &&
-           (now_ns = td_now_ns()) < until_ns)
-        take_events(transport, (int)((until_ns - now_ns) / TD_NS_PER_MS) + 1);
+           (now_ns = td_now_ns()) < until_ns) {
+        int left_ms = (int)((until_ns - now_ns) / TD_NS_PER_MS) + 1;
+        int poll_ms = kvt_device_poll_ms(transport->memory.device);
+
+        take_events(transport, poll_ms >= 0 && poll_ms < left_ms ? poll_ms : left_ms);
+        look_at_streams(transport);
+    }
 }
 
 /* Its thread has its memory, and the GPU may be at work for it: both for good. */

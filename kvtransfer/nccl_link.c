@@ -66,6 +66,13 @@ void nccl_link_watch(struct nccl_link *link)
     link->socket.events = event.events;
 }
 
+/* Before the queue is closed: that of a GPU which has failed keeps its descriptor open, and with it its events. */
+static void forget_queue(struct nccl_link *link)
+{
+    (void)epoll_ctl(link->transport->epoll_fd, EPOLL_CTL_DEL, link->woken.fd, NULL);
+    link->woken.fd = -1;
+}
+
 /* ------------------------------------------------------------------------------------- operations */
 
 td_status_t nccl_link_join(struct nccl_link *link, const struct nccl_unique_id *id)
@@ -85,7 +92,7 @@ td_status_t nccl_link_join(struct nccl_link *link, const struct nccl_unique_id *
     if (status == TD_OK)
         status = nccl_rank_open(&config, &link->rank);
     if (status != TD_OK) {
-        link->woken.fd = -1;
+        forget_queue(link);
         device->ops->queue_close(config.queue);
         return status;
     }
@@ -253,6 +260,7 @@ void nccl_link_fini(struct nccl_link *link)
         free(waiting);
     }
     if (link->rank != NULL) {
+        forget_queue(link);
         nccl_rank_close(link->rank);
         link->queue->device->ops->queue_close(link->queue);
     }
@@ -280,12 +288,11 @@ static void see_rank(struct nccl_link *link)
     }
 }
 
-/* The rank, or the stream, has got further. */
-static void on_woken(struct nccl_link *link)
+/* Perhaps the rank, or the stream, has got further. */
+static void look(struct nccl_link *link)
 {
     td_status_t status;
 
-    kvt_queue_woken(link->queue);
     if (!link->is_ending)
         see_rank(link);
     if (!link->is_ending) {
@@ -299,6 +306,12 @@ static void on_woken(struct nccl_link *link)
     }
     if (link->is_ending)
         finish_ending(link);
+}
+
+void nccl_link_look(struct nccl_link *link)
+{
+    if (!link->is_over && (link->fence != NULL || !td_list_empty(&link->running)))
+        look(link);
 }
 
 /* ---------------------------------------------------------------------------------------- messages */
@@ -427,7 +440,8 @@ static void read_messages(struct nccl_link *link)
 void nccl_link_ready(struct nccl_link *link, const struct nccl_watch *watch, uint32_t events)
 {
     if (watch->role == NCCL_QUEUE) {
-        on_woken(link);
+        kvt_queue_woken(link->queue);
+        look(link);
         return;
     }
     if (!link->is_inlet && !nccl_endpoint_of(link)->is_reached) {

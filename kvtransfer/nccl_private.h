@@ -202,6 +202,9 @@ void nccl_link_post(struct nccl_link *link, struct nccl_operation *operation);
  */
 void nccl_link_end(struct nccl_link *link, td_status_t status);
 
+/* Looks at what its stream has to do: a GPU that has failed wakes nobody. */
+void nccl_link_look(struct nccl_link *link);
+
 void nccl_link_ready(struct nccl_link *link, const struct nccl_watch *watch, uint32_t events);
 
 /* Frees the link's own things: it is over, or was never opened. */

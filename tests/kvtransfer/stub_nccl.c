@@ -44,6 +44,7 @@ struct operation {
 struct communicator;
 
 struct group {
+    struct group *next; /* in streams */
     struct communicator *communicator;
     void *stream;
     size_t count;
@@ -76,6 +77,7 @@ static struct {
     struct failure failures[FAILURES_MAX];
     struct rendezvous rendezvous[IDS_MAX];
     struct communicator *communicators[COMMUNICATORS];
+    struct group *in_streams; /* those that never run, since a GPU has failed, are kept for good */
     unsigned id_count;
     bool are_joins_held;
     bool are_bytes_held;
@@ -392,6 +394,17 @@ static void let_go(struct communicator *communicator)
     free(communicator);
 }
 
+static void leave_stream(struct group *group)
+{
+    struct group **at = &nccl.in_streams;
+
+    lock();
+    while (*at != group)
+        at = &(*at)->next;
+    *at = group->next;
+    unlock();
+}
+
 /* On the stream's thread, as a kernel. */
 static void run_group(void *argument)
 {
@@ -400,6 +413,7 @@ static void run_group(void *argument)
     for (size_t i = 0; i < group->count; i++)
         if (!carry(group->communicator, &group->operations[i]))
             break;
+    leave_stream(group);
     let_go(group->communicator);
     free(group);
 }
@@ -564,6 +578,8 @@ static int launch_locked(struct communicator *communicator, struct group **group
     if (--communicator->asks > 0)
         return NCCL_IN_PROGRESS;
     *group_out = communicator->group;
+    communicator->group->next = nccl.in_streams;
+    nccl.in_streams = communicator->group;
     communicator->group = NULL;
     communicator->references++;
     return NCCL_SUCCESS;
@@ -580,6 +596,7 @@ int ncclCommGetAsyncError(void *opaque, int *result_out)
     unlock();
     if (group == NULL || nccl.launch(group->stream, run_group, group) == 0)
         return NCCL_SUCCESS;
+    leave_stream(group);
     free(group);
     let_go(communicator);
     *result_out = 1; /* ncclUnhandledCudaError */

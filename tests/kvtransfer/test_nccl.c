@@ -2,6 +2,7 @@
  * test_nccl.c: KV from GPU to GPU by NCCL, or what passes for it (stub_nccl.h): the contract, and what happens when ranks
  * do not join, when NCCL fails or hangs in any state, and when an abort does not come back.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/kvtransfer/contract.h"
@@ -250,6 +251,36 @@ static void a_peer_killed_while_bytes_stand_still_is_found_out(void **state)
     site_wait_idle(contract->receiver, KVT_STAT_RECEIVING);
 }
 
+/* After an error that stays neither NCCL nor the driver says anything: the failure is found by looking. */
+static void a_gpu_that_has_failed_is_found_out_without_a_call_of_the_driver(void **state)
+{
+    struct contract *contract = *state;
+    struct site_transfer transfer = site_transfer_make(0, 8, 0);
+
+    gpu_pool_double()->hold(true);
+    begin_and_send(contract, &transfer);
+    site_wait(contract->receiver, KVT_ARRIVING, &transfer, false);
+    gpu_pool_double()->break_call("copy engine", 719, 0);
+    gpu_pool_double()->hold(false);
+    site_wait_end(contract->receiver, &transfer, false);
+    assert_int_equal(site_count(contract->receiver, KVT_LANDED, &transfer, false), 0);
+    site_wait_end(contract->sender, &transfer, true);
+    assert_int_equal(site_wait_peer(contract->sender, CONTRACT_RECEIVER).kind, KVT_PEER_LOST);
+    assert_int_equal(site_wait_peer(contract->receiver, CONTRACT_SENDER).kind, KVT_PEER_LOST);
+}
+
+/* What a broken GPU holds cannot be given back: descriptors are not counted. */
+static int teardown_of_ruins(void **state)
+{
+    struct contract *contract = *state;
+
+    site_close(contract->sender);
+    site_close(contract->receiver);
+    gpu_pool_double()->heal();
+    free(contract);
+    return 0;
+}
+
 #define CASE(test, test_case) \
     cmocka_unit_test_prestate_setup_teardown(test, contract_setup, contract_teardown, test_case)
 #define APART(test, test_case)                                                              \
@@ -278,8 +309,14 @@ int main(int argc, char **argv)
         CASE(a_stream_that_stands_still_keeps_blocks_in_quarantine, &impatient),
         CASE(a_peer_killed_while_bytes_stand_still_is_found_out, &apart),
     };
+    const struct CMUnitTest last[] = {
+        cmocka_unit_test_prestate_setup_teardown(
+            a_gpu_that_has_failed_is_found_out_without_a_call_of_the_driver, contract_setup,
+            teardown_of_ruins, &here),
+    };
 
     if (argc > 1 && strcmp(argv[1], SITE_ARGUMENT) == 0)
         return site_serve();
-    return cmocka_run_group_tests(tests, NULL, NULL) + contract_run(SITE_GPU_NCCL, "nccl");
+    return cmocka_run_group_tests(tests, NULL, NULL) + contract_run(SITE_GPU_NCCL, "nccl") +
+           cmocka_run_group_tests(last, NULL, NULL);
 }

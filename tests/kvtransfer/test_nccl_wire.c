@@ -89,10 +89,11 @@ static void turn(struct scene *scene)
 {
     const struct kvt_transport_ops *ops = scene->transport->ops;
     struct pollfd polled = {.fd = ops->descriptor(scene->transport), .events = POLLIN};
+    int poll_ms = kvt_device_poll_ms(scene->memory.device);
 
     if (ops->progress(scene->transport) || ops->arm(scene->transport) == TD_AGAIN)
         return;
-    if (poll(&polled, 1, PATIENCE_MS) == 0)
+    if (poll(&polled, 1, poll_ms >= 0 ? poll_ms : PATIENCE_MS) == 0 && poll_ms < 0)
         fail_msg("nothing happens");
 }
 
@@ -514,6 +515,53 @@ static void what_cannot_be_opened_is_said(void **state)
     gpu_pool_close(&memory);
 }
 
+/* The queue of an endpoint that has gone, as its GPU has: the driver's thread may write to it for as long as it likes. */
+static void assert_nobody_listens_to(struct scene *scene, int queue)
+{
+    const struct kvt_transport_ops *ops = scene->transport->ops;
+    struct pollfd polled = {.fd = ops->descriptor(scene->transport), .events = POLLIN};
+    uint64_t one = 1;
+
+    assert_int_equal(write(queue, &one, sizeof one), sizeof one);
+    assert_int_equal(poll(&polled, 1, 0), 0);
+    assert_false(ops->progress(scene->transport));
+}
+
+/* What is in the streams never runs, and the driver calls nobody: the failure is found by looking. */
+static void a_gpu_that_has_failed_ends_both_ends(void **state)
+{
+    struct scene scene;
+    struct kvt_piece source;
+    struct kvt_piece landing;
+    struct nccl_transport *transport;
+    int queue;
+
+    (void)state;
+    open_scene(&scene, 0);
+    source = (struct kvt_piece){scene.memory.base, 8192};
+    landing = (struct kvt_piece){(uint8_t *)scene.memory.base + POOL_BYTES / 2, 8192};
+    connect_to_itself(&scene);
+    scene.landing = &landing;
+    scene.landing_count = 1;
+    gpu_pool_double()->hold(true);
+    send_pieces(&scene, &source, 1);
+    TURN_UNTIL(&scene, scene.memory.device->mark_count == 2); /* both are in their streams */
+    gpu_pool_double()->break_call("copy engine", 719, 0);
+    gpu_pool_double()->hold(false);
+    TURN_UNTIL(&scene, scene.sent_count == 1 && scene.received_count == 1 && scene.is_lost);
+    assert_int_not_equal(scene.sent, TD_OK);
+    assert_int_not_equal(scene.received, TD_OK);
+    assert_int_equal(scene.memory.device->mark_count, 0);
+    transport = td_container_of(scene.transport, struct nccl_transport, base);
+    queue = td_container_of(scene.endpoint, struct nccl_endpoint, base)->link.woken.fd;
+    scene.transport->ops->disconnect(scene.transport, scene.endpoint, true);
+    while (!td_list_empty(&transport->ending))
+        scene.transport->ops->progress(scene.transport);
+    assert_nobody_listens_to(&scene, queue);
+    close_scene(&scene);
+    gpu_pool_double()->heal();
+}
+
 /* NCCL does not come back from an abort: closing does, and says so, and what hangs harms nobody later. */
 static void closing_does_not_wait_for_ever(void **state)
 {
@@ -558,6 +606,7 @@ int main(void)
         cmocka_unit_test(another_version_of_nccl_is_not_connected_to),
         cmocka_unit_test(what_cannot_be_opened_is_said),
         cmocka_unit_test(closing_does_not_wait_for_ever),
+        cmocka_unit_test(a_gpu_that_has_failed_ends_both_ends), /* last: its threads stay */
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
