@@ -282,16 +282,8 @@ static td_status_t check_gpu(const struct cli_cluster_options *options, struct t
     return cuda_fraction_parse(options->gpu_memory_fraction, &fraction, error);
 }
 
-td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,
-                             const struct cli_cluster_surroundings *surroundings,
-                             struct td_arena *arena, struct cli_cluster *cluster_out,
-                             struct td_error *error)
+td_status_t cli_cluster_check(const struct cli_cluster_options *options, struct td_error *error)
 {
-    struct planner planner = {
-        .arena = arena, .options = options, .surroundings = surroundings, .cluster = cluster_out};
-    td_status_t status;
-
-    cluster_out->count = 0;
     if (options->prefill > CLI_WORKERS_MAX || options->decode > CLI_WORKERS_MAX - options->prefill)
         return td_fail(error, TD_INVALID, "--prefill and --decode together are more than %d",
                        CLI_WORKERS_MAX);
@@ -299,7 +291,19 @@ td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options
         return td_fail(error, TD_INVALID, "--host is longer than a host name can be");
     if (options->served_names.count > 16)
         return td_fail(error, TD_INVALID, "--served-model-name: at most 16 names");
-    status = check_gpu(options, error);
+    return check_gpu(options, error);
+}
+
+td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,
+                             const struct cli_cluster_surroundings *surroundings,
+                             struct td_arena *arena, struct cli_cluster *cluster_out,
+                             struct td_error *error)
+{
+    struct planner planner = {
+        .arena = arena, .options = options, .surroundings = surroundings, .cluster = cluster_out};
+    td_status_t status = cli_cluster_check(options, error);
+
+    cluster_out->count = 0;
     if (status != TD_OK)
         return status;
     plan_scheduler(&planner);

@@ -71,7 +71,11 @@ uint32_t cli_cluster_threads(const struct cli_cluster_options *options, uint32_t
 /* With --gpu, what each worker is told to take of the card's memory; 0: what was given is no share. */
 double cli_cluster_gpu_fraction(const struct cli_cluster_options *options);
 
-/* TD_INVALID with a sentence for options that make no cluster; all texts are in the arena. */
+/* TD_INVALID with a sentence that names the flag, for options that make no cluster. */
+td_status_t cli_cluster_check(const struct cli_cluster_options *options,
+                              struct td_error *error) TD_MUST_USE;
+
+/* Of options that make a cluster; else as above. All texts are in the arena. */
 td_status_t cli_cluster_plan(const char *model, const struct cli_cluster_options *options,
                              const struct cli_cluster_surroundings *surroundings,
                              struct td_arena *arena, struct cli_cluster *cluster_out,

@@ -261,7 +261,7 @@ static int run(const char *model, struct cli_demo_options *options)
         options->cluster.port = 0; /* nobody will ask for the usual one */
     options->cluster.remote_tokens_min = REMOTE_TOKENS_MIN;
     exit_status = cli_local_run(&local);
-    return demo.has_succeeded ? exit_status : NET_EXIT_FAILURE;
+    return demo.has_succeeded || exit_status == NET_EXIT_USAGE ? exit_status : NET_EXIT_FAILURE;
 }
 
 struct td_flag_table cli_demo_table(struct cli_demo_options *options)

@@ -349,10 +349,14 @@ int cli_local_run(const struct cli_local_config *config)
 
     td_arena_init(&local.arena, PLAN_BYTES_MAX);
     signal(SIGPIPE, SIG_IGN);
-    if (open_all(&local, &error) == TD_OK)
-        net_loop_run(local.loop);
-    else
+    if (cli_cluster_check(config->options, &error) != TD_OK) {
         fail(&local, error.text);
+        local.exit_status = NET_EXIT_USAGE;
+    } else if (open_all(&local, &error) == TD_OK) {
+        net_loop_run(local.loop);
+    } else {
+        fail(&local, error.text);
+    }
     close_all(&local);
     return local.exit_status;
 }

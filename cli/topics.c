@@ -38,8 +38,9 @@ static const char hosts[] =
     "  tandem-router --listen 0.0.0.0:8000 --scheduler 10.0.0.1:7100 \\\n"
     "      --certs /etc/tandem/certs/router\n\n"
     "Give each host only its own role's folder, and keep ca.key offline. The router's HTTP port\n"
-    "has no TLS of its own: put it behind whatever ends TLS for you. The KV data plane (UCX) is\n"
-    "not encrypted: give it a network of its own with --ucx-interface.\n";
+    "has no TLS of its own: put it behind whatever ends TLS for you. The KV data plane (UCX,\n"
+    "NCCL) is not encrypted: give it a network of its own with --ucx-interface, and NCCL with\n"
+    "its own settings.\n";
 
 static const char environment[] =
     "Every flag of every program is also a variable: --log-level is TANDEM_LOG_LEVEL. An empty\n"

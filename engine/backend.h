@@ -91,7 +91,10 @@ struct engine_model_info {
 /* Zeroes what a block, which the host can write, holds of the tokens from `tokens` on; see clear_tail. */
 void engine_kv_clear_tail(const struct engine_model_info *info, uint8_t *block, uint32_t tokens);
 
-/* One row: one token of one sequence. Rows of a sequence are in order of position. */
+/*
+ * One row: one token of one sequence. Rows are in the order of their sequences, so that those of one stand side by side,
+ * and there in order of position.
+ */
 struct engine_row {
     uint32_t token;
     uint32_t position;

@@ -17,6 +17,8 @@ static td_status_t check_rows(const struct engine_backend *backend, uint32_t blo
             row->sequence >= batch->sequence_count ||
             block >= batch->sequences[row->sequence].slot_count)
             return TD_INVALID;
+        if (i > 0 && row->sequence < batch->rows[i - 1].sequence)
+            return TD_INVALID; /* rows of a sequence stand side by side */
         if (i == 0 || row->sequence != batch->rows[i - 1].sequence)
             checked = 0;
         for (; checked <= block; checked++)

@@ -2,8 +2,8 @@
  * load_transfers.c: the transfer thread, the ways that KV may take, and what peers are told of them.
  *
  * Ordinary memory goes by map (between processes of one host) or ucx. A GPU's pool is opened by peers on GPUs that
- * reach it (map), read by their cards where UCX can (ucx), or sent by NCCL where that was asked for; to all others it goes through the host's memory, which is said
- * and counted.
+ * reach it (map), read by their cards where UCX can (ucx), or sent by NCCL where that was asked for; to all others it
+ * goes through the host's memory, which is said and counted.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -133,11 +133,16 @@ int cli_check(int argc, char **argv)
         .table_count = sizeof tables / sizeof tables[0],
     };
     struct td_flags_result result = {0};
+    struct td_error error = {0};
     struct td_arena arena;
     int exit_status = net_program_flags(&flags, argc, argv, &arena, &result);
 
     if (exit_status < 0 && result.positionals.count > 1) {
         fprintf(stderr, "tandem check: at most one model: tandem check [MODEL]\n");
+        exit_status = NET_EXIT_USAGE;
+    }
+    if (exit_status < 0 && cli_cluster_check(&options.cluster, &error) != TD_OK) {
+        net_program_report_failure(flags.program, error.text); /* as `tandem serve` would say */
         exit_status = NET_EXIT_USAGE;
     }
     if (exit_status < 0)

@@ -1,13 +1,13 @@
 /*
  * cuda.h: the CUDA backend: runs batch steps of a model on a device (device.h).
  *
- * Weights stay in the types of their file (F32 and F16: bf16), activations are 32-bit floats, inputs of products bf16,
- * keys and values halves. Numerics class "cuda-bf16-4": the order of every sum is fixed by the matrix and by absolute
+ * Weights stay in the types of their file (F32 and F16: bf16; matrices of layers FP8 where that was asked for), activations
+ * are 32-bit floats, inputs of products bf16, keys and values halves. Numerics class "cuda-bf16-4": the order of every sum is fixed by the matrix and by absolute
  * position, so batch, chunks and who wrote the KV change no bit. One backend is driven by one thread at a time.
  *
  * Steps in which every row decodes are recorded as graphs and replayed (graphs.h), which changes no bit.
  *
- * Not here: transfer of KV between devices; biases and penalties, which the core applies.
+ * Not here: transfer of KV between devices (kvtransfer/).
  */
 #ifndef TANDEM_ENGINE_CUDA_CUDA_H
 #define TANDEM_ENGINE_CUDA_CUDA_H

@@ -1,9 +1,10 @@
 /*
  * forward.c: see forward.h.
  *
- * Inputs of a step travel as one copy (inputs.h). Then five kernels a layer where all rows decode (with prompts six, for more tokens than
- * multiply.h streams two more), launched one by one or as a graph that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its bucket
- * alone; whatever else changes from step to step is in the inputs.
+ * Inputs of a step travel as one copy (inputs.h). Then five kernels a layer where all rows decode (with prompts six; for
+ * more tokens than multiply.c streams two more, and one more for each product by warpgroups), launched one by one or as a
+ * graph that was recorded before (graphs.h), and the results come back. What kernels are given in a graph depends on its
+ * bucket alone; whatever else changes from step to step is in the inputs.
  */
 #include "engine/cuda/forward.h"
 

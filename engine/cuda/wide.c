@@ -170,9 +170,14 @@ static td_status_t try_once(struct proof *proof, size_t bytes, struct td_error *
     cuda_device_upload(proof->device, proof->x, proof->host_x,
                        (size_t)TOKENS * COLUMNS * sizeof *proof->x);
     status = multiply(proof, CUDA_MULTIPLY_TILED, proof->host_y[0], error);
+    if (status != TD_OK)
+        return status;
+    status = multiply(proof, CUDA_MULTIPLY_WIDE, proof->host_y[1], error);
     if (status == TD_OK)
-        status = multiply(proof, CUDA_MULTIPLY_WIDE, proof->host_y[1], error);
-    return status == TD_OK ? cuda_device_wait(proof->device, error) : status;
+        status = cuda_device_wait(proof->device, error);
+    if (status != TD_OK)
+        td_fail_wrap(error, "products by warpgroups, which --gpu-warpgroups off leaves out");
+    return status;
 }
 
 static td_status_t prove_type(struct proof *proof, size_t index, bool *is_same_out,
@@ -262,8 +267,6 @@ td_status_t cuda_wide_prove(struct cuda_device *device, const struct cuda_weight
         if (has_type(weights, layers, types[i]))
             status = prove_type(&proof, i, &is_same, error);
     give(&proof);
-    if (device->failure.status != TD_OK)
-        td_fail_wrap(error, "products by warpgroups, which --gpu-warpgroups off leaves out");
     if (status != TD_OK)
         return status;
     if (is_same)

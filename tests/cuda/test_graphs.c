@@ -150,11 +150,12 @@ static void decode(struct decoding *decoding, uint32_t first, uint32_t count, co
                    float logits_out[][VOCAB])
 {
     struct engine_row rows[SEQUENCES_MAX];
+    struct engine_batch_sequence sequences[SEQUENCES_MAX];
     struct engine_output outputs[SEQUENCES_MAX + 1];
     const struct engine_batch batch = {.rows = rows,
                                        .row_count = count,
-                                       .sequences = decoding->sequences,
-                                       .sequence_count = SEQUENCES_MAX,
+                                       .sequences = sequences,
+                                       .sequence_count = count,
                                        .heads = &given,
                                        .head_count = given != NULL,
                                        .outputs = outputs,
@@ -166,7 +167,8 @@ static void decode(struct decoding *decoding, uint32_t first, uint32_t count, co
 
         rows[i] = (struct engine_row){.token = (decoding->lengths[sequence] * 5 + 1) % VOCAB,
                                       .position = decoding->lengths[sequence],
-                                      .sequence = sequence};
+                                      .sequence = i};
+        sequences[i] = decoding->sequences[sequence];
         decoding->lengths[sequence]++;
         outputs[count - 1 - i] = (struct engine_output){.row = i, .want = ENGINE_WANT_LOGITS};
     }

@@ -81,6 +81,13 @@ def test_programs_that_are_not_there_are_a_problem(free_port, tmp_path):
     assert "tandem-prefill: No such file" in rows["programs"]["figure"]
 
 
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_flags_that_make_no_cluster_are_refused_before_anything_is_looked_at(command, tmp_path):
+    result = tandem(command, tmp_path / "no-model.gguf", "--gpu-weights", "fp8")
+    assert result.returncode == 2
+    assert "--gpu-weights" in result.stderr and "--gpu" in result.stderr and "no-model" not in result.stderr
+
+
 def test_a_port_that_is_taken_is_a_problem(free_port):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -639,6 +639,7 @@ static void batches_that_make_no_sense_are_refused(void **state)
     struct gguf_bytes file;
     struct engine_row rows[3] = {{0}, {.position = 1}, {.position = 2}};
     struct engine_batch_sequence sequence;
+    struct engine_batch_sequence both[2];
     struct engine_output outputs[2] = {{.want = ENGINE_WANT_LOGITS}, {.want = ENGINE_WANT_LOGITS}};
     struct engine_batch right = {.rows = rows,
                                  .row_count = 2,
@@ -654,6 +655,7 @@ static void batches_that_make_no_sense_are_refused(void **state)
     cpu_rig_open(&rig, gguf_build_open(&shapes[0], &file), &options);
     no_slot = rig.kv.block_count;
     sequence = (struct engine_batch_sequence){.slots = rig.slots, .slot_count = 1};
+    both[0] = both[1] = sequence;
 #define REFUSED(status) \
     assert_int_equal(rig.backend->ops->run(rig.backend, &wrong, &result), status)
     wrong.row_count = 3;
@@ -673,7 +675,13 @@ static void batches_that_make_no_sense_are_refused(void **state)
     sequence.slots = rig.slots;
     rows[1].sequence = 1;
     REFUSED(TD_INVALID);
+    wrong.sequences = both;
+    wrong.sequence_count = 2;
+    rows[0].sequence = 1; /* sequences come in order */
     rows[1].sequence = 0;
+    REFUSED(TD_INVALID);
+    wrong = right;
+    rows[0].sequence = 0;
     outputs[0].row = 2;
     REFUSED(TD_INVALID);
     outputs[0].row = 0;

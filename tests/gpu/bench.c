@@ -234,10 +234,11 @@ static void report(struct bench *bench, const char *what, uint32_t batch, uint32
 /* The first sequence is in the last row, so that every size of a batch has it at another place. */
 static double decode(struct bench *bench, uint32_t batch, bool is_drawn)
 {
+    struct engine_batch_sequence sequences[BATCH_MAX];
     struct engine_sampling sampling = {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f};
     const struct engine_batch step = {.rows = bench->rows,
                                       .row_count = batch,
-                                      .sequences = bench->sequences,
+                                      .sequences = sequences,
                                       .sequence_count = batch,
                                       .outputs = bench->outputs,
                                       .output_count = batch};
@@ -245,8 +246,9 @@ static double decode(struct bench *bench, uint32_t batch, bool is_drawn)
     for (uint32_t i = 0; i < batch; i++) {
         uint32_t sequence = batch - 1 - i;
 
+        sequences[i] = bench->sequences[sequence];
         bench->rows[i] = (struct engine_row){
-            .token = sequence % bench->shape->vocab, .position = CONTEXT - 1, .sequence = sequence};
+            .token = sequence % bench->shape->vocab, .position = CONTEXT - 1, .sequence = i};
         bench->outputs[i] = (struct engine_output){.row = i, .want = ENGINE_WANT_LOGITS};
         sampling.seed = sequence;
         bench->draws[i] = engine_draw_of(&sampling, bench->shape->vocab, 0);

@@ -157,8 +157,9 @@ SIMT_INLINE void attend_load_queries(const struct attend_work *work)
 }
 
 /*
- * The same where rows have not been placed: a block turns its queries itself, and the one that has the row's last split
- * writes its key and value before any block, which is itself, reads them. Items are of one row each.
+ * The same where rows have not been placed: a block turns its queries itself, and one that has the row's last split
+ * writes its key and value before it reads them. Where a group has more heads than a block takes there are several, which
+ * write the same bits. Items are of one row each.
  */
 SIMT_INLINE void attend_place_row(const struct attend_work *work)
 {
