@@ -109,6 +109,12 @@ void ucx_note_lost(struct ucx_endpoint *endpoint, td_status_t status)
     endpoint->transport->has_news = true;
 }
 
+void ucx_give_up(struct ucx_endpoint *endpoint, td_status_t status)
+{
+    endpoint->is_given_up = endpoint->is_given_up || !endpoint->is_lost;
+    ucx_note_lost(endpoint, status);
+}
+
 ucs_status_t ucx_on_pong(void *argument, const void *header, size_t header_bytes, void *data,
                          size_t length, const ucp_am_recv_param_t *param)
 {
@@ -170,7 +176,7 @@ static void report(struct ucx_endpoint *endpoint)
         td_status_t status = ucx_lanes_check(endpoint);
 
         if (status != TD_OK)
-            ucx_note_lost(endpoint, status);
+            ucx_give_up(endpoint, status);
     }
     if (endpoint->connected_pending && !endpoint->is_lost) {
         endpoint->connected_pending = false;
@@ -199,6 +205,7 @@ static void on_endpoint_failed(void *argument, ucp_ep_h ep, ucs_status_t status)
 
     (void)ep;
     td_log(TD_LOG_DEBUG, "kvtransfer", "ucx endpoint failed: %s", ucs_status_string(status));
+    endpoint->is_given_up = false; /* nothing can be said any more */
     ucx_note_lost(endpoint, TD_PEER_LOST);
 }
 
@@ -340,7 +347,7 @@ static void close_endpoint(struct ucx_endpoint *endpoint)
     }
     td_list_remove(&endpoint->in_transport);
     td_list_push_back(&transport->ending, &endpoint->in_transport);
-    if (!endpoint->is_lost)
+    if (!endpoint->is_lost || endpoint->is_given_up)
         (void)!ucx_greet(transport, endpoint->ep, UCX_BYE, &bye); /* as far as it gets */
     request = ucp_ep_close_nbx(endpoint->ep, &param);
     if (request == NULL)

@@ -91,6 +91,7 @@ struct ucx_endpoint {
     bool connected_pending; /* to be reported */
     bool lost_pending;
     bool is_lost;
+    bool is_given_up; /* lost by our own decision: the peer is told */
     td_status_t lost_status;
     char lanes[KVT_LANES_TEXT_BYTES];
 };
@@ -155,6 +156,9 @@ td_status_t ucx_greet(struct ucx_transport *transport, ucp_ep_h ep, enum ucx_mes
 
 /* The next progress reports it lost. */
 void ucx_note_lost(struct ucx_endpoint *endpoint, td_status_t status);
+
+/* The same, where we do not want a connection that is well: the peer hears of it. */
+void ucx_give_up(struct ucx_endpoint *endpoint, td_status_t status);
 
 /* ---- ucx_chunk.c */
 

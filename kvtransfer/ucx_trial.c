@@ -104,7 +104,7 @@ static void judge(struct ucx_endpoint *endpoint, void *request)
     td_log(TD_LOG_WARN, "kvtransfer",
            "ucx would take KV of GPUs through the host and is left out for this peer: lanes %s: %s",
            endpoint->lanes, status == UCS_OK ? text : ucs_status_string(status));
-    ucx_note_lost(endpoint, TD_UNSUPPORTED);
+    ucx_give_up(endpoint, TD_UNSUPPORTED);
 }
 
 void ucx_try_lanes(struct ucx_endpoint *endpoint)
@@ -123,7 +123,7 @@ void ucx_try_lanes(struct ucx_endpoint *endpoint)
 
     if (trial == NULL || status != TD_OK) {
         free(trial);
-        ucx_note_lost(endpoint, status != TD_OK ? status : TD_NO_MEMORY);
+        ucx_give_up(endpoint, status != TD_OK ? status : TD_NO_MEMORY);
         return;
     }
     *trial = (struct trial){.transport = transport, .endpoint = endpoint->number};

@@ -45,6 +45,26 @@ static void a_way_through_the_host_is_refused_before_anything_travels(void **sta
     cuda_ucx()->way = way;
 }
 
+/* One side is content and up before the other one has looked; it hears that it was left. */
+static void who_gives_a_peer_up_says_so(void **state)
+{
+    struct contract *contract = *state;
+    const char *way = cuda_ucx()->way;
+
+    site_peer_add(contract->sender, contract->receiver);
+    contract->sender_up = site_wait_peer(contract->sender, CONTRACT_RECEIVER);
+    assert_int_equal(contract->sender_up.kind, KVT_PEER_UP);
+    cuda_ucx()->way = DIRECT "tcp/eth0";
+    site_peer_add(contract->receiver, contract->sender);
+    contract->receiver_up = site_wait_peer(contract->receiver, CONTRACT_SENDER);
+    assert_int_equal(contract->receiver_up.kind, KVT_PEER_LOST);
+    assert_int_equal(contract->receiver_up.status, TD_UNSUPPORTED);
+    contract->sender_up = site_wait_peer(contract->sender, CONTRACT_RECEIVER);
+    assert_int_equal(contract->sender_up.kind, KVT_PEER_LOST);
+    assert_int_equal(contract->sender_up.status, TD_PEER_LOST);
+    cuda_ucx()->way = way;
+}
+
 static void ucxs_words_are_understood(void **state)
 {
     static const struct {
@@ -158,6 +178,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate_setup_teardown(
             a_way_through_the_host_is_refused_before_anything_travels, contract_setup_apart,
             contract_teardown, &here),
+        cmocka_unit_test_prestate_setup_teardown(who_gives_a_peer_up_says_so, contract_setup_apart,
+                                                 contract_teardown, &here),
         cmocka_unit_test(ucxs_words_are_understood),
         cmocka_unit_test(a_ucx_that_cannot_is_refused_and_says_why),
         cmocka_unit_test(a_runtime_goes_on_without_it),
