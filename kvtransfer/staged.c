@@ -50,7 +50,11 @@ static uint8_t *header_of(struct staged_operation *operation)
 
 static void operation_free(struct staged_operation *operation)
 {
-    staged_room_give(&operation->staged->room, &operation->place);
+    struct staged *staged = operation->staged;
+
+    if (operation->mark != NULL) /* after the queue was drained: gives it back */
+        (void)staged->memory.device->ops->poll(staged->queue, operation->mark);
+    staged_room_give(&staged->room, &operation->place);
     td_list_remove(&operation->in_list);
     free(operation);
 }
@@ -443,7 +447,7 @@ static void staged_close(struct kvt_transport *base)
     struct staged *staged = staged_of(base);
 
     if (staged->queue != NULL)
-        staged->memory.device->ops->queue_close(staged->queue);
+        staged->memory.device->ops->drain(staged->queue);
     if (staged->inner != NULL)
         staged->inner->ops->close(staged->inner);
     free_operations(&staged->waiting);
@@ -451,6 +455,8 @@ static void staged_close(struct kvt_transport *base)
     free_operations(&staged->passed);
     free_operations(&staged->emptying);
     free_operations(&staged->ended);
+    if (staged->queue != NULL)
+        staged->memory.device->ops->queue_close(staged->queue);
     staged_room_close(&staged->room);
     if (staged->epoll_fd >= 0)
         close(staged->epoll_fd);

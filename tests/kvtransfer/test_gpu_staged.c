@@ -162,6 +162,30 @@ static void staging_that_cannot_be_pinned_is_slow_and_works(void **state)
     gpu_pool_close(&memory);
 }
 
+/* What it was copying is given back with its marks: nobody has looked at them. */
+static void closing_gives_back_what_is_being_copied(void **state)
+{
+    struct kvt_memory memory;
+    struct kvt_staged_config config;
+    struct kvt_transport *transport;
+    struct kvt_endpoint peer = {0}; /* of no connection: it is needed only when the copy is there */
+    struct kvt_piece piece;
+    struct td_error error = {0};
+
+    (void)state;
+    gpu_pool_open(1 << 20, &memory);
+    config = (struct kvt_staged_config){.memory = memory, .chunk_bytes = 65536};
+    piece = (struct kvt_piece){memory.base, 65536};
+    assert_int_equal(kvt_staged_open(&config, &transport, &error), TD_OK);
+    assert_int_equal(
+        transport->ops->send(transport, &peer, (const uint8_t *)"header", 6, &piece, 1, NULL),
+        TD_OK);
+    assert_int_equal(memory.device->mark_count, 1);
+    transport->ops->close(transport);
+    assert_int_equal(memory.device->mark_count, 0);
+    gpu_pool_close(&memory);
+}
+
 static void a_pool_that_is_not_a_gpus_is_refused(void **state)
 {
     static uint8_t ordinary[4096];
@@ -203,6 +227,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(frozen_peers_leave_pinned_memory_to_others),
         CASE(a_copy_that_cannot_be_queued_fails_its_transfer, &apart),
         cmocka_unit_test(staging_that_cannot_be_pinned_is_slow_and_works),
+        cmocka_unit_test(closing_gives_back_what_is_being_copied),
         cmocka_unit_test(a_pool_that_is_not_a_gpus_is_refused),
     };
 
