@@ -28,7 +28,7 @@
 #define KEEPALIVE_INTERVAL_S 2
 #define KEEPALIVE_COUNT      3
 #define UNANSWERED_MS        8000
-#define CONNECT_ATTEMPTS     2 /* repeated SYNs: 1 and 2 s */
+#define CONNECT_ATTEMPTS     1 /* repeated SYNs: 3 s for each place that does not answer */
 
 /* ---------------------------------------------------------------------------------------- sockets */
 
@@ -123,41 +123,48 @@ static bool take_address(const struct sockaddr *address, struct nccl_place_addre
     return !IN6_IS_ADDR_LINKLOCAL(&place->at.v6.sin6_addr);
 }
 
-static td_status_t listen_at(struct nccl_transport *transport, struct nccl_place_address *place,
-                             struct td_error *error)
+/* 0, or an errno: perhaps another address can be had, as one that is not there yet cannot. */
+static int listen_at(struct nccl_transport *transport, struct nccl_place_address *place)
 {
     struct nccl_watch *listener = &transport->listeners[transport->address.place_count];
     socklen_t length = place->length;
+    int failure;
 
     listener->fd = socket(place->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (listener->fd < 0 || bind(listener->fd, &place->at.any, place->length) != 0 ||
         listen(listener->fd, LISTEN_BACKLOG) != 0 ||
         getsockname(listener->fd, &place->at.any, &length) != 0 ||
-        nccl_watch_add(transport, listener, EPOLLIN) != TD_OK)
-        return td_fail(error, TD_IO, "nccl: listening for control connections: %s",
-                       strerror(errno));
+        nccl_watch_add(transport, listener, EPOLLIN) != TD_OK) {
+        failure = errno;
+        if (listener->fd >= 0)
+            close(listener->fd);
+        listener->fd = -1;
+        return failure;
+    }
     transport->address.places[transport->address.place_count++] = *place;
-    return TD_OK;
+    return 0;
 }
 
 td_status_t nccl_listen(struct nccl_transport *transport, const char *interfaces,
                         struct td_error *error)
 {
-    td_status_t status = TD_OK;
     struct nccl_place_address place;
     struct ifaddrs *all;
+    int failure = 0;
 
     if (getifaddrs(&all) != 0)
         return td_fail(error, TD_IO, "nccl: addresses of this host: %s", strerror(errno));
-    for (const struct ifaddrs *one = all; one != NULL && status == TD_OK; one = one->ifa_next)
+    for (const struct ifaddrs *one = all; one != NULL; one = one->ifa_next)
         if (transport->address.place_count < NCCL_PLACES_MAX && (one->ifa_flags & IFF_UP) != 0 &&
             is_listed(interfaces, one->ifa_name) && take_address(one->ifa_addr, &place))
-            status = listen_at(transport, &place, error);
+            failure = listen_at(transport, &place);
     freeifaddrs(all);
-    if (status == TD_OK && transport->address.place_count == 0)
-        return td_fail(error, TD_INVALID, "nccl: no network interface '%s' has an address",
-                       interfaces);
-    return status;
+    if (transport->address.place_count > 0)
+        return TD_OK;
+    if (failure != 0)
+        return td_fail(error, TD_IO, "nccl: listening for control connections: %s",
+                       strerror(failure));
+    return td_fail(error, TD_INVALID, "nccl: no network interface '%s' has an address", interfaces);
 }
 
 /* -------------------------------------------------------------------------------------- addresses */

@@ -562,6 +562,50 @@ static void a_gpu_that_has_failed_ends_both_ends(void **state)
     gpu_pool_double()->heal();
 }
 
+/* Of the next calls of bind in this program, as the linker gives them to us. */
+static int binds_to_fail;
+
+int __real_bind(int fd, const struct sockaddr *address, socklen_t length);
+int __wrap_bind(int fd, const struct sockaddr *address, socklen_t length);
+
+int __wrap_bind(int fd, const struct sockaddr *address, socklen_t length)
+{
+    if (binds_to_fail == 0)
+        return __real_bind(fd, address, length);
+    binds_to_fail--;
+    errno = EADDRNOTAVAIL;
+    return -1;
+}
+
+static void an_address_that_cannot_be_bound_is_left_out(void **state)
+{
+    struct scene scene;
+    struct kvt_nccl_config config = {.library = nccl_double_path(), .interface = "lo"};
+    struct kvt_transport *transport;
+    struct td_error error = {0};
+    size_t place_count;
+
+    (void)state;
+    open_scene(&scene, 0);
+    place_count =
+        td_container_of(scene.transport, struct nccl_transport, base)->address.place_count;
+    binds_to_fail = (int)place_count;
+    assert_int_equal(kvt_nccl_open(&scene.memory, &config, &transport, &error), TD_IO);
+    assert_int_equal(binds_to_fail, 0);
+    assert_non_null(strstr(error.text, "listening"));
+    close_scene(&scene);
+    if (place_count < 2)
+        return;
+    binds_to_fail = 1;
+    open_scene(&scene, 0);
+    assert_int_equal(binds_to_fail, 0);
+    assert_int_equal(
+        td_container_of(scene.transport, struct nccl_transport, base)->address.place_count,
+        place_count - 1);
+    connect_to_itself(&scene);
+    close_scene(&scene);
+}
+
 /* NCCL does not come back from an abort: closing does, and says so, and what hangs harms nobody later. */
 static void closing_does_not_wait_for_ever(void **state)
 {
@@ -605,6 +649,7 @@ int main(void)
         cmocka_unit_test(a_receiver_that_breaks_the_protocol_is_lost),
         cmocka_unit_test(another_version_of_nccl_is_not_connected_to),
         cmocka_unit_test(what_cannot_be_opened_is_said),
+        cmocka_unit_test(an_address_that_cannot_be_bound_is_left_out),
         cmocka_unit_test(closing_does_not_wait_for_ever),
         cmocka_unit_test(a_gpu_that_has_failed_ends_both_ends), /* last: its threads stay */
     };
