@@ -23,6 +23,7 @@ const char *const cli_kv_transports[] = {"auto", "ucx", "map", NULL};
 const char *const cli_log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
 static const char *const gpu_warpgroups[] = CUDA_WARPGROUPS_CHOICES;
+static const char *const gpu_launches[] = CUDA_LAUNCHES_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 
@@ -51,6 +52,13 @@ static const struct td_flag cluster_flags[] = {
          "With --gpu, whether products of many tokens go by warpgroups (wgmma) on GPUs that have "
          "them, which are tried when the model is loaded and change no result: auto, or off, "
          "for a GPU where trying them fails."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, gpu_launches), .name = "gpu-launches",
+     .fallback = CUDA_LAUNCHES_FALLBACK, .choices = gpu_launches,
+     .help =
+         "With --gpu, how kernels are launched: auto, as CUDA graphs where all rows decode, and "
+         "early (programmatic dependent launch) where the GPU can; or plain, each by itself when "
+         "the one before has ended, which is slower and gives the same answers, for drivers that "
+         "mishandle either."},
     {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
      .help =
          "With --gpu, products of many rows by cuBLASLt, where it is installed, for weights of "
@@ -216,6 +224,7 @@ static void add_gpu(struct planner *planner)
     add_pair(planner, "--gpu-memory-fraction", format(planner, "%.6f", fraction));
     add_pair(planner, "--gpu-weights", gpu_weights[planner->options->gpu_weights]);
     add_pair(planner, "--gpu-warpgroups", gpu_warpgroups[planner->options->gpu_warpgroups]);
+    add_pair(planner, "--gpu-launches", gpu_launches[planner->options->gpu_launches]);
     if (planner->options->fast_variant)
         add(planner, "--fast-variant");
 }
@@ -265,6 +274,8 @@ static td_status_t check_gpu(const struct cli_cluster_options *options, struct t
     if (!options->gpu && options->gpu_warpgroups != CUDA_WARPGROUPS_AUTO)
         return td_fail(error, TD_INVALID,
                        "--gpu-warpgroups, or TANDEM_GPU_WARPGROUPS, is for --gpu");
+    if (!options->gpu && options->gpu_launches != CUDA_LAUNCHES_AUTO)
+        return td_fail(error, TD_INVALID, "--gpu-launches, or TANDEM_GPU_LAUNCHES, is for --gpu");
     if (!options->gpu && options->fast_variant)
         return td_fail(error, TD_INVALID, "--fast-variant, or TANDEM_FAST_VARIANT, is for --gpu");
     if (options->fast_variant && options->gpu_weights != CUDA_WEIGHTS_AS_IS)

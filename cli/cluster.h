@@ -22,6 +22,7 @@ struct cli_cluster_options {
     const char *gpu_memory_fraction; /* of each worker; NULL: the card is divided */
     unsigned gpu_weights;            /* enum cuda_weights_form, of all workers, with gpu */
     unsigned gpu_warpgroups;         /* enum cuda_warpgroups, of all workers, with gpu */
+    unsigned gpu_launches;           /* enum cuda_launches, of all workers, with gpu */
     bool fast_variant;               /* of all workers, with gpu */
     uint32_t threads;                /* of each worker; 0: the CPUs are divided */
     unsigned numerics;               /* enum cpu_numerics */

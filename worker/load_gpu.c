@@ -84,12 +84,15 @@ td_status_t worker_gpu_backend_open(struct worker_runtime *runtime,
     const struct worker_options *options = runtime->config.options;
     struct worker_engines *engines = &runtime->engines;
     struct worker_saying saying = worker_saying_begin();
+    bool is_plain = options->gpu_launches == CUDA_LAUNCHES_PLAIN;
     struct cuda_options cuda = {.memory_fraction = engines->choice.fraction,
                                 .block_tokens = options->block_tokens,
                                 .rows_max = options->step_tokens,
                                 .outputs_max = options->sequences_max,
                                 .weights = (enum cuda_weights_form)options->gpu_weights,
                                 .warpgroups = (enum cuda_warpgroups)options->gpu_warpgroups,
+                                .is_without_graphs = is_plain,
+                                .is_without_early = is_plain,
                                 .is_fast = options->fast_variant,
                                 .progress = {.tell = worker_say_progress, .ctx = &saying}};
     td_status_t status = blocks_wanted(options, engines->model, &cuda.block_count, error);

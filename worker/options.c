@@ -16,6 +16,7 @@
 
 static const char *const gpu_weights[] = CUDA_WEIGHTS_CHOICES;
 static const char *const gpu_warpgroups[] = CUDA_WARPGROUPS_CHOICES;
+static const char *const gpu_launches[] = CUDA_LAUNCHES_CHOICES;
 static const char *const numerics[] = CPU_NUMERICS_CHOICES;
 static const char *const kv_dtypes[] = CPU_KV_DTYPE_CHOICES;
 static const char *const transports[] = {"auto", "ucx", "map", "nccl", NULL};
@@ -64,6 +65,12 @@ static const struct td_flag engine[] = {
      .help = "With --device gpu, whether products of many tokens go by warpgroups (wgmma) on GPUs "
              "that have them, which are tried when the model is loaded and change no result: auto, "
              "or off, for a GPU where trying them fails."},
+    {TD_FLAG_AS_CHOICE(OPTIONS, gpu_launches), .name = "gpu-launches",
+     .fallback = CUDA_LAUNCHES_FALLBACK, .choices = gpu_launches,
+     .help = "With --device gpu, how kernels are launched: auto, as CUDA graphs where all rows "
+             "decode, and early (programmatic dependent launch) where the GPU can; or plain, each "
+             "by itself when the one before has ended, which is slower and gives the same answers, "
+             "for drivers that mishandle either."},
     {TD_FLAG_AS_BOOL(OPTIONS, fast_variant), .name = "fast-variant",
      .help = "With --device gpu, products of many rows by cuBLASLt, where it is installed, for "
              "weights of BF16, which then take twice the memory. For comparison: results depend on "
@@ -262,6 +269,8 @@ static td_status_t check_device(const struct worker_options *options, struct td_
         return td_fail(error, TD_INVALID, "--gpu-weights is for --device gpu");
     if (status == TD_OK && options->gpu_warpgroups != CUDA_WARPGROUPS_AUTO && !choice.is_gpu)
         return td_fail(error, TD_INVALID, "--gpu-warpgroups is for --device gpu");
+    if (status == TD_OK && options->gpu_launches != CUDA_LAUNCHES_AUTO && !choice.is_gpu)
+        return td_fail(error, TD_INVALID, "--gpu-launches is for --device gpu");
     if (status == TD_OK && options->gpu_weights != CUDA_WEIGHTS_AS_IS && options->fast_variant)
         return td_fail(error, TD_INVALID, "--fast-variant is for --gpu-weights as-is");
     if (status == TD_OK && options->kv_transport == WORKER_KV_NCCL && !choice.is_gpu)

@@ -39,6 +39,7 @@ struct worker_options {
     const char *gpu_memory_fraction; /* NULL: not given */
     unsigned gpu_weights;            /* enum cuda_weights_form */
     unsigned gpu_warpgroups;         /* enum cuda_warpgroups */
+    unsigned gpu_launches;           /* enum cuda_launches */
     bool fast_variant;               /* see engine/cuda/fast.h */
     unsigned numerics;               /* enum cpu_numerics */
     unsigned kv_dtype;               /* enum cpu_kv_dtype; --device cpu */

@@ -1,6 +1,7 @@
 /*
  * choice.h: which device a person has asked for, in the words of --device and --gpu-memory-fraction, what weights it is to
- * hold, in those of --gpu-weights, and whether it may use warpgroups (--gpu-warpgroups). No device is touched: that a GPU is there, and has the memory, shows when it is opened.
+ * hold, in those of --gpu-weights, whether it may use warpgroups (--gpu-warpgroups), and how kernels are launched
+ * (--gpu-launches). No device is touched: that a GPU is there, and has the memory, shows when it is opened.
  */
 #ifndef TANDEM_ENGINE_CUDA_CHOICE_H
 #define TANDEM_ENGINE_CUDA_CHOICE_H
@@ -32,6 +33,18 @@ enum cuda_weights_form {
 enum cuda_warpgroups {
     CUDA_WARPGROUPS_AUTO, /* where the GPU has them and shows that they change no bit */
     CUDA_WARPGROUPS_OFF,  /* not even tried */
+};
+
+/* How kernels are launched, which changes no result: what --gpu-launches says. */
+#define CUDA_LAUNCHES_CHOICES \
+    {                         \
+        "auto", "plain", NULL \
+    }
+#define CUDA_LAUNCHES_FALLBACK "auto"
+
+enum cuda_launches {
+    CUDA_LAUNCHES_AUTO,  /* early where the GPU can, and as graphs */
+    CUDA_LAUNCHES_PLAIN, /* each by itself, to begin when the one before has ended */
 };
 
 struct cuda_choice {

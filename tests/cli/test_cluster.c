@@ -245,6 +245,7 @@ static void one_gpu_is_divided_among_the_workers(void **state)
         assert_value(&planned.cluster.plans[i], "--gpu-memory-fraction", "0.450000");
         assert_value(&planned.cluster.plans[i], "--gpu-weights", "as-is");
         assert_value(&planned.cluster.plans[i], "--gpu-warpgroups", "auto");
+        assert_value(&planned.cluster.plans[i], "--gpu-launches", "auto");
         assert_false(has_word(&planned.cluster.plans[i], "--fast-variant"));
         assert_null(value(&planned.cluster.plans[i], "--threads", 0));
         assert_null(value(&planned.cluster.plans[i], "--numerics", 0));
@@ -255,11 +256,13 @@ static void one_gpu_is_divided_among_the_workers(void **state)
     options.gpu_memory_fraction = "0.25";
     options.fast_variant = true;
     options.gpu_warpgroups = CUDA_WARPGROUPS_OFF;
+    options.gpu_launches = CUDA_LAUNCHES_PLAIN;
     assert_int_equal(plan(&planned, &options), TD_OK);
     assert_value(&planned.cluster.plans[4], "--gpu-memory-fraction", "0.250000");
     for (size_t i = CLI_CLUSTER_WORKERS; i < planned.cluster.count; i++) {
         assert_true(has_word(&planned.cluster.plans[i], "--fast-variant"));
         assert_value(&planned.cluster.plans[i], "--gpu-warpgroups", "off");
+        assert_value(&planned.cluster.plans[i], "--gpu-launches", "plain");
     }
     td_arena_fini(&planned.arena);
 }
@@ -278,6 +281,9 @@ static void flags_that_do_not_go_with_a_gpu_are_refused(void **state)
     options.gpu_warpgroups = CUDA_WARPGROUPS_OFF;
     expect_refused(&options, "TANDEM_GPU_WARPGROUPS");
     options.gpu_warpgroups = CUDA_WARPGROUPS_AUTO;
+    options.gpu_launches = CUDA_LAUNCHES_PLAIN;
+    expect_refused(&options, "TANDEM_GPU_LAUNCHES");
+    options.gpu_launches = CUDA_LAUNCHES_AUTO;
     options.gpu_weights = CUDA_WEIGHTS_FP8;
     expect_refused(&options, "--gpu-weights");
     options.gpu = true;

@@ -32,6 +32,7 @@ static sem_t hash_goes_on;
 static atomic_int
     steps_left; /* of the first GPU; the last of them waits before it begins. 0: none does */
 static atomic_bool step_waits;
+static atomic_int replays; /* of recorded steps, by all */
 static sem_t step_goes_on;
 
 /* Kernels fail when they have run: it is met by whoever waits. */
@@ -77,6 +78,18 @@ static td_status_t launch(struct cuda_device *device, enum cuda_kernel kernel,
     return status;
 }
 
+static td_status_t replay(struct cuda_device *device, struct cuda_graph *graph,
+                          struct td_error *error)
+{
+    td_status_t status;
+
+    atomic_fetch_add(&replays, 1);
+    pthread_mutex_lock(&interpreter_mutex);
+    status = interpreted_ops->replay(device, graph, error);
+    pthread_mutex_unlock(&interpreter_mutex);
+    return status;
+}
+
 static void close_gpu(struct cuda_device *device)
 {
     for (int i = 0; i < 2; i++)
@@ -98,6 +111,7 @@ static td_status_t open_gpu(uint32_t index, struct cuda_device **device_out, str
     interpreted_ops = (*device_out)->ops;
     gpu_ops = *interpreted_ops;
     gpu_ops.launch = launch;
+    gpu_ops.replay = replay;
     gpu_ops.wait = wait_for_gpu;
     gpu_ops.close = close_gpu;
     (*device_out)->ops = &gpu_ops;
@@ -448,6 +462,40 @@ static void warpgroups_that_fail_can_be_left_out(void **state)
     atomic_store(&has_warpgroups, false);
 }
 
+/* What a worker answers, and how many recorded steps it took for that. */
+static int ask_launched(const char *launches, uint32_t tokens[OUTPUT])
+{
+    const char *const flags[] = {"--device=gpu", launches, NULL};
+    struct start start = {.prompt_tokens = PROMPT, .max_new_tokens = OUTPUT};
+    struct heard *heard;
+    struct router router;
+    struct site site;
+
+    atomic_store(&replays, 0);
+    site_open(&site);
+    station_open(&site, &site.decode, flags);
+    assert_int_equal(gpus[0]->launches_early,
+                     site.decode.options.gpu_launches == CUDA_LAUNCHES_AUTO);
+    router_open(&router, &site.decode);
+    heard = router_ask(&router, &start);
+    assert_int_equal(heard->finish, TD__FINISH__FINISH_LENGTH);
+    memcpy(tokens, heard->tokens, OUTPUT * sizeof *tokens);
+    router_close(&router);
+    station_end(&site.decode);
+    site_close(&site);
+    return atomic_load(&replays);
+}
+
+static void plain_launches_give_the_same_tokens_without_graphs(void **state)
+{
+    uint32_t tokens[2][OUTPUT];
+
+    (void)state;
+    assert_true(ask_launched("--gpu-launches=auto", tokens[0]) > 0);
+    assert_int_equal(ask_launched("--gpu-launches=plain", tokens[1]), 0);
+    assert_memory_equal(tokens[0], tokens[1], sizeof tokens[0]);
+}
+
 static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
 {
     static const struct {
@@ -465,6 +513,8 @@ static void flags_of_the_cpu_are_refused_with_a_gpu(void **state)
         {{"--gpu-weights=fp8", NULL}, "--gpu-weights is for --device gpu"},
         {{"--gpu-warpgroups=off", NULL}, "--gpu-warpgroups is for --device gpu"},
         {{"--gpu-warpgroups=auto", NULL}, NULL},
+        {{"--gpu-launches=plain", NULL}, "--gpu-launches is for --device gpu"},
+        {{"--gpu-launches=auto", NULL}, NULL},
         {{"--device=gpu", "--threads=0", "--gpu-weights=fp8", "--fast-variant"}, "as-is"},
         {{"--device=gpu", "--threads=0", "--gpu-weights=fp8", NULL}, NULL},
         {{"--device=gpu:", NULL}, "gpu:N"},
@@ -504,6 +554,7 @@ int main(void)
         cmocka_unit_test(kv_bytes_bound_the_pool_on_the_device),
         cmocka_unit_test(what_is_not_there_or_does_not_fit_is_said_in_a_sentence),
         cmocka_unit_test(warpgroups_that_fail_can_be_left_out),
+        cmocka_unit_test(plain_launches_give_the_same_tokens_without_graphs),
         cmocka_unit_test(flags_of_the_cpu_are_refused_with_a_gpu),
     };
 
